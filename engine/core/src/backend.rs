@@ -1,0 +1,71 @@
+//! What computes logits: one model, one context, several sequences.
+
+use crate::request::TokenId;
+
+/// A model with a KV cache of several sequences. Implemented by llama.cpp and, in tests, by a fake.
+pub trait Backend {
+    /// Sizes that do not change while the model is loaded.
+    fn limits(&self) -> Limits;
+
+    /// Computes a batch in one step and appends it to the sequences' KV. At most `limits().batch` tokens.
+    ///
+    /// # Errors
+    /// [`BackendError`]; the KV of the batch's sequences is then undefined and must be cleared.
+    fn decode(&mut self, batch: &[BatchToken]) -> Result<(), BackendError>;
+
+    /// The logits of the batch's token at `index` (its place in the last batch), one for each token of
+    /// the vocabulary. The token had `wants_logits`.
+    fn logits(&self, index: usize) -> &[f32];
+
+    /// Makes `to` share the first `len` cells of `from`. `to` is empty.
+    fn copy(&mut self, from: u32, to: u32, len: u32);
+
+    /// Drops the KV of `sequence` from position `from` on. `false` when the backend cannot remove a part:
+    /// then nothing was removed and the caller clears the whole sequence.
+    fn truncate(&mut self, sequence: u32, from: u32) -> bool;
+
+    /// The bytes that a token stands for; empty for control tokens.
+    fn token_bytes(&self, token: TokenId) -> Vec<u8>;
+
+    /// Whether the token ends a turn.
+    fn is_end(&self, token: TokenId) -> bool;
+}
+
+/// One token of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchToken {
+    /// The token.
+    pub token: TokenId,
+    /// Its position in the sequence, from 0.
+    pub position: u32,
+    /// The sequence it extends.
+    pub sequence: u32,
+    /// Whether its logits are read afterwards.
+    pub wants_logits: bool,
+}
+
+/// Sizes of a loaded model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// KV cells shared by all sequences.
+    pub cells: u32,
+    /// The longest single sequence, prompt and output together.
+    pub context: u32,
+    /// Sequences at once.
+    pub sequences: u32,
+    /// Tokens in one step.
+    pub batch: u32,
+    /// Tokens in the vocabulary.
+    pub vocabulary: u32,
+}
+
+/// A step that could not be computed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// No room in the KV cache for this batch.
+    #[error("no room in the KV cache")]
+    CacheFull,
+    /// The computation failed; the code is llama.cpp's.
+    #[error("decode failed with code {0}")]
+    Failed(i32),
+}

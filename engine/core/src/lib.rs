@@ -1,0 +1,13 @@
+//! The pure heart of the engine: requests, the scheduler that batches them, sampling, stop strings and
+//! UTF-8 assembly, over a [`Backend`] that computes logits.
+//!
+//! Nothing here knows threads, I/O, clocks, JSON, HTTP or people. A caller feeds commands and calls
+//! [`Engine::step`](engine::Engine::step); every effect comes back as an [`Event`].
+
+pub mod backend;
+pub mod event;
+pub mod request;
+
+pub use backend::{Backend, BackendError, BatchToken, Limits};
+pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};
+pub use request::{Generate, RequestId, SamplingParams, TokenId};

@@ -1,0 +1,6 @@
+//! The protocol between the router and an engine process, and a supervised handle to one.
+//!
+//! The router spawns `allerac-engine` with one end of a Unix socket pair as its standard input. Frames
+//! go both ways; when the router dies the socket closes and the engine ends.
+
+pub mod protocol;

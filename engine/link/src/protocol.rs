@@ -1,0 +1,99 @@
+//! Messages and their framing: a little-endian `u32` length, then that many bytes of postcard.
+
+use allerac_engine_core::event::Event;
+use allerac_engine_core::request::{Generate, RequestId, TokenId};
+use serde::{Deserialize, Serialize};
+
+/// Raised when a message changes shape; both sides refuse another version.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
+pub const FRAME_BYTES_MAX: u32 = 32 * 1024 * 1024;
+
+/// What the router tells an engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToEngine {
+    /// Render and tokenise; answered by [`FromEngine::Prepared`].
+    Prepare {
+        /// Names the answer.
+        id: RequestId,
+        /// What to render.
+        input: PromptInput,
+    },
+    /// Generate; answered by events.
+    Generate(Generate),
+    /// Stop a request at the next step. Unknown ids are ignored: the request may just have ended.
+    Cancel(RequestId),
+    /// Finish nothing more and exit.
+    Shutdown,
+}
+
+/// What becomes a prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromptInput {
+    /// Messages for the model's own chat template, as a JSON array of objects with `role` and `content`.
+    Chat {
+        /// JSON text.
+        messages_json: String,
+    },
+    /// Plain text; special tokens in it are not parsed, a BOS token is added where the model wants one.
+    Text(String),
+    /// Tokens as they are.
+    Tokens(Vec<TokenId>),
+}
+
+/// What an engine tells the router.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FromEngine {
+    /// Share of the model loaded so far, 0.0..=1.0.
+    Loading(f32),
+    /// The model is loaded; requests may come.
+    Ready(ModelInfo),
+    /// The model cannot be loaded; the process exits.
+    LoadFailed(String),
+    /// The answer to [`ToEngine::Prepare`].
+    Prepared {
+        /// Which one.
+        id: RequestId,
+        /// The prompt's tokens, or why there are none.
+        result: Result<Vec<TokenId>, PrepareError>,
+    },
+    /// What happened to a request.
+    Event(Event),
+}
+
+/// Why a prompt could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum PrepareError {
+    /// The model's template refused these messages (an unknown role, say).
+    #[error("the model's chat template refused the messages: {0}")]
+    Template(String),
+    /// The model has no chat template.
+    #[error("this model has no chat template; use /v1/completions")]
+    NoTemplate,
+    /// A token id outside the vocabulary.
+    #[error("token {0} is not in the model's vocabulary")]
+    UnknownToken(u32),
+    /// Nothing to generate from.
+    #[error("the prompt is empty")]
+    Empty,
+}
+
+/// What a loaded model is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// The speaker's [`PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// Longest prompt and output together, in tokens.
+    pub context: u32,
+    /// Requests that decode together.
+    pub sequences: u32,
+    /// Tokens in the vocabulary.
+    pub vocabulary: u32,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// Whether it can take chat messages.
+    pub has_chat_template: bool,
+    /// llama.cpp's description of the CPU features in use.
+    pub system_info: String,
+}
