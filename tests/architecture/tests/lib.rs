@@ -1,0 +1,1 @@
+//! Holds the rules of ARCHITECTURE.md; see `dependencies.rs`.
