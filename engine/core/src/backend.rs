@@ -17,8 +17,8 @@ pub trait Backend {
     /// the vocabulary. The token had `wants_logits`.
     fn logits(&self, index: usize) -> &[f32];
 
-    /// Makes `to` share the first `len` cells of `from`. `to` is empty.
-    fn copy(&mut self, from: u32, to: u32, len: u32);
+    /// Drops all KV of `sequence`.
+    fn clear(&mut self, sequence: u32);
 
     /// Drops the KV of `sequence` from position `from` on. `false` when the backend cannot remove a part:
     /// then nothing was removed and the caller clears the whole sequence.

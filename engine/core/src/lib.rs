@@ -5,9 +5,15 @@
 //! [`Engine::step`](engine::Engine::step); every effect comes back as an [`Event`].
 
 pub mod backend;
+pub mod engine;
 pub mod event;
 pub mod request;
+pub mod sampler;
+mod slot;
+pub mod stop;
+pub mod utf8;
 
 pub use backend::{Backend, BackendError, BatchToken, Limits};
+pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};
 pub use request::{Generate, RequestId, SamplingParams, TokenId};

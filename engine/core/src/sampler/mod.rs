@@ -1,0 +1,107 @@
+//! Chooses the next token from the logits.
+//!
+//! It works on the backend's logits slice directly: greedy decoding is one pass over it, and filters look
+//! at no more candidates than they must.
+
+mod filter;
+mod logprob;
+mod random;
+
+use std::collections::HashMap;
+
+use crate::request::{SamplingParams, TokenId};
+use filter::Candidate;
+pub use logprob::logprob;
+use random::Random;
+
+/// A bias at or below this bans the token, as OpenAI's API documents for -100.
+const BIAS_BAN: f32 = -100.0;
+
+/// Chooses the tokens of one request; its choices depend on nothing but the logits it is given.
+#[derive(Debug)]
+pub struct Sampler {
+    params: SamplingParams,
+    random: Random,
+    /// How often each token was produced; kept only when a penalty wants it.
+    produced: HashMap<TokenId, u32>,
+    /// Logits after bias and penalties, reused from token to token.
+    adjusted: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
+/// No token can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SampleError {
+    /// The model computed something that is not a number.
+    #[error("the model's logits are not numbers")]
+    NotANumber,
+    /// Every token is banned.
+    #[error("logit_bias bans every token")]
+    AllBanned,
+}
+
+impl Sampler {
+    /// A sampler for one request.
+    #[must_use]
+    pub fn new(params: SamplingParams) -> Self {
+        let random = Random::new(params.seed);
+        Self { params, random, produced: HashMap::new(), adjusted: Vec::new(), candidates: Vec::new() }
+    }
+
+    /// Chooses a token.
+    ///
+    /// # Errors
+    /// [`SampleError`] when the logits are unusable.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<TokenId, SampleError> {
+        let token = if self.changes_logits() {
+            let mut adjusted = std::mem::take(&mut self.adjusted);
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            self.adjust(&mut adjusted);
+            let token = self.choose(&adjusted);
+            self.adjusted = adjusted;
+            token?
+        } else {
+            self.choose(logits)?
+        };
+        if self.params.presence_penalty != 0.0 || self.params.frequency_penalty != 0.0 {
+            *self.produced.entry(token).or_default() += 1;
+        }
+        Ok(token)
+    }
+
+    fn changes_logits(&self) -> bool {
+        !self.params.logit_bias.is_empty() || !self.produced.is_empty()
+    }
+
+    /// Applies bias and penalties: `logit - presence - count * frequency` for each token produced before.
+    #[allow(clippy::cast_precision_loss, reason = "a request never produces 2^24 equal tokens")]
+    fn adjust(&self, logits: &mut [f32]) {
+        for (token, bias) in &self.params.logit_bias {
+            if let Some(logit) = logits.get_mut(token.0 as usize) {
+                *logit = if *bias <= BIAS_BAN { f32::NEG_INFINITY } else { *logit + bias };
+            }
+        }
+        for (token, count) in &self.produced {
+            if let Some(logit) = logits.get_mut(token.0 as usize) {
+                *logit -= self.params.presence_penalty + *count as f32 * self.params.frequency_penalty;
+            }
+        }
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Result<TokenId, SampleError> {
+        let (best, highest) = filter::highest(logits)?;
+        if self.params.temperature <= 0.0 {
+            return Ok(best);
+        }
+        let candidates = &mut self.candidates;
+        filter::collect(logits, highest, self.params.temperature, candidates);
+        filter::top_k(candidates, self.params.top_k);
+        filter::top_p(candidates, highest, self.params.top_p);
+        filter::min_p(candidates, highest, self.params.min_p);
+        Ok(filter::draw(candidates, highest, self.params.temperature, self.random.unit()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

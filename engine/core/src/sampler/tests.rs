@@ -1,0 +1,129 @@
+use super::*;
+use proptest::prelude::*;
+
+fn params() -> SamplingParams {
+    SamplingParams::default()
+}
+
+/// How often each token of a small vocabulary is chosen in `draws` draws.
+fn counts(params: SamplingParams, logits: &[f32], draws: u32) -> Vec<u32> {
+    let mut counts = vec![0; logits.len()];
+    let mut sampler = Sampler::new(params);
+    for _ in 0..draws {
+        sampler.produced.clear();
+        counts[sampler.sample(logits).unwrap().0 as usize] += 1;
+    }
+    counts
+}
+
+#[test]
+fn greedy_takes_the_highest_and_the_lowest_id_of_equals() {
+    let mut sampler = Sampler::new(SamplingParams { temperature: 0.0, ..params() });
+    let mut logits = vec![0.0; 200];
+    logits[150] = 3.0;
+    logits[70] = 3.0;
+    assert_eq!(sampler.sample(&logits), Ok(TokenId(70)));
+}
+
+#[test]
+fn unusable_logits_are_an_error() {
+    let mut sampler = Sampler::new(params());
+    assert_eq!(sampler.sample(&[0.0, f32::NAN]), Err(SampleError::NotANumber));
+    assert_eq!(sampler.sample(&[0.0, f32::INFINITY]), Err(SampleError::NotANumber));
+    assert_eq!(sampler.sample(&[f32::NEG_INFINITY; 3]), Err(SampleError::AllBanned));
+    let banned = vec![(TokenId(0), -100.0), (TokenId(1), -100.0)];
+    let mut sampler = Sampler::new(SamplingParams { logit_bias: banned, ..params() });
+    assert_eq!(sampler.sample(&[1.0, 2.0]), Err(SampleError::AllBanned));
+}
+
+#[test]
+fn frequencies_follow_softmax_at_the_temperature() {
+    let logits = [0.0f32, 1.0, 2.0, -1.0];
+    for temperature in [0.5f32, 1.0, 2.0] {
+        let weights: Vec<f64> = logits.iter().map(|l| f64::from(l / temperature).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let counts = counts(SamplingParams { temperature, seed: 7, ..params() }, &logits, 100_000);
+        for (count, weight) in counts.iter().zip(&weights) {
+            let (seen, expected) = (f64::from(*count) / 100_000.0, weight / total);
+            // Four standard deviations of a binomial share.
+            let tolerance = 4.0 * (expected * (1.0 - expected) / 100_000.0).sqrt();
+            assert!((seen - expected).abs() < tolerance, "{seen} instead of {expected} at {temperature}");
+        }
+    }
+}
+
+#[test]
+fn filters_keep_exactly_the_documented_tokens() {
+    // Probabilities 0.5, 0.25, 0.125, 0.125.
+    let logits: Vec<f32> = [0.5f32, 0.25, 0.125, 0.125].iter().map(|p| p.ln()).collect();
+    let kept = |params: SamplingParams| {
+        let counts = counts(params, &logits, 2_000);
+        counts.iter().map(|count| *count > 0).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(params()), [true, true, true, true]);
+    assert_eq!(kept(SamplingParams { top_k: 1, ..params() }), [true, false, false, false]);
+    assert_eq!(kept(SamplingParams { top_k: 3, ..params() }), [true, true, true, false]);
+    assert_eq!(kept(SamplingParams { top_p: 0.4, ..params() }), [true, false, false, false]);
+    assert_eq!(kept(SamplingParams { top_p: 0.7, ..params() }), [true, true, false, false]);
+    assert_eq!(kept(SamplingParams { min_p: 0.4, ..params() }), [true, true, false, false]);
+    assert_eq!(kept(SamplingParams { min_p: 0.6, ..params() }), [true, false, false, false]);
+}
+
+#[test]
+fn penalties_count_what_was_produced() {
+    let logits = [1.0f32, 0.8, 0.0];
+    let greedy = SamplingParams { temperature: 0.0, ..params() };
+    let take = |params: SamplingParams| {
+        let mut sampler = Sampler::new(params);
+        (0..4).map(|_| sampler.sample(&logits).unwrap().0).collect::<Vec<_>>()
+    };
+    assert_eq!(take(greedy.clone()), [0, 0, 0, 0]);
+    // 1.0 -> 0.5 | 0.8 -> 0.3 | then presence alone changes nothing more.
+    assert_eq!(take(SamplingParams { presence_penalty: 0.5, ..greedy.clone() }), [0, 1, 0, 0]);
+    // 1.0, 0.8 | 0.6, 0.8 | 0.6, 0.4 | 0.2, 0.4
+    assert_eq!(take(SamplingParams { frequency_penalty: 0.4, ..greedy }), [0, 1, 0, 1]);
+}
+
+#[test]
+fn a_bias_moves_and_bans() {
+    let greedy = |bias: f32| SamplingParams { temperature: 0.0, logit_bias: vec![(TokenId(1), bias)], ..params() };
+    assert_eq!(Sampler::new(greedy(5.0)).sample(&[3.0, 0.0]), Ok(TokenId(1)));
+    assert_eq!(Sampler::new(greedy(-100.0)).sample(&[-500.0, 900.0]), Ok(TokenId(0)));
+}
+
+#[test]
+fn log_probabilities_sum_to_one_and_are_sorted() {
+    let logits = [0.1f32, 2.0, 2.0, -3.0];
+    let entry = logprob(&logits, TokenId(0), 4, |token| vec![u8::try_from(token.0).unwrap()]);
+    assert_eq!(entry.top.iter().map(|(token, ..)| token.0).collect::<Vec<_>>(), [1, 2, 0, 3]);
+    let sum: f32 = entry.top.iter().map(|(_, _, logprob)| logprob.exp()).sum();
+    assert!((sum - 1.0).abs() < 1e-6);
+    assert!((entry.logprob - entry.top[2].2).abs() < f32::EPSILON);
+    assert_eq!(entry.bytes, [0]);
+}
+
+proptest! {
+    #[test]
+    fn the_same_seed_repeats_and_every_choice_passes_a_naive_check(
+        logits in proptest::collection::vec(-20.0f32..20.0, 2..300),
+        seed in any::<u64>(), top_k in 0u32..20, top_p in 0.05f32..=1.0, min_p in 0.0f32..0.5,
+        temperature in 0.1f32..2.0,
+    ) {
+        let params = SamplingParams { seed, top_k, top_p, min_p, temperature, ..params() };
+        let (mut one, mut two) = (Sampler::new(params.clone()), Sampler::new(params));
+        for _ in 0..8 {
+            let token = one.sample(&logits).unwrap();
+            prop_assert_eq!(two.sample(&logits).unwrap(), token);
+            let own = logits[token.0 as usize];
+            let likelier = logits.iter().filter(|logit| **logit > own).count();
+            prop_assert!(top_k == 0 || likelier < top_k as usize);
+            let highest = logits.iter().copied().fold(f32::MIN, f32::max);
+            prop_assert!((own - highest).exp() >= min_p * 0.999);
+            if top_k == 0 {
+                let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+                let before: f64 = logits.iter().filter(|l| **l > own).map(|l| f64::from(*l).exp()).sum();
+                prop_assert!(before / total < f64::from(top_p) + 1e-6);
+            }
+        }
+    }
+}
