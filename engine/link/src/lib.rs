@@ -3,4 +3,14 @@
 //! The router spawns `allerac-engine` with one end of a Unix socket pair as its standard input. Frames
 //! go both ways; when the router dies the socket closes and the engine ends.
 
+mod error;
+pub mod frame;
+mod handle;
+mod process;
 pub mod protocol;
+pub mod settings;
+mod supervisor;
+
+pub use error::EngineError;
+pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent};
+pub use settings::{EngineSettings, FlashAttention};

@@ -1,1 +1,11 @@
-//! 
+//! [`Backend`](allerac_engine_core::Backend) over llama.cpp.
+//!
+//! The only crate that may contain unsafe code; it knows nothing of requests or policy.
+
+#![allow(unsafe_code, reason = "see the crate documentation")]
+
+mod context;
+mod model;
+
+pub use context::{Context, ContextParams, FlashAttention};
+pub use model::{LoadError, Model};

@@ -1,1 +1,36 @@
-fn main() {}
+//! `allerac-engine`: one model, one loop, one socket, confined.
+//!
+//! The router starts it with one end of a socket pair as standard input. The main thread owns the model's
+//! context and runs the step loop; one thread reads frames, one renders and tokenises prompts, one writes
+//! frames. It ends when the socket closes.
+
+mod args;
+mod prepare;
+mod sandbox;
+mod serve;
+mod template;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,llama-cpp-2=error,llama-cpp-sys-2=error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    let args = args::Args::parse();
+    let result = if args.self_test_sandbox { sandbox::self_test(&args) } else { serve::run(&args) };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What the router holds of an engine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use allerac_engine_core::{Chunk, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::EngineError;
+use crate::protocol::{ModelInfo, PromptInput};
+use crate::settings::EngineSettings;
+use crate::supervisor::{Request, Supervisor};
+
+/// Requests and cancellations that may wait for the supervisor. Each generation in flight holds one place
+/// for its cancellation, so this also bounds the generations of one engine.
+const REQUESTS_WAITING_MAX: usize = 4096;
+
+/// Events of one request that may wait for its client: minutes of reading at any speed.
+const EVENTS_WAITING_MAX: usize = 1024;
+
+/// How long a cancelled generation may take to say what it cost: a step of the engine takes well below a
+/// second, a step on an overloaded machine several.
+const CANCEL_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Which process to run.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The program `allerac-engine`.
+    pub binary: PathBuf,
+    /// The model file.
+    pub model_path: PathBuf,
+    /// The model's id, for the log.
+    pub name: String,
+    /// Sizes and switches.
+    pub settings: EngineSettings,
+}
+
+/// What an engine is doing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EngineStatus {
+    /// The process loads the model.
+    Loading {
+        /// Share loaded, 0.0..=1.0.
+        progress: f32,
+    },
+    /// Requests are answered at once.
+    Ready(Arc<ModelInfo>),
+    /// The process died and is started again.
+    Restarting {
+        /// How it died.
+        reason: String,
+    },
+    /// The model cannot be loaded. The next request tries again.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// Shut down.
+    Stopped,
+}
+
+/// A supervised engine process. Clones share it; it ends when the last one and the last [`Generation`]
+/// are dropped.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<EngineStatus>,
+    next_id: Arc<AtomicU64>,
+}
+
+/// A request without its name, which the handle gives.
+#[derive(Debug, Clone)]
+pub struct GenerateSpec {
+    /// See [`Generate::salt`].
+    pub salt: u64,
+    /// See [`Generate::prompt`].
+    pub prompt: Vec<TokenId>,
+    /// See [`Generate::max_tokens`].
+    pub max_tokens: u32,
+    /// See [`Generate::sampling`].
+    pub sampling: SamplingParams,
+    /// See [`Generate::stop`].
+    pub stop: Vec<String>,
+    /// See [`Generate::top_logprobs`].
+    pub top_logprobs: Option<u8>,
+}
+
+/// What happens to a generation; `Finished` or `Failed` is the last.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GenerationEvent {
+    /// It left the queue.
+    Started {
+        /// Prompt tokens that were known already.
+        cached_tokens: u32,
+    },
+    /// Tokens were produced.
+    Chunk(Chunk),
+    /// It ended.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// Text held back until now.
+        tail: String,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// It did not end well.
+    Failed {
+        /// Why.
+        error: EngineError,
+        /// What it had cost until then.
+        usage: Usage,
+    },
+}
+
+impl Engine {
+    /// Starts a process and its supervisor on the current tokio runtime.
+    #[must_use]
+    pub fn spawn(config: EngineConfig) -> Self {
+        let (requests, incoming) = mpsc::channel(REQUESTS_WAITING_MAX);
+        let (status, status_receiver) = watch::channel(EngineStatus::Loading { progress: 0.0 });
+        tokio::spawn(Supervisor::new(config, incoming, status).run());
+        Self { requests, status: status_receiver, next_id: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// What the engine is doing now.
+    #[must_use]
+    pub fn status(&self) -> EngineStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Waits until the model is loaded.
+    ///
+    /// # Errors
+    /// [`EngineError::LoadFailed`] or [`EngineError::Timeout`].
+    pub async fn ready(&self, wait: Duration) -> Result<Arc<ModelInfo>, EngineError> {
+        let mut status = self.status.clone();
+        let decided =
+            status.wait_for(|status| !matches!(status, EngineStatus::Loading { .. } | EngineStatus::Restarting { .. }));
+        let decided = tokio::time::timeout(wait, decided).await.map_err(|_| EngineError::Timeout)?;
+        match &*decided.map_err(|_| EngineError::Stopped)? {
+            EngineStatus::Ready(info) => Ok(Arc::clone(info)),
+            EngineStatus::Failed { reason } => Err(EngineError::LoadFailed { reason: reason.clone() }),
+            _ => Err(EngineError::Stopped),
+        }
+    }
+
+    /// Renders and tokenises a prompt, waiting for the model where it is not loaded yet.
+    ///
+    /// # Errors
+    /// [`EngineError::Prepare`] for what is no prompt; others when the engine cannot answer.
+    pub async fn prepare(&self, input: PromptInput) -> Result<Vec<TokenId>, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Prepare { id: self.new_id(), input, reply };
+        self.requests.send(request).await.map_err(|_| EngineError::Stopped)?;
+        answer.await.map_err(|_| EngineError::Stopped)?
+    }
+
+    /// Starts a generation.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`]; everything else comes as an event.
+    pub async fn generate(&self, spec: GenerateSpec) -> Result<Generation, EngineError> {
+        let id = self.new_id();
+        let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
+        let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
+        let GenerateSpec { salt, prompt, max_tokens, sampling, stop, top_logprobs } = spec;
+        let request = Generate { id, salt, prompt, max_tokens, sampling, stop, top_logprobs };
+        self.requests.send(Request::Generate { request, events }).await.map_err(|_| EngineError::Stopped)?;
+        Ok(Generation { id, events: incoming, cancel: Some(cancel), usage: Usage::default() })
+    }
+
+    /// Ends the process; requests in flight fail with [`EngineError::Stopped`].
+    pub async fn shutdown(&self) {
+        if self.requests.send(Request::Shutdown).await.is_ok() {
+            let mut status = self.status.clone();
+            let _ = status.wait_for(|status| *status == EngineStatus::Stopped).await;
+        }
+    }
+
+    fn new_id(&self) -> RequestId {
+        RequestId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A running generation. Dropping it cancels it.
+#[derive(Debug)]
+pub struct Generation {
+    id: RequestId,
+    events: mpsc::Receiver<GenerationEvent>,
+    /// A place in the supervisor's lane, taken beforehand so that a drop can always cancel. `None` once
+    /// the last event has come.
+    cancel: Option<mpsc::OwnedPermit<Request>>,
+    /// What is known of the cost so far.
+    usage: Usage,
+}
+
+impl Generation {
+    /// The next event; `None` after the last.
+    pub async fn next(&mut self) -> Option<GenerationEvent> {
+        self.cancel.as_ref()?;
+        let event = self.events.recv().await;
+        let event = event.unwrap_or(GenerationEvent::Failed { error: EngineError::Stopped, usage: self.usage });
+        match &event {
+            GenerationEvent::Started { cached_tokens } => self.usage.cached_tokens = *cached_tokens,
+            GenerationEvent::Chunk(chunk) => self.usage.completion_tokens = chunk.completion_tokens,
+            GenerationEvent::Finished { usage, .. } | GenerationEvent::Failed { usage, .. } => {
+                self.usage = *usage;
+                self.cancel = None;
+            }
+        }
+        Some(event)
+    }
+
+    /// Cancels and waits, a bounded time, for what it cost in the end.
+    pub async fn cancel(mut self) -> Usage {
+        if let Some(permit) = self.cancel.take() {
+            // The events go on until the last one; keep a permit so that `next` still delivers them.
+            let sender = permit.send(Request::Cancel(self.id));
+            self.cancel = sender.try_reserve_owned().ok();
+            let drained = async { while self.next().await.is_some() {} };
+            let _ = tokio::time::timeout(CANCEL_WAIT_MAX, drained).await;
+        }
+        self.usage
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        if let Some(permit) = self.cancel.take() {
+            permit.send(Request::Cancel(self.id));
+        }
+    }
+}

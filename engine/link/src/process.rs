@@ -1,0 +1,110 @@
+//! One engine process and the tasks that move its frames.
+
+use std::os::fd::OwnedFd;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::mpsc;
+
+use crate::frame;
+use crate::handle::EngineConfig;
+use crate::protocol::{FromEngine, ToEngine};
+
+/// Messages from the engine that may wait for the supervisor, which never waits itself.
+const MESSAGES_WAITING_MAX: usize = 1024;
+/// Frames that may wait for the socket. An engine that does not read this many is stuck.
+const FRAMES_WAITING_MAX: usize = 8192;
+
+/// A running engine process. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    outgoing: mpsc::Sender<ToEngine>,
+    incoming: mpsc::Receiver<FromEngine>,
+}
+
+impl Process {
+    pub(crate) fn spawn(config: &EngineConfig) -> std::io::Result<Self> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (read_half, write_half) = UnixStream::from_std(ours)?.into_split();
+        let mut child = Command::new(&config.binary)
+            .arg("--model")
+            .arg(&config.model_path)
+            .args(config.settings.to_args())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(forward_log(config.name.clone(), stderr));
+        }
+        let (outgoing, frames) = mpsc::channel(FRAMES_WAITING_MAX);
+        let (messages, incoming) = mpsc::channel(MESSAGES_WAITING_MAX);
+        tokio::spawn(write(write_half, frames));
+        tokio::spawn(read(read_half, messages, config.name.clone()));
+        Ok(Self { child, outgoing, incoming })
+    }
+
+    /// The next message; `None` when the process closed its socket or sent nonsense.
+    pub(crate) async fn receive(&mut self) -> Option<FromEngine> {
+        self.incoming.recv().await
+    }
+
+    /// Hands a message to the process; `false` when it is gone or does not read.
+    pub(crate) fn send(&self, message: ToEngine) -> bool {
+        self.outgoing.try_send(message).is_ok()
+    }
+
+    /// Ends the process, whatever it is doing, and leaves no zombie.
+    pub(crate) async fn kill(mut self) -> Option<ExitStatus> {
+        let _ = self.child.start_kill();
+        self.child.wait().await.ok()
+    }
+}
+
+async fn read(mut socket: OwnedReadHalf, messages: mpsc::Sender<FromEngine>, name: String) {
+    loop {
+        match frame::read_async(&mut socket).await {
+            Ok(Some(message)) => {
+                if messages.send(message).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(model = name, "the engine's socket: {error}");
+                return;
+            }
+        }
+    }
+}
+
+async fn write(mut socket: OwnedWriteHalf, mut frames: mpsc::Receiver<ToEngine>) {
+    let mut buffer = Vec::new();
+    while let Some(message) = frames.recv().await {
+        buffer.clear();
+        let mut next = Some(message);
+        while let Some(message) = next {
+            if let Err(error) = frame::encode(&message, &mut buffer) {
+                tracing::error!("a message is not sent: {error}");
+            }
+            next = frames.try_recv().ok();
+        }
+        if socket.write_all(&buffer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The engine's log becomes ours, line by line.
+async fn forward_log(name: String, stderr: ChildStderr) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        tracing::info!(target: "allerac_engine", model = name, "{line}");
+    }
+}

@@ -1,0 +1,97 @@
+//! What an engine process is told on its command line.
+
+use serde::{Deserialize, Serialize};
+
+/// Sizes and switches of one engine process. A profile gives them; the configuration file may override
+/// single ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSettings {
+    /// Threads that compute one token a sequence; 0 means one per physical core.
+    pub threads: u32,
+    /// Threads that compute prompts; 0 means as `threads`.
+    pub threads_batch: u32,
+    /// Longest prompt and output together, in tokens.
+    pub context: u32,
+    /// Requests that decode together.
+    pub sequences: u32,
+    /// KV cells shared by all sequences, in tokens.
+    pub cells: u32,
+    /// Tokens computed in one step.
+    pub batch: u32,
+    /// Prompt tokens computed in one step while others generate.
+    pub chunk: u32,
+    /// Requests that may wait.
+    pub queue: u32,
+    /// When to use flash attention.
+    pub flash_attention: FlashAttention,
+    /// Whether the process confines itself. Switched off only to debug.
+    pub sandbox: bool,
+}
+
+/// When to use flash attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlashAttention {
+    /// llama.cpp decides.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl FlashAttention {
+    /// The word on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            threads_batch: 0,
+            context: 4096,
+            sequences: 8,
+            cells: 16_384,
+            batch: 512,
+            chunk: 128,
+            queue: 64,
+            flash_attention: FlashAttention::Auto,
+            sandbox: true,
+        }
+    }
+}
+
+impl EngineSettings {
+    /// The arguments of `allerac-engine` that say this.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        let mut args = Vec::new();
+        let numbers = [
+            ("--threads", self.threads),
+            ("--threads-batch", self.threads_batch),
+            ("--context", self.context),
+            ("--sequences", self.sequences),
+            ("--cells", self.cells),
+            ("--batch", self.batch),
+            ("--chunk", self.chunk),
+            ("--queue", self.queue),
+        ];
+        for (flag, number) in numbers {
+            args.extend([flag.to_owned(), number.to_string()]);
+        }
+        args.extend(["--flash-attention".to_owned(), self.flash_attention.as_str().to_owned()]);
+        if !self.sandbox {
+            args.push("--no-sandbox".to_owned());
+        }
+        args
+    }
+}

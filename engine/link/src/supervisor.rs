@@ -1,0 +1,366 @@
+//! Keeps one engine process alive and its requests honest.
+//!
+//! A single task owns all state: it takes requests from handles and messages from the process, one at a
+//! time, and never waits for a client. When the process dies, what had delivered nothing is sent again to
+//! the next process, once; what had delivered tokens ends with a typed error.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use allerac_engine_core::{Event, Generate, RequestId, TokenId, Usage};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::error::EngineError;
+use crate::handle::{EngineConfig, EngineStatus, GenerationEvent};
+use crate::process::Process;
+use crate::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PromptInput, ToEngine};
+
+/// The first wait before a restart; it doubles with each crash.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// The longest wait before a restart.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A process that lived this long was healthy: the waits begin anew.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// A model that could not be loaded is not tried again sooner than this.
+const RELOAD_AFTER: Duration = Duration::from_secs(5);
+/// A model must be loaded within this time; a 70B model from a slow disk takes minutes.
+const LOAD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+/// Rendering a prompt takes milliseconds; a process that needs this long is stuck.
+const PREPARE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often the two limits above are checked.
+const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a request is sent again after a crash. A request that crashes two processes is at fault.
+const REPLAYS_MAX: u8 = 1;
+
+pub(crate) type PrepareReply = oneshot::Sender<Result<Vec<TokenId>, EngineError>>;
+
+/// What a handle asks of the supervisor.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Prepare { id: RequestId, input: PromptInput, reply: PrepareReply },
+    Generate { request: Generate, events: mpsc::Sender<GenerationEvent> },
+    Cancel(RequestId),
+    Shutdown,
+}
+
+/// A request that waits for the process, or for its last event.
+#[derive(Debug)]
+enum Pending {
+    Prepare { input: PromptInput, reply: PrepareReply, since: Instant, replays: u8 },
+    Generate(PendingGeneration),
+}
+
+#[derive(Debug)]
+struct PendingGeneration {
+    request: Generate,
+    events: mpsc::Sender<GenerationEvent>,
+    /// Whether the client has seen any token.
+    delivered: bool,
+    usage: Usage,
+    replays: u8,
+}
+
+/// Why the loop of one process ended.
+enum End {
+    Crashed(String),
+    LoadFailed(String),
+    Shutdown,
+}
+
+pub(crate) struct Supervisor {
+    config: EngineConfig,
+    requests: mpsc::Receiver<Request>,
+    status: watch::Sender<EngineStatus>,
+    pending: HashMap<RequestId, Pending>,
+    backoff: Duration,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        config: EngineConfig,
+        requests: mpsc::Receiver<Request>,
+        status: watch::Sender<EngineStatus>,
+    ) -> Self {
+        Self { config, requests, status, pending: HashMap::new(), backoff: BACKOFF_FIRST }
+    }
+
+    /// Runs processes, one after the other, until the handles are gone.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let started = Instant::now();
+            let end = match Process::spawn(&self.config) {
+                Ok(mut process) => {
+                    let end = self.serve(&mut process).await;
+                    let exit = process.kill().await;
+                    tracing::debug!(model = self.config.name, ?exit, "the engine process is gone");
+                    end
+                }
+                Err(error) => End::LoadFailed(format!("cannot start {}: {error}", self.config.binary.display())),
+            };
+            let go_on = match end {
+                End::Shutdown => false,
+                End::LoadFailed(reason) => self.after_load_failure(reason).await,
+                End::Crashed(reason) => self.after_crash(reason, started).await,
+            };
+            if !go_on {
+                break;
+            }
+        }
+        self.fail_all(&EngineError::Stopped);
+        self.status.send_replace(EngineStatus::Stopped);
+    }
+
+    /// Moves requests and messages until the process ends.
+    async fn serve(&mut self, process: &mut Process) -> End {
+        let started = Instant::now();
+        let mut ready = false;
+        let mut watchdog = tokio::time::interval(WATCHDOG_INTERVAL);
+        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = process.receive() => match message {
+                    None => return End::Crashed("the engine process ended".into()),
+                    Some(FromEngine::Loading(progress)) => {
+                        self.status.send_replace(EngineStatus::Loading { progress });
+                    }
+                    Some(FromEngine::LoadFailed(reason)) => return End::LoadFailed(reason),
+                    Some(FromEngine::Ready(info)) if info.protocol != PROTOCOL_VERSION => {
+                        return End::LoadFailed(version_reason(&info));
+                    }
+                    Some(FromEngine::Ready(info)) => {
+                        ready = true;
+                        self.status.send_replace(EngineStatus::Ready(Arc::new(info)));
+                        if !self.send_pending(process) {
+                            return End::Crashed("the engine does not read".into());
+                        }
+                    }
+                    Some(FromEngine::Prepared { id, result }) => self.prepared(id, result),
+                    Some(FromEngine::Event(event)) => {
+                        if let Some(stalled) = self.deliver(event) {
+                            process.send(ToEngine::Cancel(stalled));
+                        }
+                    }
+                },
+                request = self.requests.recv() => {
+                    let message = match request {
+                        None | Some(Request::Shutdown) => return End::Shutdown,
+                        Some(Request::Cancel(id)) if !ready => {
+                            self.cancel_unsent(id);
+                            None
+                        }
+                        Some(request) => self.accept(request),
+                    };
+                    let message = message.filter(|_| ready);
+                    if message.is_some_and(|message| !process.send(message)) {
+                        return End::Crashed("the engine does not read".into());
+                    }
+                }
+                _ = watchdog.tick() => {
+                    if !ready && started.elapsed() > LOAD_TIME_MAX {
+                        return End::LoadFailed("loading took too long".into());
+                    }
+                    if ready && self.prepare_overdue() {
+                        return End::Crashed("the engine does not answer".into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes a request; the message for the process, when it is to hear of it.
+    fn accept(&mut self, request: Request) -> Option<ToEngine> {
+        match request {
+            Request::Prepare { id, input, reply } => {
+                let message = ToEngine::Prepare { id, input: input.clone() };
+                self.pending.insert(id, Pending::Prepare { input, reply, since: Instant::now(), replays: 0 });
+                Some(message)
+            }
+            Request::Generate { request, events } => {
+                let message = ToEngine::Generate(request.clone());
+                let id = request.id;
+                let generation =
+                    PendingGeneration { request, events, delivered: false, usage: Usage::default(), replays: 0 };
+                self.pending.insert(id, Pending::Generate(generation));
+                Some(message)
+            }
+            Request::Cancel(id) => Some(ToEngine::Cancel(id)),
+            Request::Shutdown => None,
+        }
+    }
+
+    /// Sends everything that waited for the process to be ready.
+    fn send_pending(&mut self, process: &Process) -> bool {
+        let mut waiting: Vec<_> = self.pending.iter_mut().collect();
+        waiting.sort_by_key(|(id, _)| **id);
+        waiting.into_iter().all(|(id, pending)| match pending {
+            Pending::Prepare { input, since, .. } => {
+                *since = Instant::now();
+                process.send(ToEngine::Prepare { id: *id, input: input.clone() })
+            }
+            Pending::Generate(generation) => process.send(ToEngine::Generate(generation.request.clone())),
+        })
+    }
+
+    fn prepared(&mut self, id: RequestId, result: Result<Vec<TokenId>, crate::protocol::PrepareError>) {
+        if let Some(Pending::Prepare { reply, .. }) = self.pending.remove(&id) {
+            let _ = reply.send(result.map_err(EngineError::Prepare));
+        }
+    }
+
+    /// Passes an event on. A client whose queue is full is told so with its last place, and the id is
+    /// returned to be cancelled.
+    fn deliver(&mut self, event: Event) -> Option<RequestId> {
+        let (id, event) = translate(event);
+        let Some(Pending::Generate(generation)) = self.pending.get_mut(&id) else { return None };
+        match &event {
+            GenerationEvent::Started { cached_tokens } => generation.usage.cached_tokens = *cached_tokens,
+            GenerationEvent::Chunk(chunk) => {
+                generation.delivered = true;
+                generation.usage.completion_tokens = chunk.completion_tokens;
+                generation.usage.prompt_tokens = u32::try_from(generation.request.prompt.len()).unwrap_or(u32::MAX);
+            }
+            GenerationEvent::Finished { .. } | GenerationEvent::Failed { .. } => {
+                let _ = generation.events.try_send(event);
+                self.pending.remove(&id);
+                return None;
+            }
+        }
+        if generation.events.is_closed() {
+            // The client is gone and its cancellation is on the way; the last event still comes.
+            return None;
+        }
+        if generation.events.capacity() <= 1 {
+            let _ = generation
+                .events
+                .try_send(GenerationEvent::Failed { error: EngineError::ClientStalled, usage: generation.usage });
+            self.pending.remove(&id);
+            return Some(id);
+        }
+        let _ = generation.events.try_send(event);
+        None
+    }
+
+    fn prepare_overdue(&self) -> bool {
+        self.pending
+            .values()
+            .any(|pending| matches!(pending, Pending::Prepare { since, .. } if since.elapsed() > PREPARE_TIME_MAX))
+    }
+
+    /// Sorts the requests of a dead process into those to be sent again and those that end here.
+    fn after_death(&mut self) {
+        let ended: Vec<RequestId> = self
+            .pending
+            .iter_mut()
+            .filter_map(|(id, pending)| {
+                let replay = match pending {
+                    Pending::Prepare { replays, .. } => take_replay(replays),
+                    Pending::Generate(generation) => {
+                        !generation.delivered && !generation.events.is_closed() && take_replay(&mut generation.replays)
+                    }
+                };
+                (!replay).then_some(*id)
+            })
+            .collect();
+        for id in ended {
+            if let Some(pending) = self.pending.remove(&id) {
+                pending.fail(EngineError::Crashed);
+            }
+        }
+    }
+
+    /// Waits before the next process, longer after each crash; requests may come meanwhile.
+    async fn after_crash(&mut self, reason: String, started: Instant) -> bool {
+        tracing::error!(model = self.config.name, reason, "the engine is started again");
+        self.after_death();
+        self.status.send_replace(EngineStatus::Restarting { reason });
+        if started.elapsed() >= HEALTHY_AFTER {
+            self.backoff = BACKOFF_FIRST;
+        }
+        let until = Instant::now() + self.backoff;
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return true,
+                request = self.requests.recv() => match request {
+                    None | Some(Request::Shutdown) => return false,
+                    Some(Request::Cancel(id)) => self.cancel_unsent(id),
+                    Some(request) => drop(self.accept(request)),
+                },
+            }
+        }
+    }
+
+    /// Fails everything with the reason until a request comes late enough to try again.
+    async fn after_load_failure(&mut self, reason: String) -> bool {
+        tracing::error!(model = self.config.name, reason, "the model cannot be loaded");
+        let retry = Instant::now() + RELOAD_AFTER;
+        self.fail_all(&EngineError::LoadFailed { reason: reason.clone() });
+        self.status.send_replace(EngineStatus::Failed { reason: reason.clone() });
+        loop {
+            let request = match self.requests.recv().await {
+                None | Some(Request::Shutdown) => return false,
+                Some(Request::Cancel(_)) => continue,
+                Some(request) => request,
+            };
+            self.accept(request);
+            if Instant::now() >= retry {
+                self.status.send_replace(EngineStatus::Loading { progress: 0.0 });
+                return true;
+            }
+            self.fail_all(&EngineError::LoadFailed { reason: reason.clone() });
+        }
+    }
+
+    /// Ends a generation that no process knows of.
+    fn cancel_unsent(&mut self, id: RequestId) {
+        if let Some(pending) = self.pending.remove(&id) {
+            pending.fail(EngineError::Stopped);
+        }
+    }
+
+    fn fail_all(&mut self, error: &EngineError) {
+        for (_, pending) in self.pending.drain() {
+            pending.fail(error.clone());
+        }
+    }
+}
+
+impl Pending {
+    fn fail(self, error: EngineError) {
+        match self {
+            Self::Prepare { reply, .. } => drop(reply.send(Err(error))),
+            Self::Generate(generation) => {
+                let usage = generation.usage;
+                let _ = generation.events.try_send(GenerationEvent::Failed { error, usage });
+            }
+        }
+    }
+}
+
+fn take_replay(replays: &mut u8) -> bool {
+    *replays += 1;
+    *replays <= REPLAYS_MAX
+}
+
+fn version_reason(info: &ModelInfo) -> String {
+    format!(
+        "the engine speaks version {} of the protocol instead of {PROTOCOL_VERSION}; install both programs from one build",
+        info.protocol
+    )
+}
+
+fn translate(event: Event) -> (RequestId, GenerationEvent) {
+    match event {
+        Event::Started { id, cached_tokens } => (id, GenerationEvent::Started { cached_tokens }),
+        Event::Chunk { id, chunk } => (id, GenerationEvent::Chunk(chunk)),
+        Event::Finished { id, reason, tail, usage } => (id, GenerationEvent::Finished { reason, tail, usage }),
+        Event::Failed { id, message, usage } => {
+            (id, GenerationEvent::Failed { error: EngineError::Backend { message }, usage })
+        }
+        Event::Refused { id, reason } => {
+            (id, GenerationEvent::Failed { error: reason.into(), usage: Usage::default() })
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A loaded model file and its vocabulary.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use allerac_engine_core::TokenId;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+
+/// A model in memory. It lives as long as the process: an engine process has exactly one.
+pub struct Model {
+    pub(crate) backend: LlamaBackend,
+    pub(crate) inner: LlamaModel,
+    /// What each token stands for; empty for control tokens.
+    pieces: Vec<Vec<u8>>,
+    /// Whether each token ends a turn.
+    ends: Vec<bool>,
+}
+
+/// A model file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read the model file {path}: {source}; fetch it again with `allerac models pull`")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is something else.
+    #[error("{0} is not a GGUF model file; remove it and fetch it again with `allerac models pull`")]
+    NotGguf(PathBuf),
+    /// llama.cpp refused it.
+    #[error(
+        "llama.cpp cannot load {0}: the file is damaged, of an unknown architecture, or too large for the \
+         memory; the log says more"
+    )]
+    Refused(PathBuf),
+    /// The library did not start.
+    #[error("llama.cpp did not start: {0}")]
+    Library(String),
+    /// No context of this size.
+    #[error("llama.cpp cannot make a context of {cells} cells: not enough memory?")]
+    Context {
+        /// Cells asked for.
+        cells: u32,
+    },
+}
+
+impl Model {
+    /// Loads a model for the rest of the process's life. `progress` is told the share loaded, 0.0..=1.0.
+    ///
+    /// # Errors
+    /// [`LoadError`] when the file is missing, damaged, unknown or too large.
+    pub fn load(path: &Path, progress: impl FnMut(f32) + 'static) -> Result<&'static Self, LoadError> {
+        check_magic(path)?;
+        send_logs_to_tracing(LogOptions::default());
+        let backend = LlamaBackend::init().map_err(|error| LoadError::Library(error.to_string()))?;
+        let mut progress = progress;
+        let params = LlamaModelParams::default().with_progress_callback(move |share| {
+            progress(share);
+            true
+        });
+        let inner =
+            LlamaModel::load_from_file(&backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
+        let vocabulary = inner.vocab();
+        let pieces = vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, false, None)).collect();
+        let ends = vocabulary.tokens().map(|token| vocabulary.is_eog(token)).collect();
+        // A context borrows its model. Both live until the process ends, so the borrow may be 'static.
+        Ok(Box::leak(Box::new(Self { backend, inner, pieces, ends })))
+    }
+
+    /// Tokenises text. `special` parses control tokens in it, as a rendered chat template needs; text of
+    /// a user must not be parsed so. A BOS token is added where the model wants one and the text has none.
+    #[must_use]
+    pub fn tokenise(&self, text: &str, special: bool) -> Vec<TokenId> {
+        let vocabulary = self.inner.vocab();
+        let has_bos = special && self.bos_text().is_some_and(|bos| !bos.is_empty() && text.starts_with(&bos));
+        let tokens = vocabulary.tokenize(text.as_bytes(), !has_bos, special);
+        tokens.into_iter().map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
+    }
+
+    /// The model's chat template (Jinja), where it has one.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<String> {
+        self.inner.chat_template(None).ok()?.to_string().ok()
+    }
+
+    /// The text of the token that begins a sequence.
+    #[must_use]
+    pub fn bos_text(&self) -> Option<String> {
+        self.text(self.inner.vocab().bos())
+    }
+
+    /// The text of the token that ends a sequence.
+    #[must_use]
+    pub fn eos_text(&self) -> Option<String> {
+        self.text(self.inner.vocab().eos())
+    }
+
+    /// The text of a special token; a model without it has the id -1, which llama.cpp does not accept.
+    fn text(&self, token: LlamaToken) -> Option<String> {
+        (token.0 >= 0).then(|| self.inner.vocab().text(token)?.to_str().ok().map(str::to_owned))?
+    }
+
+    /// Tokens in the vocabulary.
+    #[must_use]
+    pub fn vocabulary(&self) -> u32 {
+        u32::try_from(self.pieces.len()).expect("llama.cpp counts tokens in an i32")
+    }
+
+    /// Parameters of the model.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.inner.n_params()
+    }
+
+    /// The context it was trained for, in tokens.
+    #[must_use]
+    pub fn trained_context(&self) -> u32 {
+        self.inner.n_ctx_train()
+    }
+
+    pub(crate) fn piece(&self, token: TokenId) -> &[u8] {
+        self.pieces.get(token.0 as usize).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn ends(&self, token: TokenId) -> bool {
+        self.ends.get(token.0 as usize).copied().unwrap_or(true)
+    }
+
+    /// The CPU features that llama.cpp uses, in its own words.
+    #[must_use]
+    pub fn system_info() -> &'static str {
+        static INFO: OnceLock<String> = OnceLock::new();
+        INFO.get_or_init(|| {
+            // SAFETY: the function takes nothing and returns a NUL-terminated string that stays valid; it
+            // is not thread-safe, and the lock calls it once.
+            let text = unsafe { std::ffi::CStr::from_ptr(llama_cpp_sys_2::llama_print_system_info()) };
+            text.to_string_lossy().into_owned()
+        })
+    }
+}
+
+/// llama.cpp's own message for a file that is no GGUF is obscure; a missing file trips an assertion.
+fn check_magic(path: &Path) -> Result<(), LoadError> {
+    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+    let mut magic = Vec::new();
+    File::open(path).map_err(unreadable)?.take(4).read_to_end(&mut magic).map_err(unreadable)?;
+    if magic == b"GGUF" { Ok(()) } else { Err(LoadError::NotGguf(path.to_owned())) }
+}

@@ -1,0 +1,80 @@
+//! The command line, written by `EngineSettings::to_args` of `engine/link`.
+
+use std::path::PathBuf;
+
+use allerac_engine_llama::{ContextParams, FlashAttention};
+use clap::Parser;
+
+/// Serves one model over a socket handed in as standard input. Started by `allerac serve`.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Args {
+    /// The model file (GGUF).
+    #[arg(long)]
+    pub(crate) model: PathBuf,
+    /// Threads that compute one token a sequence; 0 means one per physical core.
+    #[arg(long, default_value_t = 0)]
+    threads: u32,
+    /// Threads that compute prompts; 0 means as many as --threads.
+    #[arg(long, default_value_t = 0)]
+    threads_batch: u32,
+    /// Longest prompt and output together, in tokens.
+    #[arg(long, default_value_t = 4096)]
+    context: u32,
+    /// Requests that decode together.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    sequences: u32,
+    /// KV cells shared by all sequences.
+    #[arg(long, default_value_t = 16_384)]
+    cells: u32,
+    /// Tokens computed in one step.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    batch: u32,
+    /// Prompt tokens computed in one step while others generate.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunk: u32,
+    /// Requests that may wait for a sequence.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) queue: u32,
+    /// When to use flash attention.
+    #[arg(long, value_enum, default_value_t = Flash::Auto)]
+    flash_attention: Flash,
+    /// Do not confine the process. Only to debug.
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
+    /// Confine the process as for this model, try what must be denied, print what was, and exit.
+    #[arg(long)]
+    pub(crate) self_test_sandbox: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Flash {
+    Auto,
+    On,
+    Off,
+}
+
+impl Args {
+    /// Sizes of the context, with what was left open filled in.
+    pub(crate) fn context_params(&self) -> ContextParams {
+        let threads = if self.threads == 0 { physical_cores() } else { self.threads };
+        ContextParams {
+            context: self.context,
+            cells: self.cells.min(self.context.saturating_mul(self.sequences)),
+            sequences: self.sequences,
+            batch: self.batch.max(self.sequences),
+            threads,
+            threads_batch: if self.threads_batch == 0 { threads } else { self.threads_batch },
+            flash_attention: match self.flash_attention {
+                Flash::Auto => FlashAttention::Auto,
+                Flash::On => FlashAttention::On,
+                Flash::Off => FlashAttention::Off,
+            },
+        }
+    }
+}
+
+/// The router normally says how many; this is for a start by hand. Hyper-threads are not told apart.
+fn physical_cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+}

@@ -1,0 +1,163 @@
+//! The process gives up what it does not need before it reads a downloaded file: it may read its model
+//! and what describes the CPU, write nothing, open no network connection, and start no program.
+//!
+//! Files are confined by Landlock where the kernel has it, and in any case a seccomp filter denies opening
+//! anything for writing along with sockets, programs and tracing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    path_beneath_rules,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+use crate::args::Args;
+
+/// The newest Landlock that we ask for; an older kernel gives what it has.
+const LANDLOCK_ABI: ABI = ABI::V6;
+
+/// What llama.cpp and OpenMP read to learn about the machine.
+const READABLE: [&str; 5] =
+    ["/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/usr/share/zoneinfo"];
+
+/// System calls with no use here: network, programs, other processes, mounts, the kernel.
+const DENIED: &[libc::c_long] = &[
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_open,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_truncate,
+    libc::SYS_chmod,
+    libc::SYS_fchmodat,
+    libc::SYS_chown,
+    libc::SYS_fchownat,
+    libc::SYS_creat,
+    libc::SYS_openat2,
+];
+
+/// Confines this process for good. Threads started later inherit it.
+pub(crate) fn confine(args: &Args) -> anyhow::Result<()> {
+    match confine_files(&args.model).context("landlock")? {
+        RulesetStatus::FullyEnforced => {}
+        RulesetStatus::PartiallyEnforced => tracing::info!("this kernel's landlock is old: some rules are missing"),
+        RulesetStatus::NotEnforced => {
+            tracing::warn!("this kernel has no landlock: the engine can read files besides its model");
+        }
+    }
+    deny_system_calls().context("seccomp")
+}
+
+fn confine_files(model: &Path) -> anyhow::Result<RulesetStatus> {
+    let read = AccessFs::from_read(LANDLOCK_ABI);
+    let readable = READABLE.iter().map(Path::new).filter(|path| path.exists());
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK_ABI))?
+        .handle_access(AccessNet::from_all(LANDLOCK_ABI))?
+        .create()?
+        .add_rules(path_beneath_rules(readable, read & !AccessFs::Execute))?
+        .add_rules(path_beneath_rules([model], AccessFs::ReadFile))?
+        .restrict_self()?;
+    Ok(status.ruleset)
+}
+
+fn deny_system_calls() -> anyhow::Result<()> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
+    rules.insert(libc::SYS_open, opens_for_writing(1)?);
+    rules.insert(libc::SYS_openat, opens_for_writing(2)?);
+    let denied = SeccompAction::Errno(u32::try_from(libc::EPERM)?);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, std::env::consts::ARCH.try_into()?)?;
+    let program: BpfProgram = filter.try_into()?;
+    seccompiler::apply_filter(&program)?;
+    Ok(())
+}
+
+/// Matches an open whose flags, at this argument, ask for more than reading.
+fn opens_for_writing(flags: u8) -> anyhow::Result<Vec<SeccompRule>> {
+    let writing = [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC];
+    let rules = writing.into_iter().map(|flag| {
+        let flag = u64::try_from(flag).expect("open flags are positive");
+        let has_flag = SeccompCmpOp::MaskedEq(flag);
+        let condition = SeccompCondition::new(flags, SeccompCmpArgLen::Dword, has_flag, flag)?;
+        Ok(SeccompRule::new(vec![condition])?)
+    });
+    rules.collect()
+}
+
+/// Confines the process and tries what must be denied; an error when anything was allowed.
+pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
+    let files = confine_files(&args.model).context("landlock")?;
+    deny_system_calls().context("seccomp")?;
+    let mut attempts = vec![
+        ("write a file", std::fs::write("/tmp/allerac-sandbox-test", "x")),
+        ("remove the model", std::fs::remove_file(&args.model)),
+        ("open a network connection", TcpStream::connect("127.0.0.1:1").map(drop)),
+        ("start a program", Command::new("/bin/true").spawn().map(drop)),
+    ];
+    if files == RulesetStatus::NotEnforced {
+        writeln_stdout("not tested: read another file (this kernel has no landlock)");
+    } else {
+        attempts.push(("read another file", std::fs::read("/etc/passwd").map(drop)));
+    }
+    let mut allowed = Vec::new();
+    for (what, outcome) in attempts {
+        match outcome {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => writeln_stdout(&format!("denied: {what}")),
+            other => allowed.push(format!("{what} ({other:?})")),
+        }
+    }
+    std::fs::File::open(&args.model).context("the model itself cannot be read")?;
+    writeln_stdout("allowed: read the model");
+    if allowed.is_empty() { Ok(()) } else { bail!("not denied: {}", allowed.join(", ")) }
+}
+
+fn writeln_stdout(line: &str) {
+    use io::Write;
+    let _ = writeln!(io::stdout(), "{line}");
+}

@@ -1,0 +1,182 @@
+//! The threads of the process and the lanes between them.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+
+use allerac_engine_core::{Backend, Config, Engine, Event, Generate, RequestId};
+use allerac_engine_link::frame;
+use allerac_engine_link::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PromptInput, ToEngine};
+use allerac_engine_llama::{Context, LoadError, Model};
+use anyhow::Context as _;
+
+use crate::args::Args;
+use crate::prepare::Preparer;
+use crate::sandbox;
+
+/// Commands that may wait for the step loop. The reader stops reading at this many, which slows the
+/// router down instead of filling memory.
+const COMMANDS_WAITING_MAX: usize = 1024;
+/// Prompts that may wait to be rendered.
+const PROMPTS_WAITING_MAX: usize = 256;
+/// Batches of messages that may wait for the socket. The router always reads, so this is never reached in
+/// health; at this many the step loop waits.
+const WRITES_WAITING_MAX: usize = 1024;
+/// Commands taken between two steps, so that a flood of them cannot stop the decoding.
+const COMMANDS_PER_STEP_MAX: usize = 64;
+
+/// What the step loop is told.
+enum Command {
+    Generate(Generate),
+    Cancel(RequestId),
+}
+
+type Outbox = SyncSender<Vec<FromEngine>>;
+
+/// Loads the model and serves until the socket closes.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let socket = socket_from_stdin()?;
+    if !args.no_sandbox {
+        sandbox::confine(args)?;
+    }
+    let (outbox, outgoing) = sync_channel(WRITES_WAITING_MAX);
+    let writer_socket = socket.try_clone()?;
+    let writer = thread::Builder::new().name("writer".into()).spawn(move || write(writer_socket, &outgoing))?;
+    let served = load(args, &outbox).map(|(model, context)| serve(args, model, context, socket, &outbox));
+    drop(outbox);
+    let written = writer.join();
+    served.context("cannot load the model")??;
+    written.map_err(|_| anyhow::anyhow!("the writer crashed"))
+}
+
+fn socket_from_stdin() -> anyhow::Result<UnixStream> {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let socket = UnixStream::from(stdin);
+    socket.peer_addr().context("standard input is no socket; this program is started by `allerac serve`")?;
+    Ok(socket)
+}
+
+/// Loads the model, telling the router how far it is; on failure tells it why.
+fn load(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Context), LoadError> {
+    let progress_lane = outbox.clone();
+    let mut told = 0.0;
+    let loaded = Model::load(&args.model, move |share| {
+        // Every twentieth is enough for a progress bar.
+        if share >= told + 0.05 {
+            told = share;
+            let _ = progress_lane.try_send(vec![FromEngine::Loading(share)]);
+        }
+    })
+    .and_then(|model| Ok((model, Context::new(model, args.context_params())?)));
+    if let Err(error) = &loaded {
+        let _ = outbox.send(vec![FromEngine::LoadFailed(error.to_string())]);
+    }
+    loaded
+}
+
+fn serve(
+    args: &Args,
+    model: &'static Model,
+    context: Context,
+    socket: UnixStream,
+    outbox: &Outbox,
+) -> anyhow::Result<()> {
+    let preparer = Preparer::new(model);
+    let ready = ModelInfo {
+        protocol: PROTOCOL_VERSION,
+        context: context.limits().context,
+        sequences: context.limits().sequences,
+        vocabulary: model.vocabulary(),
+        parameters: model.parameters(),
+        has_chat_template: preparer.has_template(),
+        system_info: Model::system_info().trim().to_owned(),
+    };
+    outbox.send(vec![FromEngine::Ready(ready)])?;
+    let (commands, incoming) = sync_channel(COMMANDS_WAITING_MAX);
+    let (prompts, to_prepare) = sync_channel(PROMPTS_WAITING_MAX);
+    let prepared = outbox.clone();
+    thread::Builder::new().name("prepare".into()).spawn(move || prepare(&preparer, &to_prepare, &prepared))?;
+    let reader = thread::Builder::new().name("reader".into()).spawn(move || read(socket, &commands, &prompts))?;
+    let config = Config { chunk: args.chunk, queue: args.queue as usize };
+    step_loop(Engine::new(context, config), &incoming, outbox);
+    reader.join().map_err(|_| anyhow::anyhow!("the reader crashed"))?.context("the router sent nonsense")
+}
+
+/// Sorts the frames into lanes until the socket closes. Dropping the lanes ends the other threads.
+fn read(
+    mut socket: UnixStream,
+    commands: &SyncSender<Command>,
+    prompts: &SyncSender<(RequestId, PromptInput)>,
+) -> Result<(), frame::FrameError> {
+    while let Some(message) = frame::read(&mut socket)? {
+        let delivered = match message {
+            ToEngine::Prepare { id, input } => prompts.send((id, input)).is_ok(),
+            ToEngine::Generate(request) => commands.send(Command::Generate(request)).is_ok(),
+            ToEngine::Cancel(id) => commands.send(Command::Cancel(id)).is_ok(),
+            ToEngine::Shutdown => false,
+        };
+        if !delivered {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn prepare(preparer: &Preparer, incoming: &Receiver<(RequestId, PromptInput)>, outbox: &Outbox) {
+    for (id, input) in incoming {
+        let result = preparer.prepare(&input);
+        if outbox.send(vec![FromEngine::Prepared { id, result }]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Steps while there is work; sleeps on the command lane while there is none. Ends with the lane.
+fn step_loop<B: Backend>(mut engine: Engine<B>, incoming: &Receiver<Command>, outbox: &Outbox) {
+    let mut events = Vec::new();
+    loop {
+        if !engine.has_work() {
+            let Ok(command) = incoming.recv() else { return };
+            apply(&mut engine, command, &mut events);
+        }
+        for _ in 0..COMMANDS_PER_STEP_MAX {
+            match incoming.try_recv() {
+                Ok(command) => apply(&mut engine, command, &mut events),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+        engine.step(&mut events);
+        if !events.is_empty() {
+            let batch = events.drain(..).map(FromEngine::Event).collect();
+            if outbox.send(batch).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn apply<B: Backend>(engine: &mut Engine<B>, command: Command, events: &mut Vec<Event>) {
+    match command {
+        Command::Generate(request) => engine.submit(request, events),
+        Command::Cancel(id) => engine.cancel(id, events),
+    }
+}
+
+/// Writes messages; those that wait together go out in one system call.
+fn write(mut socket: UnixStream, outgoing: &Receiver<Vec<FromEngine>>) {
+    let mut buffer = Vec::new();
+    while let Ok(first) = outgoing.recv() {
+        buffer.clear();
+        for message in first.into_iter().chain(outgoing.try_iter().flatten()) {
+            if let Err(error) = frame::encode(&message, &mut buffer) {
+                tracing::error!("a message is not sent: {error}");
+            }
+        }
+        if socket.write_all(&buffer).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The real process with the real model over a real socket.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use allerac_engine_core::{Event, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
+use allerac_engine_link::frame;
+use allerac_engine_link::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
+
+const MODEL: &str =
+    ".cache/test-data/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+
+fn model() -> PathBuf {
+    let path = std::env::var_os("ALLERAC_TEST_MODEL")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(MODEL), PathBuf::from);
+    assert!(path.exists(), "{} is missing; fetch it: make test-model", path.display());
+    path.canonicalize().unwrap()
+}
+
+struct Worker {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Worker {
+    fn start(model: &Path) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
+            .args(["--threads", "2", "--context", "512", "--sequences", "4", "--cells", "2048"])
+            // Flash attention computes large batches in another order; without it company changes nothing.
+            .args(["--flash-attention", "off", "--model"])
+            .arg(model)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
+        Self { child, socket: ours }
+    }
+
+    fn ready(model: &Path) -> (Self, ModelInfo) {
+        let mut worker = Self::start(model);
+        loop {
+            match worker.receive().expect("the worker says Ready") {
+                FromEngine::Loading(share) => assert!((0.0..=1.0).contains(&share)),
+                FromEngine::Ready(info) => return (worker, info),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn send(&mut self, message: &ToEngine) {
+        let mut buffer = Vec::new();
+        frame::encode(message, &mut buffer).unwrap();
+        self.socket.write_all(&buffer).unwrap();
+    }
+
+    fn receive(&mut self) -> Option<FromEngine> {
+        frame::read(&mut self.socket).unwrap()
+    }
+
+    fn prepare(&mut self, input: PromptInput) -> Result<Vec<TokenId>, PrepareError> {
+        self.send(&ToEngine::Prepare { id: RequestId(0), input });
+        match self.receive() {
+            Some(FromEngine::Prepared { result, .. }) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn chat(&mut self, question: &str) -> Vec<TokenId> {
+        let messages_json = format!(r#"[{{"role":"user","content":"{question}"}}]"#);
+        self.prepare(PromptInput::Chat { messages_json }).unwrap()
+    }
+
+    /// Receives until these requests ended; what each of them produced.
+    fn collect(&mut self, requests: usize) -> HashMap<u64, Answer> {
+        let mut answers: HashMap<u64, Answer> = HashMap::new();
+        while answers.values().filter(|answer| answer.reason.is_some()).count() < requests {
+            match self.receive() {
+                Some(FromEngine::Event(Event::Started { id, .. })) => {
+                    answers.insert(id.0, Answer::default());
+                }
+                Some(FromEngine::Event(Event::Chunk { id, chunk })) => {
+                    let answer = answers.get_mut(&id.0).unwrap();
+                    answer.text.push_str(&chunk.text);
+                    answer.tokens.extend(chunk.tokens.iter().map(|token| token.0));
+                }
+                Some(FromEngine::Event(Event::Finished { id, reason, tail, usage })) => {
+                    let answer = answers.entry(id.0).or_default();
+                    answer.text.push_str(&tail);
+                    (answer.reason, answer.usage) = (Some(reason), usage);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        answers
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    text: String,
+    tokens: Vec<u32>,
+    reason: Option<FinishReason>,
+    usage: Usage,
+}
+
+fn greedy(id: u64, prompt: Vec<TokenId>, max_tokens: u32) -> ToEngine {
+    ToEngine::Generate(Generate {
+        id: RequestId(id),
+        salt: id,
+        prompt,
+        max_tokens,
+        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+        stop: Vec::new(),
+        top_logprobs: None,
+    })
+}
+
+#[test]
+fn it_answers_a_chat_and_ends_when_the_socket_closes() {
+    let (mut worker, info) = Worker::ready(&model());
+    assert_eq!((info.protocol, info.context, info.sequences), (PROTOCOL_VERSION, 512, 4));
+    assert_eq!((info.vocabulary, info.parameters, info.has_chat_template), (49_152, 134_515_008, true));
+    let prompt = worker.prepare(PromptInput::Text("The capital of France is".into())).unwrap();
+    let length = u32::try_from(prompt.len()).unwrap();
+    worker.send(&greedy(1, prompt, 2));
+    let answer = worker.collect(1).remove(&1).unwrap();
+    assert_eq!(answer.text, " Paris.");
+    assert_eq!(answer.reason, Some(FinishReason::Length));
+    assert_eq!((answer.usage.prompt_tokens, answer.usage.completion_tokens), (length, 2));
+    worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(worker.child.wait().unwrap().success());
+}
+
+#[test]
+fn requests_in_company_answer_as_if_alone() {
+    let (mut worker, _) = Worker::ready(&model());
+    let questions = ["What is 2+2?", "Name a colour.", "What is the capital of France?", "Say hello."];
+    let prompts: Vec<_> = questions.iter().map(|question| worker.chat(question)).collect();
+    let mut alone = Vec::new();
+    for (id, prompt) in (10..).zip(&prompts) {
+        worker.send(&greedy(id, prompt.clone(), 8));
+        alone.push(worker.collect(1).remove(&id).unwrap().tokens);
+    }
+    for (id, prompt) in (20..).zip(&prompts) {
+        worker.send(&greedy(id, prompt.clone(), 8));
+    }
+    let answers = worker.collect(4);
+    for (id, alone) in (20..).zip(&alone) {
+        assert_eq!(&answers[&id].tokens, alone);
+    }
+}
+
+#[test]
+fn a_cancelled_request_ends_at_once() {
+    let (mut worker, _) = Worker::ready(&model());
+    let prompt = worker.prepare(PromptInput::Text("Once upon a time".into())).unwrap();
+    worker.send(&greedy(1, prompt, 400));
+    let started = worker.receive();
+    assert!(matches!(started, Some(FromEngine::Event(Event::Started { .. }))));
+    worker.send(&ToEngine::Cancel(RequestId(1)));
+    let mut produced = 0;
+    let reason = loop {
+        match worker.receive() {
+            Some(FromEngine::Event(Event::Chunk { .. })) => produced += 1,
+            Some(FromEngine::Event(Event::Finished { reason, usage, .. })) => {
+                assert_eq!(usage.completion_tokens, produced);
+                break reason;
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reason, FinishReason::Cancelled);
+    // The cancellation may overtake nothing that was computed before it arrived.
+    assert!(produced < 40, "{produced} tokens after a cancellation");
+}
+
+#[test]
+fn what_is_no_prompt_is_refused_with_a_reason() {
+    let (mut worker, _) = Worker::ready(&model());
+    let refused = worker.prepare(PromptInput::Tokens(vec![TokenId(49_152)]));
+    assert_eq!(refused, Err(PrepareError::UnknownToken(49_152)));
+    assert_eq!(worker.prepare(PromptInput::Tokens(vec![])), Err(PrepareError::Empty));
+    assert_eq!(worker.prepare(PromptInput::Text(String::new())), Err(PrepareError::Empty));
+}
+
+#[test]
+fn nonsense_on_the_socket_ends_the_process_with_an_error() {
+    let (mut worker, _) = Worker::ready(&model());
+    worker.socket.write_all(&[3, 0, 0, 0, 0xFF, 0xFF, 0xFF]).unwrap();
+    assert!(!worker.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_damaged_model_file_is_reported_and_not_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(model()).unwrap();
+    let files: [(&str, &[u8]); 4] = [
+        ("text", b"this is no model"),
+        ("empty", b""),
+        ("header only", &whole[..64]),
+        ("cut", &whole[..whole.len() / 2]),
+    ];
+    for (name, content) in files {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let mut worker = Worker::start(&path);
+        let message = loop {
+            match worker.receive() {
+                Some(FromEngine::Loading(_)) => {}
+                Some(FromEngine::LoadFailed(message)) => break message,
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        assert!(message.contains(name), "{message}");
+        assert_eq!(worker.child.wait().unwrap().code(), Some(1), "{name}");
+    }
+}
+
+#[test]
+fn the_confinement_denies_what_it_must() {
+    let output = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
+        .args(["--self-test-sandbox", "--model"])
+        .arg(model())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    for denied in ["write a file", "remove the model", "open a network connection", "start a program"] {
+        assert!(printed.contains(&format!("denied: {denied}\n")), "{printed}");
+    }
+    assert!(printed.contains("allowed: read the model\n"), "{printed}");
+    let kernel_has_landlock =
+        std::fs::read_to_string("/proc/kallsyms").is_ok_and(|s| s.contains("landlock_restrict_self"));
+    if kernel_has_landlock {
+        assert!(printed.contains("denied: read another file\n"), "{printed}");
+    }
+}
