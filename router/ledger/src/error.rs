@@ -1,0 +1,98 @@
+//! What can go wrong with the ledger.
+
+use std::path::PathBuf;
+
+/// An operation that the ledger could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The disk is full: nothing more is reserved until there is room.
+    #[error("the disk is full; free some space in the data directory")]
+    Full,
+    /// The directory or its files cannot be written.
+    #[error("cannot write to {path}; check that the directory exists and belongs to this user")]
+    NotWritable {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another server uses this data directory.
+    #[error("another allerac server uses {0}; stop it first, or choose another --data-dir")]
+    InUse(PathBuf),
+    /// The box has an owner already.
+    #[error("this box was claimed already")]
+    AlreadyClaimed,
+    /// No key with this public id.
+    #[error("there is no key {0}; see `allerac keys list`")]
+    UnknownKey(String),
+    /// A name that cannot be used.
+    #[error("a name has 1 to 64 visible characters")]
+    InvalidName,
+    /// The plan keeps everything on the box.
+    #[error("the plan {plan} does not include other servers; use --plan pro or --plan unlimited")]
+    PlanForbidsUpstreams {
+        /// Which plan.
+        plan: crate::Plan,
+    },
+    /// The numbers do not add up.
+    #[error("the ledger is inconsistent: {0}")]
+    Inconsistent(String),
+    /// The writer has ended.
+    #[error("the ledger is closed")]
+    Closed,
+    /// Anything else that `SQLite` says.
+    #[error("the ledger's database failed")]
+    Database(#[source] rusqlite::Error),
+    /// The schema could not be brought up to date.
+    #[error("the ledger's schema cannot be migrated")]
+    Migration(#[source] rusqlite_migration::Error),
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// A key that does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// Not of the form of a key.
+    #[error("this is no allerac key; it begins with sk-allerac-")]
+    Malformed,
+    /// No such key, or a wrong secret.
+    #[error("this key is not known here")]
+    Unknown,
+    /// Revoked.
+    #[error("this key was revoked")]
+    Revoked,
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// A reservation that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReserveError {
+    /// The plan has not enough left this month.
+    #[error("{requested} tokens may be needed and {free} of {limit} are left this month")]
+    QuotaExceeded {
+        /// Tokens of the plan a month.
+        limit: u64,
+        /// Tokens left now.
+        free: u64,
+        /// Tokens that this request may need.
+        requested: u64,
+        /// When the month ends, in seconds since 1970.
+        renews_at: i64,
+    },
+    /// More requests run than the ledger can follow.
+    #[error("too many requests are running")]
+    TooMany,
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}

@@ -1,0 +1,229 @@
+//! Keys: `sk-allerac-<public id>-<secret>`.
+//!
+//! The public id (12 characters) finds the row; the secret (256 random bits) is kept as its BLAKE3 hash
+//! only. A slow password hash would add nothing for a random secret and let anybody burn our CPU.
+
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use serde::Serialize;
+
+use crate::error::AuthError;
+use crate::plan::Plan;
+
+const PREFIX: &str = "sk-allerac-";
+const PUBLIC_ID_CHARS: usize = 12;
+/// 32 bytes in base64.
+const SECRET_CHARS: usize = 43;
+
+/// What a key may leave the box for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamPolicy {
+    /// Everything stays on the box.
+    None,
+    /// These upstreams, by name.
+    Named(Vec<String>),
+    /// Every configured upstream.
+    All,
+}
+
+impl UpstreamPolicy {
+    /// Whether the upstream of this name may be used.
+    #[must_use]
+    pub fn allows(&self, upstream: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Named(names) => names.iter().any(|name| name == upstream),
+            Self::All => true,
+        }
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Named(names) => names.join("\n"),
+            Self::All => "*".to_owned(),
+        }
+    }
+
+    pub(crate) fn from_text(text: &str) -> Self {
+        match text {
+            "" => Self::None,
+            "*" => Self::All,
+            names => Self::Named(names.lines().map(str::to_owned).collect()),
+        }
+    }
+}
+
+/// What somebody is on this box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Claimed the box.
+    Owner,
+    /// Uses it.
+    Member,
+}
+
+impl Role {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Member => "member",
+        }
+    }
+
+    pub(crate) fn from_text(text: &str) -> Self {
+        if text == "owner" { Self::Owner } else { Self::Member }
+    }
+}
+
+/// A key to be made.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Whose key; a new name becomes a new user.
+    pub user: String,
+    /// What for, in the user's words.
+    pub label: String,
+    /// For a new user: the user's plan (`personal` when absent). For a known one: an extra limit of this key.
+    pub plan: Option<Plan>,
+    /// Where it may leave the box for.
+    pub upstreams: UpstreamPolicy,
+}
+
+/// A key just made. Its secret is nowhere else.
+#[derive(Clone)]
+pub struct CreatedKey {
+    /// The part that may be shown.
+    pub public_id: String,
+    /// The whole key.
+    pub secret: String,
+}
+
+/// A key as the administrator sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyRow {
+    /// The part that may be shown.
+    pub id: String,
+    /// Whose.
+    pub user: String,
+    /// What for.
+    pub name: String,
+    /// The user's plan.
+    pub user_plan: Plan,
+    /// The key's own plan, an extra limit.
+    pub plan: Option<Plan>,
+    /// Where it may leave the box for.
+    pub upstreams: UpstreamPolicy,
+    /// Seconds since 1970.
+    pub created_at: i64,
+    /// Seconds since 1970, when it was revoked.
+    pub revoked_at: Option<i64>,
+}
+
+/// Who a request comes from, and what it may do.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    pub(crate) key: i64,
+    pub(crate) user: i64,
+    /// The public id of the key.
+    pub key_id: String,
+    /// The user's name.
+    pub user_name: String,
+    /// What the user is.
+    pub role: Role,
+    /// The user's plan.
+    pub user_plan: Plan,
+    /// The key's own plan.
+    pub key_plan: Option<Plan>,
+    /// Where the key may leave the box for.
+    pub upstreams: UpstreamPolicy,
+    /// Keeps one user's cached prompts from another's.
+    pub salt: u64,
+}
+
+impl Principal {
+    fn plans(&self) -> impl Iterator<Item = Plan> {
+        std::iter::once(self.user_plan).chain(self.key_plan)
+    }
+
+    /// Whether both plans allow a model of this many parameters.
+    #[must_use]
+    pub fn allows_parameters(&self, parameters: u64) -> bool {
+        self.plans().filter_map(Plan::parameters_below).all(|limit| parameters < limit)
+    }
+
+    /// Whether plans and key allow this upstream.
+    #[must_use]
+    pub fn allows_upstream(&self, upstream: &str) -> bool {
+        self.plans().all(Plan::allows_upstreams) && self.upstreams.allows(upstream)
+    }
+}
+
+/// The two halves of a presented key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Presented<'a> {
+    pub(crate) public_id: &'a str,
+    secret: &'a str,
+}
+
+impl<'a> Presented<'a> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, AuthError> {
+        let rest = text.strip_prefix(PREFIX).ok_or(AuthError::Malformed)?;
+        let (public_id, secret) = rest.split_once('-').ok_or(AuthError::Malformed)?;
+        if public_id.len() == PUBLIC_ID_CHARS && secret.len() == SECRET_CHARS {
+            Ok(Self { public_id, secret })
+        } else {
+            Err(AuthError::Malformed)
+        }
+    }
+
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        *blake3::hash(self.secret.as_bytes()).as_bytes()
+    }
+}
+
+impl CreatedKey {
+    pub(crate) fn random() -> Self {
+        let secret = BASE64URL_NOPAD.encode(&random_bytes::<32>());
+        let mut public_id = BASE32_NOPAD.encode(&random_bytes::<8>()).to_lowercase();
+        public_id.truncate(PUBLIC_ID_CHARS);
+        Self { secret: format!("{PREFIX}{public_id}-{secret}"), public_id }
+    }
+
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        Presented::parse(&self.secret).expect("we made it").hash()
+    }
+}
+
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    OsRng.try_fill_bytes(&mut bytes).expect("the kernel gives random bytes");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_parsed_back_and_others_are_malformed() {
+        let key = CreatedKey::random();
+        assert_eq!(key.secret.len(), PREFIX.len() + PUBLIC_ID_CHARS + 1 + SECRET_CHARS);
+        assert_eq!(Presented::parse(&key.secret).unwrap().public_id, key.public_id);
+        let huge = "x".repeat(1_000_000);
+        for text in
+            ["", "sk-", "sk-allerac-", "sk-allerac-abc-def", &key.secret[1..], &format!("{}x", key.secret), &huge]
+        {
+            assert!(matches!(Presented::parse(text), Err(AuthError::Malformed)));
+        }
+    }
+
+    #[test]
+    fn a_policy_survives_its_text() {
+        for policy in [UpstreamPolicy::None, UpstreamPolicy::All, UpstreamPolicy::Named(vec!["a".into(), "b".into()])] {
+            assert_eq!(UpstreamPolicy::from_text(&policy.to_text()), policy);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The handle that everything goes through.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use jiff::tz::TimeZone;
+use rusqlite::Connection;
+
+use crate::error::LedgerError;
+use crate::inflight::Inflight;
+use crate::reservation::{Outcome, Settlement, settle};
+use crate::schema;
+use crate::writer::Writer;
+
+/// Reading connections kept open; more are opened while more are needed, and closed after.
+const READERS_KEPT_MAX: usize = 8;
+
+/// The ledger of one data directory. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pub(crate) writer: Writer,
+    pub(crate) zone: TimeZone,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: PathBuf,
+    readers: Mutex<Vec<Connection>>,
+    inflight: OnceLock<Arc<Inflight>>,
+}
+
+/// What a start settled of the run before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Requests that had started, charged what was counted.
+    pub charged: u32,
+    /// Requests that had not, released.
+    pub released: u32,
+}
+
+impl Ledger {
+    /// Opens the ledger of a data directory, making both where they are missing. Months and days are
+    /// those of `zone`. Any number of processes may have it open.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotWritable`], [`LedgerError::Full`] and others.
+    pub fn open(directory: &Path, zone: TimeZone) -> Result<Self, LedgerError> {
+        let not_writable = |source| LedgerError::NotWritable { path: directory.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(not_writable)?;
+        let path = database(directory);
+        // SQLite only says "unable to open"; the file system says why.
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.map_err(|source| LedgerError::NotWritable { path: path.clone(), source })?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(not_writable)?;
+        let connection = schema::open_writer(&path)?;
+        let writer = Writer::start(connection).map_err(not_writable)?;
+        let shared =
+            Shared { directory: directory.to_owned(), readers: Mutex::new(Vec::new()), inflight: OnceLock::new() };
+        Ok(Self { writer, zone, shared: Arc::new(shared) })
+    }
+
+    /// Settles what the run before left open. Only for the process that holds the
+    /// [`ServeLock`](crate::ServeLock), before it serves.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub async fn recover(&self) -> Result<Recovered, LedgerError> {
+        let inflight = self.inflight()?;
+        self.writer
+            .call(move |connection| {
+                let mut statement = connection.prepare("SELECT id, slot FROM reservations")?;
+                let open = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                let open: Vec<(i64, u32)> = open.collect::<Result<_, _>>()?;
+                let mut recovered = Recovered::default();
+                for (id, slot) in open {
+                    let counted = inflight.read(slot, id).map_err(|source| inflight_error(source))?;
+                    let settlement = counted.map(|counted| Settlement {
+                        prompt_tokens: counted.prompt_tokens,
+                        cached_tokens: counted.cached_tokens,
+                        completion_tokens: counted.completion_tokens,
+                        outcome: Outcome::Crashed,
+                    });
+                    settle(connection, id, settlement)?;
+                    *(if counted.is_some() { &mut recovered.charged } else { &mut recovered.released }) += 1;
+                }
+                Ok(recovered)
+            })
+            .await
+    }
+
+    /// The file that counts running requests.
+    pub(crate) fn inflight(&self) -> Result<Arc<Inflight>, LedgerError> {
+        if let Some(inflight) = self.shared.inflight.get() {
+            return Ok(Arc::clone(inflight));
+        }
+        let path = self.shared.directory.join("inflight.bin");
+        let opened = Inflight::open(&path).map_err(inflight_error)?;
+        Ok(Arc::clone(self.shared.inflight.get_or_init(|| Arc::new(opened))))
+    }
+
+    /// Reads over one of the reading connections.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let kept = self.readers().pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => schema::open_reader(&database(&self.shared.directory))?,
+        };
+        let result = work(&connection);
+        let mut readers = self.readers();
+        if readers.len() < READERS_KEPT_MAX {
+            readers.push(connection);
+        }
+        result
+    }
+
+    fn readers(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.shared.readers.lock().expect("no code panics while it holds the list of readers")
+    }
+}
+
+fn database(directory: &Path) -> PathBuf {
+    directory.join("ledger.db")
+}
+
+fn inflight_error(source: std::io::Error) -> LedgerError {
+    if source.kind() == std::io::ErrorKind::StorageFull {
+        return LedgerError::Full;
+    }
+    LedgerError::NotWritable { path: "inflight.bin".into(), source }
+}
