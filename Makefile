@@ -1,0 +1,95 @@
+# Everything this project does from a clone. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# Prerequisites run in the order they are written: set up, then build, then test. Cargo uses all cores by itself.
+.NOTPARALLEL:
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Where `make run` listens, and where it keeps its data (empty: the program's own default).
+LISTEN ?= 127.0.0.1:8080
+DATA_DIR ?=
+MODEL ?= smollm2-135m-instruct
+
+# Absolute, so that the commands the server prints work from any folder.
+ALLERAC := $(CURDIR)/target/release/allerac
+DATA_FLAG := $(if $(DATA_DIR),--data-dir "$(abspath $(DATA_DIR))")
+TEST_DATA := .cache/test-data
+
+WEB := router/web
+WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '$(WEB)/dist/*' 2>/dev/null)
+
+## Running
+
+.PHONY: run
+run: setup build ## Install what is missing, build, fetch the starter model, serve on LISTEN (127.0.0.1:8080)
+	@$(ALLERAC) models pull $(MODEL) $(DATA_FLAG)
+	@exec $(ALLERAC) serve --listen $(LISTEN) $(DATA_FLAG)
+
+.PHONY: build
+build: page ## Build the page and the programs (target/release/allerac, target/release/allerac-engine)
+	cargo build --release --locked
+
+.PHONY: page
+page: $(WEB)/dist/index.html ## Build the page, when its sources are newer
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd $(WEB) && npm run build
+	@touch $@
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --no-audit --no-fund
+	@touch $@
+
+.PHONY: setup
+setup: ## Install what building needs and the machine lacks
+	@scripts/setup.sh
+
+## Checking
+
+.PHONY: test
+test: setup-test lint build test-model ## Everything that continuous integration runs
+	cargo test --release --locked --workspace
+	@if [ -x tests/run.sh ]; then tests/run.sh; fi
+
+.PHONY: lint
+lint: page ## Format, clippy, the page's types, licences and sources of dependencies
+	cargo fmt --all -- --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cd $(WEB) && npm run check
+	scripts/cargo-deny.sh check --hide-inclusion-graph bans licenses sources
+
+.PHONY: setup-test
+setup-test:
+	@scripts/setup.sh test
+
+.PHONY: test-model
+test-model: build ## Fetch the model that the tests use into .cache/test-data
+	@$(ALLERAC) models pull smollm2-135m-instruct --data-dir $(TEST_DATA)
+
+ifneq ($(wildcard benches/run.sh),)
+.PHONY: bench
+bench: setup-test build test-model ## Measure speed beside llama.cpp's own server
+	benches/run.sh
+endif
+
+ifneq ($(wildcard tests/fuzz.sh),)
+.PHONY: fuzz
+fuzz: setup-test ## Fuzz the wire types and the socket protocol for a while
+	tests/fuzz.sh
+endif
+
+## Other
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  Settings: LISTEN=%s DATA_DIR=%s MODEL=%s\n' '$(LISTEN)' '$(or $(DATA_DIR),(default))' '$(MODEL)'
+
+.PHONY: clean
+clean: ## Remove what was built (the test model in .cache stays)
+	cargo clean
+	rm -rf $(WEB)/dist $(WEB)/node_modules
