@@ -1,1 +1,19 @@
+//! The JSON of the OpenAI API, exactly as on the wire.
 //!
+//! Requests are parsed strictly: each field is honoured, or refused by name. Nothing is dropped silently.
+
+mod chat;
+mod completion;
+mod fields;
+mod options;
+mod response;
+
+pub use chat::{ChatRequest, Message};
+pub use completion::{CompletionRequest, Prompt};
+pub use fields::{Envelope, WireError};
+pub use options::{Options, Sampling};
+pub use response::{
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, ChatMessage, Completion, CompletionChoice,
+    CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta, ErrorBody, ErrorDetail, Logprob, Model,
+    ModelList, PromptTokensDetails, TopLogprob,
+};

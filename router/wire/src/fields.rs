@@ -1,0 +1,171 @@
+//! Takes a JSON object apart, field by field, with errors that name the field.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+/// A request that cannot be honoured: always a 400.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct WireError {
+    /// For the client's developer.
+    pub message: String,
+    /// The field, as a path.
+    pub param: Option<String>,
+    /// OpenAI's word for what is wrong.
+    pub code: Option<&'static str>,
+}
+
+impl WireError {
+    pub(crate) fn new(param: &str, code: &'static str, message: impl Into<String>) -> Self {
+        Self { message: message.into(), param: Some(param.to_owned()), code: Some(code) }
+    }
+
+    pub(crate) fn wrong_type(param: &str, wanted: &str, found: &Value) -> Self {
+        Self::new(param, "invalid_type", format!("`{param}` must be {wanted}, not {}", kind(found)))
+    }
+
+    pub(crate) fn out_of_range(param: &str, wanted: &str) -> Self {
+        Self::new(param, "invalid_value", format!("`{param}` must be {wanted}"))
+    }
+
+    pub(crate) fn unsupported(param: &str, why: &str) -> Self {
+        Self::new(param, "unsupported_parameter", format!("`{param}` is not supported yet{why}"))
+    }
+
+    fn missing(param: &str) -> Self {
+        Self::new(param, "missing_required_parameter", format!("`{param}` is required"))
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A request body of which only the model is known; enough to decide where it goes.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// The model asked for.
+    pub model: String,
+    /// Whether the answer is streamed.
+    pub stream: bool,
+    /// The whole body.
+    pub body: Map<String, Value>,
+}
+
+impl Envelope {
+    /// Reads a body as far as any server must understand it.
+    ///
+    /// # Errors
+    /// [`WireError`] when it is no JSON object or names no model.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {
+        let plain = |message: String| WireError { message, param: None, code: Some("invalid_json") };
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|error| plain(format!("the body is no valid JSON: {error}")))?;
+        let Value::Object(body) = value else {
+            return Err(plain(format!("the body must be a JSON object, not {}", kind(&value))));
+        };
+        let model = match body.get("model") {
+            Some(Value::String(model)) => model.clone(),
+            Some(Value::Null) | None => return Err(WireError::missing("model")),
+            Some(other) => return Err(WireError::wrong_type("model", "a string", other)),
+        };
+        let stream = match body.get("stream") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(stream)) => *stream,
+            Some(other) => return Err(WireError::wrong_type("stream", "a boolean", other)),
+        };
+        Ok(Self { model, stream, body })
+    }
+}
+
+/// The fields of a request that were not looked at yet. `null` is the same as absent.
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    pub(crate) fn new(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn required(&mut self, name: &str) -> Result<Value, WireError> {
+        self.take(name).ok_or_else(|| WireError::missing(name))
+    }
+
+    pub(crate) fn number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, WireError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let number = value.as_f64().filter(|_| value.is_number());
+        let number = number.ok_or_else(|| WireError::wrong_type(name, "a number", &value))?;
+        if range.contains(&number) {
+            Ok(Some(number))
+        } else {
+            let wanted = format!("between {} and {}", range.start(), range.end());
+            Err(WireError::out_of_range(name, &wanted))
+        }
+    }
+
+    pub(crate) fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, WireError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        if !value.is_number() {
+            return Err(WireError::wrong_type(name, "an integer", &value));
+        }
+        let wanted = format!("an integer between {} and {}", range.start(), range.end());
+        let number = value.as_i64().filter(|number| range.contains(number));
+        number.map(Some).ok_or_else(|| WireError::out_of_range(name, &wanted))
+    }
+
+    /// An integer that fits 32 bits without a sign.
+    pub(crate) fn count(&mut self, name: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, WireError> {
+        let number = self.integer(name, i64::from(*range.start())..=i64::from(*range.end()))?;
+        Ok(number.map(|number| u32::try_from(number).expect("it is in a range of 32-bit numbers")))
+    }
+
+    pub(crate) fn boolean(&mut self, name: &str) -> Result<Option<bool>, WireError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(WireError::wrong_type(name, "a boolean", &other)),
+        }
+    }
+
+    pub(crate) fn string(&mut self, name: &str) -> Result<Option<String>, WireError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(value)) => Ok(Some(value)),
+            Some(other) => Err(WireError::wrong_type(name, "a string", &other)),
+        }
+    }
+
+    /// Accepts a field of OpenAI's API that is not honoured yet, when its value asks for nothing.
+    pub(crate) fn only(&mut self, name: &str, asks_for_nothing: impl Fn(&Value) -> bool) -> Result<(), WireError> {
+        match self.take(name) {
+            Some(value) if !asks_for_nothing(&value) => Err(WireError::unsupported(name, "")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what nobody asked for.
+    pub(crate) fn finish(self, known_unsupported: &[&str]) -> Result<(), WireError> {
+        for (name, value) in self.0 {
+            if value.is_null() {
+                continue;
+            }
+            return Err(if known_unsupported.contains(&name.as_str()) {
+                WireError::unsupported(&name, "")
+            } else {
+                WireError::new(&name, "unknown_parameter", format!("there is no parameter `{name}`"))
+            });
+        }
+        Ok(())
+    }
+}
