@@ -1,1 +1,13 @@
-//!
+//! Where a request is computed, and how many may be at once: local models, other servers, limits, and the
+//! policy that chooses among them. Knows neither HTTP handlers nor SQL nor how an engine computes.
+
+mod limits;
+mod registry;
+mod route;
+pub mod sse;
+mod upstream;
+
+pub use limits::{Limits, Permit};
+pub use registry::{LocalModel, Registry, RegistryConfig};
+pub use route::{Access, NoRoute, Route, route};
+pub use upstream::{Endpoint, Secret, Upstream, UpstreamBody, UpstreamConfig, UpstreamError, UpstreamReply, Upstreams};

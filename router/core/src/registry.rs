@@ -1,0 +1,99 @@
+//! The models of this box, each with an engine that is started when it is first needed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use allerac_engine_link::{Engine, EngineConfig, EngineSettings, EngineStatus};
+
+/// An installed model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalModel {
+    /// The name that clients use.
+    pub id: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Parameters.
+    pub parameters: u64,
+    /// When it was installed, in seconds since 1970.
+    pub created: i64,
+}
+
+/// What the registry needs to start engines.
+#[derive(Debug, Clone)]
+pub struct RegistryConfig {
+    /// The program `allerac-engine`.
+    pub binary: PathBuf,
+    /// Sizes and switches of each engine.
+    pub settings: EngineSettings,
+    /// The installed models.
+    pub models: Vec<LocalModel>,
+    /// The model to start with, when there is one.
+    pub default_model: Option<String>,
+}
+
+/// The models of this box. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    config: Arc<RegistryConfig>,
+    engines: Arc<Mutex<HashMap<String, Engine>>>,
+}
+
+impl Registry {
+    /// A registry with no engine running yet.
+    #[must_use]
+    pub fn new(config: RegistryConfig) -> Self {
+        Self { config: Arc::new(config), engines: Arc::default() }
+    }
+
+    /// The installed models.
+    #[must_use]
+    pub fn models(&self) -> &[LocalModel] {
+        &self.config.models
+    }
+
+    /// The model that answers when nobody chose one.
+    #[must_use]
+    pub fn default_model(&self) -> Option<&str> {
+        self.config.default_model.as_deref()
+    }
+
+    /// An installed model by its id.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<&LocalModel> {
+        self.config.models.iter().find(|model| model.id == id)
+    }
+
+    /// The engine of a model, started now if it was not running. Must be called on a tokio runtime.
+    #[must_use]
+    pub fn engine(&self, model: &LocalModel) -> Engine {
+        let mut engines = self.engines();
+        let engine = engines.entry(model.id.clone()).or_insert_with(|| {
+            Engine::spawn(EngineConfig {
+                binary: self.config.binary.clone(),
+                model_path: model.path.clone(),
+                name: model.id.clone(),
+                settings: self.config.settings.clone(),
+            })
+        });
+        engine.clone()
+    }
+
+    /// What each started engine is doing.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<(String, EngineStatus)> {
+        self.engines().iter().map(|(id, engine)| (id.clone(), engine.status())).collect()
+    }
+
+    /// Ends all engines.
+    pub async fn shutdown(&self) {
+        let engines: Vec<Engine> = self.engines().drain().map(|(_, engine)| engine).collect();
+        for engine in engines {
+            engine.shutdown().await;
+        }
+    }
+
+    fn engines(&self) -> std::sync::MutexGuard<'_, HashMap<String, Engine>> {
+        self.engines.lock().expect("no code panics while it holds the engines")
+    }
+}

@@ -1,0 +1,115 @@
+//! Chooses where a request is computed. Local first; another server only where plan and key allow it.
+
+use crate::registry::{LocalModel, Registry};
+use crate::upstream::{Upstream, Upstreams};
+
+/// What a key may do, asked by the policy.
+pub trait Access {
+    /// Whether a local model of this many parameters may be used.
+    fn allows_parameters(&self, parameters: u64) -> bool;
+    /// Whether the box may be left for this upstream.
+    fn allows_upstream(&self, upstream: &str) -> bool;
+}
+
+/// Where a request is computed.
+#[derive(Debug)]
+pub enum Route<'a> {
+    /// On this box.
+    Local(&'a LocalModel),
+    /// On another server, under that server's name for the model.
+    Upstream(&'a Upstream, &'a str),
+}
+
+/// Nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoute {
+    /// No such model.
+    Unknown,
+    /// The plan does not include a model of this size.
+    TooLargeForPlan,
+    /// The model is on another server, and this key may not leave the box for it.
+    MayNotLeave,
+}
+
+/// Chooses where a request for a model is computed.
+///
+/// # Errors
+/// [`NoRoute`] when it may not be computed anywhere.
+pub fn route<'a>(
+    model: &str,
+    registry: &'a Registry,
+    upstreams: &'a Upstreams,
+    access: &impl Access,
+) -> Result<Route<'a>, NoRoute> {
+    if let Some(local) = registry.find(model) {
+        return if access.allows_parameters(local.parameters) {
+            Ok(Route::Local(local))
+        } else {
+            Err(NoRoute::TooLargeForPlan)
+        };
+    }
+    let mut known = false;
+    for (upstream, name) in upstreams.serving(model) {
+        known = true;
+        if access.allows_upstream(upstream.name()) {
+            return Ok(Route::Upstream(upstream, name));
+        }
+    }
+    Err(if known { NoRoute::MayNotLeave } else { NoRoute::Unknown })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::RegistryConfig;
+    use crate::upstream::UpstreamConfig;
+    use allerac_engine_link::EngineSettings;
+
+    struct Key {
+        parameters: u64,
+        upstream: &'static str,
+    }
+
+    impl Access for Key {
+        fn allows_parameters(&self, parameters: u64) -> bool {
+            parameters <= self.parameters
+        }
+        fn allows_upstream(&self, upstream: &str) -> bool {
+            upstream == self.upstream
+        }
+    }
+
+    fn place(model: &str, key: &Key) -> Result<String, NoRoute> {
+        let local = |id: &str, parameters| LocalModel { id: id.into(), path: "f".into(), parameters, created: 0 };
+        let registry = Registry::new(RegistryConfig {
+            binary: "e".into(),
+            settings: EngineSettings::default(),
+            models: vec![local("small", 1), local("large", 9)],
+            default_model: None,
+        });
+        let upstream = |name: &str, models: &[&str]| UpstreamConfig {
+            name: name.into(),
+            base_url: "http://127.0.0.1:1/v1".into(),
+            key: None,
+            models: models.iter().map(ToString::to_string).collect(),
+            aliases: [("fast".to_owned(), models[0].to_owned())].into(),
+        };
+        let upstreams = Upstreams::new(vec![upstream("a", &["big", "small"]), upstream("b", &["big"])]).unwrap();
+        route(model, &registry, &upstreams, key).map(|route| match route {
+            Route::Local(model) => format!("local {}", model.id),
+            Route::Upstream(upstream, model) => format!("{} {model}", upstream.name()),
+        })
+    }
+
+    #[test]
+    fn local_wins_and_leaving_needs_permission() {
+        let home = Key { parameters: 5, upstream: "" };
+        let away = Key { parameters: 5, upstream: "b" };
+        assert_eq!(place("small", &away), Ok("local small".into()));
+        assert_eq!(place("large", &away), Err(NoRoute::TooLargeForPlan));
+        assert_eq!(place("big", &home), Err(NoRoute::MayNotLeave));
+        assert_eq!(place("big", &away), Ok("b big".into()));
+        assert_eq!(place("fast", &away), Ok("b big".into()));
+        assert_eq!(place("nowhere", &away), Err(NoRoute::Unknown));
+    }
+}
