@@ -113,6 +113,12 @@ pub enum UpstreamError {
         /// Which upstream.
         name: String,
     },
+    /// Its stream ended before it was complete.
+    #[error("the answer of upstream {name} broke off")]
+    Cut {
+        /// Which upstream.
+        name: String,
+    },
     /// It failed.
     #[error("upstream {name} failed with status {status}")]
     Failed {

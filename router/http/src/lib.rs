@@ -1,1 +1,19 @@
+//! The HTTP face of the box: the OpenAI API, the claim, the health checks, and the page.
 //!
+//! The life of a request is in [`handlers`](self) order: authenticate, parse, route, admit, prepare,
+//! reserve, generate, count, stream, settle; see ARCHITECTURE.md.
+
+mod assets;
+mod auth;
+mod claim;
+mod error;
+mod generation;
+mod handlers;
+mod relay;
+mod server;
+mod sse;
+mod state;
+
+pub use claim::ClaimGate;
+pub use server::{app, serve};
+pub use state::AppState;

@@ -160,17 +160,26 @@ impl Reservation {
     /// # Errors
     /// When it cannot be written now; it is then tried again until it can.
     pub async fn settle(mut self, settlement: Settlement) -> Result<(), LedgerError> {
-        let Some(answer) = self.send(settlement) else { return Ok(()) };
+        let Some(answer) = self.send(Some(settlement)) else { return Ok(()) };
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
-    fn send(&mut self, settlement: Settlement) -> Option<tokio::sync::oneshot::Receiver<Result<(), LedgerError>>> {
+    /// Gives back what was set aside; nothing was used.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub async fn release(mut self) -> Result<(), LedgerError> {
+        let Some(answer) = self.send(None) else { return Ok(()) };
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    fn send(&mut self, settlement: Option<Settlement>) -> Option<tokio::sync::oneshot::Receiver<Result<(), LedgerError>>> {
         let place = self.place.take()?;
         let id = self.id;
         let (slot, inflight) = (self.slot, Arc::clone(&self.inflight));
         // The slot is free only once the settlement is durable: until then a crash must find it.
         let afterwards = Box::new(move || inflight.give_back(slot));
-        let (job, answer) = job(move |connection| settle(connection, id, Some(settlement)), Some(afterwards));
+        let (job, answer) = job(move |connection| settle(connection, id, settlement), Some(afterwards));
         place.send(job);
         Some(answer)
     }
@@ -180,7 +189,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let Counted { prompt_tokens, cached_tokens, completion_tokens } = self.counted;
         let outcome = Outcome::Cancelled;
-        self.send(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome });
+        self.send(Some(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome }));
     }
 }
 

@@ -1,0 +1,37 @@
+//! Who a request comes from; known before its body is read.
+
+use allerac_ledger::Principal;
+use allerac_router_core::Access;
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+
+use crate::error::ApiError;
+use crate::state::AppState;
+
+/// A request with a key that opens.
+#[derive(Debug, Clone)]
+pub(crate) struct Authenticated(pub(crate) Principal);
+
+impl FromRequestParts<AppState> for Authenticated {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let (scheme, key) = header.and_then(|header| header.split_once(' ')).ok_or_else(ApiError::no_key)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(ApiError::no_key());
+        }
+        Ok(Self(state.ledger.authenticate(key.trim())?))
+    }
+}
+
+impl Access for Authenticated {
+    fn allows_parameters(&self, parameters: u64) -> bool {
+        self.0.allows_parameters(parameters)
+    }
+
+    fn allows_upstream(&self, upstream: &str) -> bool {
+        self.0.allows_upstream(upstream)
+    }
+}

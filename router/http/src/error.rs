@@ -1,0 +1,209 @@
+//! The one place where errors become answers.
+
+use allerac_engine_link::EngineError;
+use allerac_ledger::{AuthError, LedgerError, ReserveError};
+use allerac_router_core::{NoRoute, UpstreamError};
+use allerac_wire::{ErrorBody, ErrorDetail, WireError};
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// How long a client is asked to wait when the box is busy, in seconds. Most answers take less.
+const RETRY_AFTER_BUSY_S: u32 = 5;
+
+/// An answer in OpenAI's error shape.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    kind: &'static str,
+    code: Option<&'static str>,
+    param: Option<String>,
+    pub(crate) message: String,
+    retry_after_s: Option<u32>,
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, code: Some(code), param: None, message: message.into(), retry_after_s: None }
+    }
+
+    fn busy(code: &'static str, message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, code, message);
+        Self { retry_after_s: Some(RETRY_AFTER_BUSY_S), ..error }
+    }
+
+    fn with_param(self, param: &str) -> Self {
+        Self { param: Some(param.to_owned()), ..self }
+    }
+
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
+    }
+
+    pub(crate) fn no_key() -> Self {
+        let message = "this needs a key: send `Authorization: Bearer sk-allerac-...`";
+        Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)
+    }
+
+    pub(crate) fn unknown_path(method: &str, path: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", format!("there is no {method} {path} here"))
+    }
+
+    pub(crate) fn too_many_requests() -> Self {
+        Self::busy("engine_overloaded", "too many requests are running; try again in a few seconds")
+    }
+
+    pub(crate) fn context_exceeded(prompt: usize, wanted: Option<u32>, context: u32) -> Self {
+        let message = match wanted {
+            Some(wanted) if prompt < context as usize => format!(
+                "the model's context is {context} tokens; the prompt has {prompt} and max_tokens asks for {wanted}"
+            ),
+            _ => format!("the model's context is {context} tokens; the prompt has {prompt}, which leaves no room"),
+        };
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message).with_param("messages")
+    }
+
+    pub(crate) fn no_route(model: &str, reason: NoRoute) -> Self {
+        let forbidden = |code, message| Self::new(StatusCode::FORBIDDEN, "permission_error", code, message);
+        let error = match reason {
+            NoRoute::Unknown => Self::new(
+                StatusCode::NOT_FOUND,
+                INVALID,
+                "model_not_found",
+                format!("there is no model `{}` here; GET /v1/models lists what there is", shorten(model)),
+            ),
+            NoRoute::TooLargeForPlan => {
+                forbidden("model_not_allowed", format!("your plan does not include models as large as `{model}`"))
+            }
+            NoRoute::MayNotLeave => forbidden(
+                "upstream_not_allowed",
+                format!("`{model}` runs on another server, and this key may not leave the box for it"),
+            ),
+        };
+        error.with_param("model")
+    }
+
+    pub(crate) fn upstream_refused(status: u16, message: String) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::new(status, INVALID, "upstream_refused", message)
+    }
+
+    /// The body of the answer.
+    pub(crate) fn body(&self) -> ErrorBody {
+        ErrorBody {
+            error: ErrorDetail {
+                message: self.message.clone(),
+                kind: self.kind,
+                param: self.param.clone(),
+                code: self.code,
+            },
+        }
+    }
+}
+
+/// A name as a client sent it, cut to what fits a message.
+fn shorten(name: &str) -> String {
+    name.chars().filter(|character| !character.is_control()).take(100).collect()
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<WireError> for ApiError {
+    fn from(error: WireError) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            kind: INVALID,
+            code: error.code,
+            param: error.param,
+            message: error.message,
+            retry_after_s: None,
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Ledger(error) => error.into(),
+            AuthError::Malformed | AuthError::Unknown | AuthError::Revoked => {
+                Self { message: error.to_string(), ..Self::no_key() }
+            }
+        }
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        tracing::error!("the ledger: {error}");
+        match error {
+            LedgerError::Full => Self::busy("disk_full", error.to_string()),
+            LedgerError::AlreadyClaimed => {
+                Self::new(StatusCode::CONFLICT, INVALID, "already_claimed", error.to_string())
+            }
+            LedgerError::InvalidName => {
+                Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", error.to_string()).with_param("owner")
+            }
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "ledger_error", "the ledger failed; see the log"),
+        }
+    }
+}
+
+impl From<ReserveError> for ApiError {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::QuotaExceeded { limit, free, requested, renews_at } => {
+                let renews = jiff::Timestamp::from_second(renews_at).unwrap_or(jiff::Timestamp::MAX);
+                let seconds = renews_at.saturating_sub(jiff::Timestamp::now().as_second());
+                let message = format!(
+                    "this request may need {requested} tokens, and {free} of the {limit} a month are left; they \
+                     renew at {renews}. Ask for less with max_tokens, or ask the owner for a larger plan"
+                );
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message)
+                    .retry_after(u32::try_from(seconds).unwrap_or(u32::MAX))
+            }
+            ReserveError::TooMany => Self::too_many_requests(),
+            ReserveError::Ledger(error) => error.into(),
+        }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        let message = error.to_string();
+        match error {
+            EngineError::QueueFull { .. } => Self::busy("engine_overloaded", message),
+            EngineError::TooLong { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
+            }
+            EngineError::Prepare(_) => Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt", message),
+            EngineError::LoadFailed { .. } => Self::busy("model_unavailable", message),
+            EngineError::Crashed => Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_crashed", message),
+            EngineError::Backend { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_failed", message)
+            }
+            EngineError::ClientStalled => Self::new(StatusCode::REQUEST_TIMEOUT, INVALID, "client_stalled", message),
+            EngineError::Timeout | EngineError::Stopped => Self::busy("engine_unavailable", message),
+        }
+    }
+}
+
+impl From<UpstreamError> for ApiError {
+    fn from(error: UpstreamError) -> Self {
+        tracing::warn!("{error}");
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_error", "upstream_error", error.to_string())
+    }
+}

@@ -1,0 +1,339 @@
+//! Runs a request on a local engine and accounts for it.
+//!
+//! A task of its own drives the generations and owns the reservation; the handler only reads what it
+//! sends. When the handler or the response body is dropped, because the client left, the task notices,
+//! cancels, and settles what was produced. Whatever happens, it settles exactly once.
+
+use std::time::Duration;
+
+use allerac_engine_core::{Chunk, FinishReason, SamplingParams, TokenId};
+use allerac_engine_link::protocol::PromptInput;
+use allerac_engine_link::{Engine, GenerateSpec, Generation, GenerationEvent};
+use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
+use allerac_router_core::{LocalModel, Permit};
+use allerac_wire::{CompletionUsage, Options};
+use futures_util::stream::{SelectAll, unfold};
+use futures_util::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::error::ApiError;
+use crate::state::AppState;
+
+/// Output of a choice when the client does not bound it, in tokens: a long answer. All of it is set aside
+/// while the request runs, so a larger number would let fewer run at once.
+const OUTPUT_DEFAULT: u32 = 2048;
+/// Parts of an answer that may wait for the client; then the engine's own bound counts.
+const PROGRESS_WAITING_MAX: usize = 64;
+/// How long a model may take to load while a request waits for it.
+const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// A request ready to be computed here.
+pub(crate) struct Job {
+    pub(crate) request_id: Uuid,
+    pub(crate) endpoint: &'static str,
+    pub(crate) inputs: Vec<PromptInput>,
+    pub(crate) options: Options,
+    pub(crate) top_logprobs: Option<u8>,
+    pub(crate) permit: Permit,
+}
+
+/// What a running request tells its handler. `Done` or `Failed` is the last.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// The engine began with one of the choices.
+    Started,
+    /// One choice goes on.
+    Chunk { index: u32, chunk: Chunk },
+    /// One choice ended.
+    Finished { index: u32, reason: &'static str, tail: String },
+    /// All ended, and the cost is settled.
+    Done(CompletionUsage),
+    /// It failed, and the cost is settled.
+    Failed(ApiError),
+}
+
+/// Runs a request in a task of its own; what comes of it arrives in the returned lane.
+pub(crate) fn start(state: &AppState, principal: Principal, model: &LocalModel, job: Job) -> mpsc::Receiver<Progress> {
+    let (sender, receiver) = mpsc::channel(PROGRESS_WAITING_MAX);
+    let engine = state.registry.engine(model);
+    let (ledger, model) = (state.ledger.clone(), model.id.clone());
+    tokio::spawn(async move {
+        let run = prepare(&ledger, &principal, model, &engine, job, sender.clone()).await;
+        let last = match run {
+            Ok((run, specs)) => run.drive(&engine, specs).await,
+            Err(error) => Progress::Failed(error),
+        };
+        let _ = sender.send(last).await;
+    });
+    receiver
+}
+
+/// Everything up to the first token: waits for the model, tokenises, and reserves.
+async fn prepare(
+    ledger: &Ledger,
+    principal: &Principal,
+    model: String,
+    engine: &Engine,
+    job: Job,
+    sender: mpsc::Sender<Progress>,
+) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
+    let info = engine.ready(LOAD_WAIT_MAX).await?;
+    check_biases(&job.options, info.vocabulary)?;
+    let mut prompts = Vec::new();
+    for input in job.inputs {
+        prompts.push(engine.prepare(input).await?);
+    }
+    let prompt_tokens = total(prompts.iter().map(Vec::len));
+    let limits = prompts.iter().map(|prompt| output_limit(prompt, job.options.max_tokens, info.context));
+    let limits = limits.collect::<Result<Vec<u32>, ApiError>>()?;
+    let max_output_tokens = limits.iter().fold(0u32, |sum, limit| sum.saturating_add(*limit));
+    let reserve = Reserve {
+        request_id: job.request_id,
+        model,
+        endpoint: job.endpoint,
+        served_by: "local".into(),
+        prompt_tokens,
+        max_output_tokens: max_output_tokens.saturating_mul(job.options.choices),
+    };
+    let reservation = ledger.reserve(principal, reserve).await?;
+    let specs = specs(&prompts, &limits, &job.options, job.top_logprobs, principal.salt);
+    let choices = vec![Choice::default(); specs.len()];
+    Ok((Run { reservation, sender, prompt_tokens, choices, _permit: job.permit }, specs))
+}
+
+fn check_biases(options: &Options, vocabulary: u32) -> Result<(), ApiError> {
+    let unknown = options.sampling.logit_bias.iter().find(|(token, _)| *token >= vocabulary);
+    unknown.map_or(Ok(()), |(token, _)| {
+        Err(allerac_wire::WireError {
+            message: format!("`logit_bias` names token {token}; this model has {vocabulary}"),
+            param: Some("logit_bias".into()),
+            code: Some("invalid_value"),
+        }
+        .into())
+    })
+}
+
+/// The most tokens that one choice may have.
+fn output_limit(prompt: &[TokenId], wanted: Option<u32>, context: u32) -> Result<u32, ApiError> {
+    let room = (context as usize).saturating_sub(prompt.len());
+    let room = u32::try_from(room).unwrap_or(u32::MAX);
+    let exceeded = || ApiError::context_exceeded(prompt.len(), wanted, context);
+    match wanted {
+        _ if room == 0 => Err(exceeded()),
+        Some(wanted) if wanted > room => Err(exceeded()),
+        Some(wanted) => Ok(wanted),
+        None => Ok(room.min(OUTPUT_DEFAULT)),
+    }
+}
+
+/// One generation for each choice of each prompt, in the order of their indices.
+fn specs(
+    prompts: &[Vec<TokenId>],
+    limits: &[u32],
+    options: &Options,
+    top_logprobs: Option<u8>,
+    salt: u64,
+) -> Vec<GenerateSpec> {
+    let seed = options.sampling.seed.map_or_else(rand::random, i64::cast_unsigned);
+    let mut specs = Vec::new();
+    for (prompt, limit) in prompts.iter().zip(limits) {
+        for choice in 0..options.choices {
+            specs.push(GenerateSpec {
+                salt,
+                prompt: prompt.clone(),
+                max_tokens: *limit,
+                sampling: sampling(options, seed.wrapping_add(u64::from(choice))),
+                stop: options.stop.clone(),
+                top_logprobs,
+            });
+        }
+    }
+    specs
+}
+
+fn sampling(options: &Options, seed: u64) -> SamplingParams {
+    let sampling = &options.sampling;
+    SamplingParams {
+        logit_bias: sampling.logit_bias.iter().map(|(token, bias)| (TokenId(*token), *bias)).collect(),
+        presence_penalty: sampling.presence_penalty,
+        frequency_penalty: sampling.frequency_penalty,
+        top_k: sampling.top_k,
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+        temperature: sampling.temperature,
+        seed,
+    }
+}
+
+/// What is known of one choice.
+#[derive(Debug, Clone, Copy, Default)]
+struct Choice {
+    started: bool,
+    cached_tokens: u32,
+    completion_tokens: u32,
+}
+
+/// A running request.
+struct Run {
+    reservation: Reservation,
+    sender: mpsc::Sender<Progress>,
+    /// Of all prompts. Each is charged once, however many choices it has.
+    prompt_tokens: u32,
+    choices: Vec<Choice>,
+    _permit: Permit,
+}
+
+/// How a run ended.
+enum End {
+    Completed,
+    ClientLeft,
+    Failed(ApiError),
+}
+
+type Events = std::pin::Pin<Box<dyn Stream<Item = (usize, GenerationEvent)> + Send>>;
+
+impl Run {
+    /// Computes all choices and settles; returns the last thing to say.
+    async fn drive(mut self, engine: &Engine, specs: Vec<GenerateSpec>) -> Progress {
+        let cancel = CancellationToken::new();
+        let mut running = SelectAll::new();
+        let mut end = None;
+        for (index, spec) in specs.into_iter().enumerate() {
+            match engine.generate(spec).await {
+                Ok(generation) => running.push(events(index, generation, cancel.clone())),
+                Err(error) => end = Some(End::Failed(error.into())),
+            }
+        }
+        let end = match end {
+            Some(end) => end,
+            None => self.follow(&mut running).await,
+        };
+        // What still runs is cancelled and says what it cost.
+        cancel.cancel();
+        while let Some((index, event)) = running.next().await {
+            let _ = self.note(index, event);
+        }
+        self.settle(end).await
+    }
+
+    /// Passes events on until all choices ended, one failed, or the client left.
+    async fn follow(&mut self, running: &mut SelectAll<Events>) -> End {
+        let sender = self.sender.clone();
+        loop {
+            let event = tokio::select! {
+                event = running.next() => event,
+                () = sender.closed() => return End::ClientLeft,
+            };
+            let Some((index, event)) = event else { return End::Completed };
+            let progress = match self.note(index, event) {
+                Ok(progress) => progress,
+                Err(error) => return End::Failed(error),
+            };
+            if sender.send(progress).await.is_err() {
+                return End::ClientLeft;
+            }
+        }
+    }
+
+    /// Counts an event in the ledger and turns it into progress.
+    fn note(&mut self, index: usize, event: GenerationEvent) -> Result<Progress, ApiError> {
+        let choice = &mut self.choices[index];
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let progress = match event {
+            GenerationEvent::Started { cached_tokens } => {
+                choice.started = true;
+                choice.cached_tokens = cached_tokens;
+                Progress::Started
+            }
+            GenerationEvent::Chunk(chunk) => {
+                choice.completion_tokens = chunk.completion_tokens;
+                Progress::Chunk { index, chunk }
+            }
+            GenerationEvent::Finished { reason, tail, usage } => {
+                choice.completion_tokens = usage.completion_tokens;
+                Progress::Finished { index, reason: reason_name(reason), tail }
+            }
+            GenerationEvent::Failed { error, usage } => {
+                choice.completion_tokens = usage.completion_tokens;
+                return Err(error.into());
+            }
+        };
+        let usage = self.usage();
+        self.reservation.count(
+            usage.prompt_tokens,
+            usage.prompt_tokens_details.cached_tokens,
+            usage.completion_tokens,
+        )?;
+        Ok(progress)
+    }
+
+    /// What it cost so far; nothing before the engine began.
+    fn usage(&self) -> CompletionUsage {
+        if !self.choices.iter().any(|choice| choice.started) {
+            return CompletionUsage::new(0, 0, 0);
+        }
+        let sum = |value: fn(&Choice) -> u32| self.choices.iter().map(value).fold(0, u32::saturating_add);
+        let cached = sum(|choice| choice.cached_tokens).min(self.prompt_tokens);
+        CompletionUsage::new(self.prompt_tokens, cached, sum(|choice| choice.completion_tokens))
+    }
+
+    async fn settle(self, end: End) -> Progress {
+        let usage = self.usage();
+        let outcome = match &end {
+            End::Completed => Outcome::Completed,
+            End::ClientLeft => Outcome::Cancelled,
+            End::Failed(_) => Outcome::Failed,
+        };
+        let settled = if self.choices.iter().any(|choice| choice.started) {
+            let settlement = Settlement {
+                prompt_tokens: usage.prompt_tokens,
+                cached_tokens: usage.prompt_tokens_details.cached_tokens,
+                completion_tokens: usage.completion_tokens,
+                outcome,
+            };
+            self.reservation.settle(settlement).await
+        } else {
+            self.reservation.release().await
+        };
+        match (end, settled) {
+            (End::Failed(error), _) => Progress::Failed(error),
+            // It is written as soon as it can be; the client must not take the answer for settled.
+            (_, Err(error)) => Progress::Failed(error.into()),
+            (End::Completed | End::ClientLeft, Ok(())) => Progress::Done(usage),
+        }
+    }
+}
+
+/// The events of one choice, as a stream. Cancelled, it ends with what it cost.
+fn events(index: usize, generation: Generation, cancel: CancellationToken) -> Events {
+    Box::pin(unfold(Some(generation), move |generation| {
+        let cancel = cancel.clone();
+        async move {
+            let mut generation = generation?;
+            let event = tokio::select! {
+                event = generation.next() => Some(event?),
+                () = cancel.cancelled() => None,
+            };
+            if let Some(event) = event {
+                return Some(((index, event), Some(generation)));
+            }
+            let (reason, tail) = (FinishReason::Cancelled, String::new());
+            let usage = generation.cancel().await;
+            Some(((index, GenerationEvent::Finished { reason, tail, usage }), None))
+        }
+    }))
+}
+
+fn reason_name(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+        FinishReason::Cancelled => "cancelled",
+    }
+}
+
+fn total(lengths: impl Iterator<Item = usize>) -> u32 {
+    u32::try_from(lengths.sum::<usize>()).unwrap_or(u32::MAX)
+}

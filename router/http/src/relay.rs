@@ -1,0 +1,352 @@
+//! Passes a request on to another server and accounts for it.
+//!
+//! The body goes through as it came, but for the model's name there and the wish for usage at the end of
+//! a stream. What is reserved is an estimate: the prompt's bytes by [`BYTES_A_TOKEN_MIN`] and the output
+//! asked for. What is settled is the usage that the server reports; where it reports none, the events
+//! with output that came through, or the answer's bytes by [`BYTES_A_TOKEN`].
+
+use std::sync::Arc;
+
+use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
+use allerac_router_core::sse::Parser;
+use allerac_router_core::{Endpoint, Permit, Upstream, UpstreamBody, UpstreamError, UpstreamReply, Upstreams};
+use allerac_wire::Envelope;
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::error::ApiError;
+use crate::sse;
+use crate::state::AppState;
+
+/// Few texts have fewer bytes a token: an estimate that is rarely too small.
+const BYTES_A_TOKEN_MIN: usize = 3;
+/// English text has about this many.
+const BYTES_A_TOKEN: usize = 4;
+/// Output set aside when the client does not bound it, in tokens.
+const OUTPUT_DEFAULT: u32 = 4096;
+/// Events that may wait for the client; then the upstream is not read.
+const EVENTS_WAITING_MAX: usize = 64;
+
+/// A request for another server.
+pub(crate) struct Request {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) envelope: Envelope,
+    /// The server's own name for the model.
+    pub(crate) name: String,
+}
+
+/// What the relay tells the handler. All but `Event` are the last.
+enum Relayed {
+    Event(String),
+    Whole(Vec<u8>),
+    Done,
+    Failed(ApiError),
+}
+
+/// Sends a request on and answers with what comes back.
+pub(crate) async fn relay(
+    state: &AppState,
+    principal: &Principal,
+    upstream: &Upstream,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let permit = state.limits.admit().ok_or_else(ApiError::too_many_requests)?;
+    let stream = request.envelope.stream;
+    let (sender, mut lane) = mpsc::channel(EVENTS_WAITING_MAX);
+    let run = Run {
+        upstreams: Arc::clone(&state.upstreams),
+        upstream: upstream.name().to_owned(),
+        ledger: state.ledger.clone(),
+        principal: principal.clone(),
+        sender: sender.clone(),
+        meter: Meter::default(),
+        hide_usage: stream && !asks_for_usage(&request.envelope),
+        _permit: permit,
+    };
+    tokio::spawn(async move {
+        let last = run.run(request).await;
+        let _ = sender.send(last).await;
+    });
+    if stream {
+        return match sse::first(&mut lane).await {
+            Some(Relayed::Failed(error)) => Err(error),
+            first => Ok(sse::response(first, lane, Passed)),
+        };
+    }
+    match lane.recv().await {
+        Some(Relayed::Whole(body)) => Ok(json_response(body)),
+        Some(Relayed::Failed(error)) => Err(error),
+        Some(Relayed::Event(_) | Relayed::Done) | None => Err(allerac_engine_link::EngineError::Stopped.into()),
+    }
+}
+
+fn json_response(body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Events pass as they came.
+struct Passed;
+
+impl sse::Format<Relayed> for Passed {
+    fn format(&mut self, relayed: Relayed) -> (String, bool) {
+        match relayed {
+            Relayed::Event(data) => {
+                (data.lines().map(|line| format!("data: {line}\n")).collect::<String>() + "\n", false)
+            }
+            Relayed::Done => (sse::DONE.to_owned(), true),
+            Relayed::Failed(error) => (sse::error_event(&error), true),
+            Relayed::Whole(_) => (String::new(), true),
+        }
+    }
+}
+
+/// A request on its way.
+struct Run {
+    upstreams: Arc<Upstreams>,
+    upstream: String,
+    ledger: Ledger,
+    principal: Principal,
+    sender: mpsc::Sender<Relayed>,
+    meter: Meter,
+    /// The client did not ask for the usage that we asked for.
+    hide_usage: bool,
+    _permit: Permit,
+}
+
+impl Run {
+    async fn run(mut self, request: Request) -> Relayed {
+        let reserve = Reserve {
+            request_id: Uuid::now_v7(),
+            model: request.name.clone(),
+            endpoint: match request.endpoint {
+                Endpoint::Chat => "chat.completions",
+                Endpoint::Completions => "completions",
+            },
+            served_by: format!("upstream:{}", self.upstream),
+            prompt_tokens: prompt_estimate(&request.envelope),
+            max_output_tokens: output_estimate(&request.envelope),
+        };
+        self.meter.prompt_estimate = reserve.prompt_tokens;
+        let mut reservation = match self.ledger.reserve(&self.principal, reserve).await {
+            Ok(reservation) => reservation,
+            Err(error) => return Relayed::Failed(error.into()),
+        };
+        let (endpoint, stream) = (request.endpoint, request.envelope.stream);
+        let upstreams = Arc::clone(&self.upstreams);
+        let Some(upstream) = upstreams.iter().find(|upstream| upstream.name() == self.upstream) else {
+            return Relayed::Failed(allerac_engine_link::EngineError::Stopped.into());
+        };
+        let sender = self.sender.clone();
+        let sent = tokio::select! {
+            reply = upstream.send(endpoint, outgoing(request)) => reply.map_err(ApiError::from),
+            () = sender.closed() => Err(client_left()),
+        };
+        let last = match sent {
+            Ok(UpstreamReply::Success(body)) => {
+                self.meter.begun = true;
+                if stream {
+                    self.stream(upstream, body, &mut reservation).await
+                } else {
+                    self.whole(upstream, body).await
+                }
+            }
+            Ok(UpstreamReply::Refused { status, message }) => Err(ApiError::upstream_refused(status, message)),
+            Err(error) => Err(error),
+        };
+        self.settle(reservation, last).await
+    }
+
+    async fn whole(&mut self, upstream: &Upstream, body: UpstreamBody) -> Result<Relayed, ApiError> {
+        let body = upstream.body(body).await?;
+        let value: Value = serde_json::from_slice(&body)
+            .map_err(|_| ApiError::from(UpstreamError::Failed { name: upstream.name().to_owned(), status: 200 }))?;
+        self.meter.note(&value);
+        Ok(Relayed::Whole(body))
+    }
+
+    async fn stream(
+        &mut self,
+        upstream: &Upstream,
+        mut body: UpstreamBody,
+        reservation: &mut Reservation,
+    ) -> Result<Relayed, ApiError> {
+        let mut parser = Parser::default();
+        let sender = self.sender.clone();
+        loop {
+            let piece = tokio::select! {
+                piece = upstream.next_piece(&mut body) => piece?,
+                () = sender.closed() => return Err(client_left()),
+            };
+            let Some(piece) = piece else {
+                let cut = UpstreamError::Cut { name: upstream.name().to_owned() };
+                return Err(cut.into());
+            };
+            let too_long = |_| ApiError::from(UpstreamError::TooLong { name: upstream.name().to_owned() });
+            for data in parser.push(&piece).map_err(too_long)? {
+                if data == "[DONE]" {
+                    return Ok(Relayed::Done);
+                }
+                let value: Value = serde_json::from_str(&data).unwrap_or_default();
+                self.meter.note(&value);
+                let (prompt, completion) = self.meter.tokens();
+                reservation.count(prompt, self.meter.cached, completion)?;
+                if self.hide_usage && is_usage_only(&value) {
+                    continue;
+                }
+                if sender.send(Relayed::Event(data)).await.is_err() {
+                    return Err(client_left());
+                }
+            }
+        }
+    }
+
+    async fn settle(self, reservation: Reservation, last: Result<Relayed, ApiError>) -> Relayed {
+        let (prompt_tokens, completion_tokens) = self.meter.tokens();
+        let outcome = match &last {
+            Ok(_) => Outcome::Completed,
+            Err(_) if self.sender.is_closed() => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        };
+        let settled = if self.meter.begun {
+            let cached_tokens = self.meter.cached;
+            reservation.settle(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome }).await
+        } else {
+            reservation.release().await
+        };
+        match (last, settled) {
+            (Err(error), _) => Relayed::Failed(error),
+            (Ok(_), Err(error)) => Relayed::Failed(error.into()),
+            (Ok(last), Ok(())) => last,
+        }
+    }
+}
+
+fn client_left() -> ApiError {
+    allerac_engine_link::EngineError::ClientStalled.into()
+}
+
+/// What is known of the cost.
+#[derive(Debug, Default)]
+struct Meter {
+    begun: bool,
+    prompt_estimate: u32,
+    /// As the server says: prompt and completion tokens.
+    reported: Option<(u32, u32)>,
+    cached: u32,
+    /// Events with output: most servers send one a token.
+    events: u32,
+    output_bytes: usize,
+}
+
+impl Meter {
+    /// Looks at one event, or at a whole answer.
+    fn note(&mut self, value: &Value) {
+        let number = |value: &Value| value.as_u64().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let usage = &value["usage"];
+        if let (Some(prompt), Some(completion)) = (number(&usage["prompt_tokens"]), number(&usage["completion_tokens"]))
+        {
+            self.reported = Some((prompt, completion));
+            self.cached = number(&usage["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0).min(prompt);
+        }
+        let choices = value["choices"].as_array().map_or(&[][..], Vec::as_slice);
+        let bytes: usize = choices.iter().map(output_bytes).sum();
+        self.events += u32::from(bytes > 0);
+        self.output_bytes += bytes;
+    }
+
+    /// Prompt and completion tokens, reported or estimated.
+    fn tokens(&self) -> (u32, u32) {
+        let by_bytes = u32::try_from(self.output_bytes.div_ceil(BYTES_A_TOKEN)).unwrap_or(u32::MAX);
+        self.reported.unwrap_or((self.prompt_estimate, self.events.max(by_bytes)))
+    }
+}
+
+/// Bytes of output in one choice: text, reasoning, and arguments of tools.
+fn output_bytes(choice: &Value) -> usize {
+    let message = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
+    let text = |value: &Value| value.as_str().map_or(0, str::len);
+    let tools = message["tool_calls"].as_array().map_or(&[][..], Vec::as_slice);
+    let arguments: usize = tools.iter().map(|call| text(&call["function"]["arguments"])).sum();
+    text(&choice["text"]) + text(&message["content"]) + text(&message["reasoning_content"]) + arguments
+}
+
+fn is_usage_only(value: &Value) -> bool {
+    value["usage"].is_object() && value["choices"].as_array().is_some_and(Vec::is_empty)
+}
+
+fn asks_for_usage(envelope: &Envelope) -> bool {
+    envelope.body.get("stream_options").is_some_and(|options| options["include_usage"] == true)
+}
+
+/// The body as the server gets it.
+fn outgoing(request: Request) -> Vec<u8> {
+    let mut body = request.envelope.body;
+    body.insert("model".into(), Value::String(request.name));
+    if request.envelope.stream {
+        let options = body.entry("stream_options").or_insert_with(|| json!({}));
+        if let Some(options) = options.as_object_mut() {
+            options.insert("include_usage".into(), Value::Bool(true));
+        } else {
+            *options = json!({"include_usage": true});
+        }
+    }
+    serde_json::to_vec(&body).expect("it was JSON before")
+}
+
+fn prompt_estimate(envelope: &Envelope) -> u32 {
+    let prompt = envelope.body.get("messages").or_else(|| envelope.body.get("prompt"));
+    let bytes = prompt.map_or(0, |prompt| prompt.to_string().len());
+    u32::try_from(bytes.div_ceil(BYTES_A_TOKEN_MIN)).unwrap_or(u32::MAX)
+}
+
+fn output_estimate(envelope: &Envelope) -> u32 {
+    let number = |name: &str| envelope.body.get(name).and_then(Value::as_u64);
+    let wanted = number("max_completion_tokens").or_else(|| number("max_tokens"));
+    let wanted = wanted.map_or(OUTPUT_DEFAULT, |wanted| u32::try_from(wanted).unwrap_or(u32::MAX));
+    let choices = number("n").map_or(1, |choices| u32::try_from(choices).unwrap_or(u32::MAX));
+    wanted.saturating_mul(choices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(body: &Value) -> Envelope {
+        Envelope::parse(body.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_body_passes_but_for_the_model_and_the_wish_for_usage() {
+        let body = json!({"model": "fast", "stream": true, "tools": [{"x": 1}], "unknown": null});
+        let request = Request { endpoint: Endpoint::Chat, envelope: envelope(&body), name: "big".into() };
+        let sent: Value = serde_json::from_slice(&outgoing(request)).unwrap();
+        let wanted = json!({"model": "big", "stream": true, "tools": [{"x": 1}], "unknown": null,
+            "stream_options": {"include_usage": true}});
+        assert_eq!(sent, wanted);
+    }
+
+    #[test]
+    fn reported_usage_wins_over_counting() {
+        let mut meter = Meter { prompt_estimate: 9, ..Meter::default() };
+        meter.note(&json!({"choices": [{"delta": {"content": "twelve bytes"}}]}));
+        meter.note(&json!({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]}));
+        assert_eq!(meter.tokens(), (9, 4));
+        meter.note(&json!({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2,
+            "prompt_tokens_details": {"cached_tokens": 3}}}));
+        assert_eq!((meter.tokens(), meter.cached), ((5, 2), 3));
+    }
+
+    #[test]
+    fn the_estimate_covers_what_may_be_used() {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 10, "n": 2});
+        let envelope = envelope(&body);
+        assert_eq!(prompt_estimate(&envelope), 13);
+        assert_eq!(output_estimate(&envelope), 20);
+    }
+}

@@ -1,0 +1,104 @@
+//! The routes, and the loop that accepts connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, post};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::handlers::{chat, claim, completions, health, models, unknown};
+use crate::state::AppState;
+use crate::{assets, handlers};
+
+/// The longest body, in bytes: a prompt of two million tokens.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a client may take to send its headers. Slower ones would hold connections for nothing.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// How long running answers may take to end when the server stops.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long to wait when the machine has no file descriptor left for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Everything that is served.
+pub fn app(state: AppState) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/completions", post(completions::create))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::get))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/claim", get(claim::status).post(claim::create))
+        .route("/", get(assets::index))
+        .route("/assets/{*path}", get(assets::asset))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        // Outermost, so that refusals carry it too.
+        .layer(from_fn(name_request))
+        .with_state(state)
+}
+
+/// Gives each answer a name to ask about it by, and says that it was computed here unless a handler knows better.
+async fn name_request(request: Request, next: Next) -> Response {
+    let api = request.uri().path().starts_with("/v1/");
+    let mut response = next.run(request).await;
+    if let Ok(id) = HeaderValue::from_str(&Uuid::now_v7().to_string()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if api {
+        response.headers_mut().entry(handlers::SERVED_BY).or_insert(HeaderValue::from_static("local"));
+    }
+    response
+}
+
+/// Serves until `shutdown` is ready, then lets running answers end within a bounded time.
+pub async fn serve(listener: TcpListener, app: Router, shutdown: impl Future<Output = ()>) {
+    let mut server = Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&connections).acquire_owned() => permit.expect("the semaphore is never closed"),
+            () = &mut shutdown => break,
+        };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("a connection was not accepted: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = &mut shutdown => break,
+        };
+        // A token is a small packet; it must not wait for the next one.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(app.clone());
+        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
+        tokio::spawn(async move {
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(SHUTDOWN_TIME_MAX, graceful.shutdown()).await;
+}

@@ -1,0 +1,72 @@
+//! Answers as server-sent events.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use futures_util::stream::unfold;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::error::ApiError;
+
+/// How long a stream may be silent before it says that it is still there.
+const COMMENT_EVERY: Duration = Duration::from_secs(5);
+const COMMENT: &[u8] = b": waiting\n\n";
+/// The end of a stream that went well.
+pub(crate) const DONE: &str = "data: [DONE]\n\n";
+
+/// Turns progress into events.
+pub(crate) trait Format<P>: Send + 'static {
+    /// The events of one piece of progress, and whether it was the last.
+    fn format(&mut self, progress: P) -> (String, bool);
+}
+
+/// A streamed answer. `first` was received already.
+pub(crate) fn response<P: Send + 'static>(
+    first: Option<P>,
+    lane: mpsc::Receiver<P>,
+    format: impl Format<P>,
+) -> Response {
+    let state = Some((first, lane, format));
+    let stream = unfold(state, |state| async move {
+        let (first, mut lane, mut format) = state?;
+        let progress = match first {
+            Some(first) => Ok(Some(first)),
+            None => tokio::time::timeout(COMMENT_EVERY, lane.recv()).await,
+        };
+        match progress {
+            Err(_) => Some((Ok(Bytes::from_static(COMMENT)), Some((None, lane, format)))),
+            Ok(None) => None,
+            Ok(Some(progress)) => {
+                let (text, last) = format.format(progress);
+                let next = (!last).then_some((None, lane, format));
+                Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), next))
+            }
+        }
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Asks a proxy in between not to collect the stream.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// One event.
+pub(crate) fn event(data: &impl Serialize) -> String {
+    let json = serde_json::to_string(data).expect("answers are plain data");
+    format!("data: {json}\n\n")
+}
+
+/// An error in the middle of a stream; nothing follows it.
+pub(crate) fn error_event(error: &ApiError) -> String {
+    event(&error.body())
+}
+
+/// The first piece of progress, when it comes before the client should hear that it waits.
+pub(crate) async fn first<P>(lane: &mut mpsc::Receiver<P>) -> Option<P> {
+    tokio::time::timeout(COMMENT_EVERY, lane.recv()).await.ok().flatten()
+}

@@ -1,0 +1,25 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+
+use allerac_ledger::Ledger;
+use allerac_router_core::{Limits, Registry, Upstreams};
+
+use crate::claim::ClaimGate;
+
+/// What every handler can reach. Clones share it.
+#[derive(Debug, Clone)]
+pub struct AppState {
+    /// People, keys, quotas and usage.
+    pub ledger: Ledger,
+    /// The models of this box.
+    pub registry: Registry,
+    /// Other servers.
+    pub upstreams: Arc<Upstreams>,
+    /// Who may claim the box.
+    pub claim: Arc<ClaimGate>,
+    /// How many requests run at once.
+    pub limits: Limits,
+    /// The box's name on the network.
+    pub name: String,
+}
