@@ -1,0 +1,61 @@
+"""What the suites share: one server for all that leave it as they found it, a fresh one for the others."""
+
+import pytest
+
+import allerac
+from peer import Peer
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with allerac.Server(allerac.data_dir(tmp_path_factory.mktemp("shared") / "data")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def key(server):
+    return server.create_key("anna", "--name", "laptop")
+
+
+@pytest.fixture(scope="session")
+def client(server, key):
+    with server.client(key) as made:
+        yield made
+
+
+@pytest.fixture
+def http(server, key):
+    with server.http(key) as made:
+        yield made
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A server of the test's own, to be killed."""
+    with allerac.Server(allerac.data_dir(tmp_path / "data")) as running:
+        yield running
+
+
+@pytest.fixture
+def books(fresh):
+    opened = allerac.Books(fresh.data)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def peer():
+    # One thread: with two, llama.cpp's spin barriers crawl whenever the other core is busy.
+    with Peer(allerac.MODEL_FILE, threads=1, context=16384, slots=8) as running:
+        yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows the log of the servers that a failed test used."""
+    report = yield
+    if report.failed and report.when == "call":
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, allerac.Server):
+                report.sections.append(("log of the server", value.log[-8000:]))
+    return report

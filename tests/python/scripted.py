@@ -1,0 +1,129 @@
+"""A server that behaves as badly as a test asks it to; the model's name says how."""
+
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class ScriptedUpstream(ThreadingHTTPServer):
+    """A context manager with `url` and the requests it has seen."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.seen = []
+        # How many streams ended because the other side closed them.
+        self.abandoned = threading.Semaphore(0)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        """A client that leaves is no error here."""
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.seen.append((self.path, dict(self.headers), body))
+        getattr(self, body["model"].replace("-", "_"))()
+
+    def answer(self, status: int, content: bytes, kind: str = "application/json"):
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def begin_stream(self):
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+
+    def event(self, **fields):
+        chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "theirs", "choices": []} | fields
+        self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        self.wfile.flush()
+
+    def words(self, count: int):
+        for index in range(count):
+            delta = {"index": 0, "delta": {"content": f"word{index} "}, "finish_reason": None}
+            self.event(choices=[delta])
+
+    # The ways to behave, by the model's name.
+
+    def good(self):
+        self.begin_stream()
+        self.words(3)
+        self.event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18,
+                 "prompt_tokens_details": {"cached_tokens": 5}}  # fmt: skip
+        self.event(usage=usage)
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def no_usage(self):
+        self.begin_stream()
+        self.words(6)
+        self.event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def cut(self):
+        """Closes in the middle, as if it had ended."""
+        self.begin_stream()
+        self.words(4)
+
+    def reset(self):
+        """Breaks the connection in the middle."""
+        self.begin_stream()
+        self.words(4)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        self.connection.close()
+
+    def endless(self):
+        self.begin_stream()
+        try:
+            while True:
+                self.words(1)
+                # A moment between words, so that the other side decides when it ends.
+                threading.Event().wait(0.005)
+        except OSError:
+            self.server.abandoned.release()
+
+    def nonsense(self):
+        self.answer(200, b"<html>welcome to the wifi</html>", "text/html")
+
+    def endless_line(self):
+        self.begin_stream()
+        with_no_end = b"data: " + b"x" * 1_000_000
+        try:
+            for _ in range(40):
+                self.wfile.write(with_no_end)
+        except OSError:
+            self.server.abandoned.release()
+
+    def fails(self):
+        self.answer(500, b'{"error": {"message": "secret stack trace", "type": "server_error"}}')
+
+    def refuses(self):
+        self.answer(422, b'{"error": {"message": "tools are not for this model", "type": "invalid_request_error"}}')
+
+    def wants_another_key(self):
+        self.answer(401, b'{"error": {"message": "Incorrect API key provided: sk-upstr...", "type": "x"}}')
+
+    def moves_away(self):
+        self.send_response(307)
+        self.send_header("location", f"{self.server.url}/v1/elsewhere")
+        self.send_header("content-length", "0")
+        self.end_headers()

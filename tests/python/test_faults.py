@@ -1,0 +1,299 @@
+"""Processes are killed and clients leave in the middle of streams; every token stays accounted for.
+
+Each test starts a server of its own, since it kills it.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+
+import httpx
+import pytest
+
+import allerac
+from allerac import wait_for
+
+# At some 100 tokens a second on the slowest machine this runs for seconds: long enough to be killed in.
+LONG = {
+    "model": allerac.MODEL, "prompt": "Once upon a time", "temperature": 1.0, "seed": 5, "max_tokens": 3000,
+    "logit_bias": allerac.NEVER_END, "logprobs": 0, "stream": True,
+}  # fmt: skip
+SHORT = {"model": allerac.MODEL, "prompt": "1, 2, 3,", "temperature": 0, "max_tokens": 4}
+PROMPT_TOKENS = 4
+
+
+class Stream(threading.Thread):
+    """Reads a stream in the background and counts the tokens that arrive; `logprobs` has one entry each."""
+
+    def __init__(self, server, key, body=None):
+        super().__init__(daemon=True)
+        self.server, self.key, self.body = server, key, body or LONG
+        self.tokens = 0
+        self.events = []
+        self.broke = None
+        self.headers = None
+        self._response = None
+        self._leave = threading.Event()
+        self.start()
+
+    def run(self):
+        try:
+            with self.server.http(self.key) as http, http.stream("POST", "/v1/completions", json=self.body) as answer:
+                self.headers = answer.headers
+                for line in answer.iter_lines():
+                    if line.startswith("data: "):
+                        self._note(line.removeprefix("data: "))
+                    if self._leave.is_set():
+                        return
+        except httpx.TransportError as error:
+            self.broke = error
+
+    def _note(self, data: str):
+        self.events.append(data if data == "[DONE]" else json.loads(data))
+        if isinstance(self.events[-1], dict):
+            for choice in self.events[-1].get("choices", []):
+                self.tokens += len((choice["logprobs"] or {"tokens": []})["tokens"])
+
+    def wait_tokens(self, count: int):
+        wait_for(f"{count} tokens", lambda: self.tokens >= count or not self.is_alive(), 60)
+        assert self.tokens >= count, self.events[-1:]
+
+    def leave(self):
+        """Closes the connection."""
+        self._leave.set()
+        self.join(timeout=20)
+
+
+@pytest.fixture
+def key(fresh):
+    return fresh.create_key("anna")
+
+
+def ask(server, key) -> httpx.Response:
+    with server.http(key) as http:
+        return http.post("/v1/completions", json=SHORT)
+
+
+def test_the_engine_is_killed_in_the_middle_of_a_stream(fresh, key, books):
+    stream = Stream(fresh, key)
+    stream.wait_tokens(20)
+    (engine,) = fresh.engine_pids()
+    os.kill(engine, signal.SIGKILL)
+    stream.join(timeout=30)
+    # The client is told, in the shape of an error of the API, and not left with half an answer.
+    assert stream.broke is None
+    assert "[DONE]" not in stream.events
+    error = stream.events[-1]["error"]
+    assert (error["type"], error["code"]) == ("server_error", "engine_crashed")
+    # The next request is answered by a new process.
+    answer = ask(fresh, key)
+    assert answer.json()["choices"][0]["text"] == " 4, "
+    assert fresh.engine_pids() not in ([], [engine])
+    # The half answer is charged to the token.
+    assert books.settled(2) == [("failed", PROMPT_TOKENS, stream.tokens), ("completed", 8, 4)]
+
+
+def test_the_engine_is_killed_before_the_first_token(fresh, key, books):
+    """The request is computed again by the next process; the client only waits longer."""
+    (engine,) = fresh.engine_pids()
+    os.kill(engine, signal.SIGSTOP)
+    long_prompt = {**SHORT, "prompt": [28] * 3000, "max_tokens": 3}
+    answers = []
+    with fresh.http(key) as http:
+        asking = threading.Thread(target=lambda: answers.append(http.post("/v1/completions", json=long_prompt)))
+        asking.start()
+        time.sleep(0.3)
+        os.kill(engine, signal.SIGKILL)
+        asking.join(timeout=60)
+    assert answers[0].status_code == 200
+    assert answers[0].json()["usage"]["completion_tokens"] == 3
+    assert books.settled(1) == [("completed", 3000, 3)]
+
+
+def test_the_engine_is_killed_under_eight_streams(fresh, key, books):
+    streams = [Stream(fresh, key, {**LONG, "seed": seed}) for seed in range(8)]
+    for stream in streams:
+        stream.wait_tokens(5)
+    (engine,) = fresh.engine_pids()
+    os.kill(engine, signal.SIGKILL)
+    for stream in streams:
+        stream.join(timeout=30)
+        assert stream.events[-1]["error"]["code"] == "engine_crashed"
+    assert ask(fresh, key).status_code == 200
+    outcomes = books.settled(9)
+    assert sorted(outcomes[:8]) == sorted(("failed", PROMPT_TOKENS, stream.tokens) for stream in streams)
+
+
+def test_the_engine_is_killed_again_and_again(fresh, key):
+    """Waits grow with each crash, but the box comes back by itself and the router never goes."""
+    for _ in range(3):
+        (engine,) = wait_for("an engine", fresh.engine_pids)
+        os.kill(engine, signal.SIGKILL)
+        wait_for("its end", lambda dead=engine: dead not in fresh.engine_pids())
+        assert ask(fresh, key).status_code == 200
+    fresh.wait_ready()
+
+
+def test_the_router_is_killed_in_the_middle_of_a_stream(fresh, key):
+    """No token that a client saw is free, and nothing stays reserved."""
+    streams = [Stream(fresh, key, {**LONG, "seed": seed}) for seed in range(3)]
+    for stream in streams:
+        stream.wait_tokens(25)
+    engines = fresh.engine_pids()
+    fresh.kill()
+    for stream in streams:
+        stream.join(timeout=20)
+        assert stream.broke is not None
+    # The engine sees its socket close, and goes.
+    wait_for("the engine's end", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in engines))
+    with contextlib.closing(allerac.Books(fresh.data)) as books:
+        assert books.open_reservations() == 3
+        books.check()
+        fresh.start()
+        outcomes = books.settled(3)
+        assert [outcome[:2] for outcome in outcomes] == [("crashed", PROMPT_TOKENS)] * 3
+        charged = sorted(tokens for _, _, tokens in outcomes)
+        seen = sorted(stream.tokens for stream in streams)
+        # What was on its way to a client when the process died is charged too: a handful of steps.
+        assert all(0 <= cost - count <= 16 for cost, count in zip(charged, seen, strict=True)), (charged, seen)
+        totals = fresh.totals()
+        assert (totals["requests"], totals["completion_tokens"]) == (3, sum(charged))
+        # And the box works on.
+        assert ask(fresh, key).status_code == 200
+        books.settled(4)
+
+
+def test_the_router_is_killed_many_times(fresh, key):
+    """At ever other moments of short requests: whatever was answered is in the books, once."""
+    answered = 0
+    with contextlib.closing(allerac.Books(fresh.data)) as books:
+        for round_ in range(5):
+            stop = threading.Event()
+
+            def ask_on(stop=stop):
+                nonlocal answered
+                with contextlib.suppress(httpx.TransportError):
+                    while not stop.is_set():
+                        answered += ask(fresh, key).status_code == 200
+
+            asking = threading.Thread(target=ask_on)
+            asking.start()
+            time.sleep(0.15 + 0.037 * round_)
+            fresh.kill()
+            stop.set()
+            asking.join(timeout=20)
+            fresh.start()
+            assert books.open_reservations() == 0
+            books.check()
+            completed = [outcome for outcome in books.outcomes() if outcome == ("completed", 8, 4)]
+            # One more may be settled than was received: its answer was on the way.
+            assert answered <= len(completed) <= answered + round_ + 1
+
+
+def test_a_client_leaves_in_the_middle_of_a_stream(fresh, key, books):
+    stream = Stream(fresh, key)
+    stream.wait_tokens(10)
+    stream.leave()
+    ((outcome, prompt, tokens),) = books.settled(1)
+    assert (outcome, prompt) == ("cancelled", PROMPT_TOKENS)
+    # The engine stops within a step of hearing of it; 3000 were asked for.
+    assert stream.tokens <= tokens <= stream.tokens + 64
+
+
+def test_a_client_leaves_before_a_whole_answer(fresh, key, books):
+    with fresh.http(key) as http, pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/completions", json={**LONG, "stream": False}, timeout=1.0)
+    ((outcome, prompt, tokens),) = books.settled(1)
+    assert (outcome, prompt) == ("cancelled", PROMPT_TOKENS)
+    assert 0 < tokens < 2000
+
+
+def test_a_client_leaves_while_others_stay(fresh, key, books):
+    """Those who leave stop costing time; the one who stays gets the same answer as alone."""
+    body = {**LONG, "temperature": 0, "prompt": "1, 2, 3, 4, 5, 6, 7,", "max_tokens": 64}
+    leaving = [Stream(fresh, key, {**LONG, "seed": seed}) for seed in range(7)]
+    for stream in leaving:
+        stream.wait_tokens(3)
+    staying = Stream(fresh, key, body)
+    for stream in leaving:
+        stream.leave()
+    staying.join(timeout=60)
+    text = "".join(event["choices"][0]["text"] for event in staying.events[:-1] if event["choices"])
+    assert text == " 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 2"
+    outcomes = books.settled(8)
+    assert sorted(outcome for outcome, _, _ in outcomes) == ["cancelled"] * 7 + ["completed"]
+    assert sum(tokens for _, _, tokens in outcomes) < 7 * 1000
+
+
+def test_more_clients_than_sequences_wait_their_turn(fresh, key, books):
+    streams = [Stream(fresh, key, {**LONG, "seed": seed, "max_tokens": 20}) for seed in range(24)]
+    for stream in streams:
+        stream.join(timeout=100)
+    assert [(stream.tokens, stream.events[-1]) for stream in streams] == [(20, "[DONE]")] * 24
+    assert books.settled(24) == [("completed", PROMPT_TOKENS, 20)] * 24
+
+
+def test_the_server_ends_when_asked_to(fresh, key):
+    engines = fresh.engine_pids()
+    assert ask(fresh, key).status_code == 200
+    assert fresh.stop() == 0
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in engines)
+
+
+def test_requests_in_flight_are_settled_when_the_server_is_asked_to_end(fresh, key, books):
+    stream = Stream(fresh, key)
+    stream.wait_tokens(10)
+    assert fresh.stop() == 0
+    stream.join(timeout=20)
+    ((_, prompt, tokens),) = books.settled(1)
+    assert prompt == PROMPT_TOKENS
+    assert stream.tokens <= tokens
+
+
+# The month's tokens.
+
+
+def spend(data, user: str, tokens: int):
+    """Writes usage into the books of a stopped server: nobody waits for a million tokens in a test."""
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(data / "ledger.db")) as database, database:
+        (user_id, key_id) = database.execute(
+            "SELECT users.id, keys.id FROM users JOIN keys ON keys.user_id = users.id WHERE users.name = ?", [user]
+        ).fetchone()
+        day, month = database.execute("SELECT strftime('%Y-%m-%d', 'now'), strftime('%Y-%m', 'now')").fetchone()
+        database.execute(
+            "INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,"
+            " cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at)"
+            " VALUES ('test', ?, ?, 0, 'm', 'completions', 'local', ?, 0, 0, 'completed', ?, ?, 0, 0)",
+            [key_id, user_id, tokens, day, month],
+        )
+        database.execute(
+            "INSERT INTO balances (account, month, used) VALUES (?, ?, ?)", [f"user:{user_id}", month, tokens]
+        )
+
+
+def test_a_used_up_plan_is_refused_by_what_a_request_may_cost(tmp_path):
+    server = allerac.Server(allerac.data_dir(tmp_path / "data"), arguments=("--time-zone", "UTC"))
+    with server:
+        key = server.create_key("kid", "--plan", "starter")
+        assert server.stop() == 0
+        spend(server.data, "kid", 1_000_000 - 100)
+        server.start()
+        import openai
+
+        with server.client(key) as client:
+            # 8 tokens of prompt and 92 of output are just what is left; one more is not.
+            with pytest.raises(openai.RateLimitError) as caught:
+                client.completions.create(**{**SHORT, "max_tokens": 93})
+            assert (caught.value.code, caught.value.type) == ("insufficient_quota", "insufficient_quota")
+            assert "100" in caught.value.message
+            assert int(caught.value.response.headers["retry-after"]) > 0
+            assert client.completions.create(**{**SHORT, "max_tokens": 92, "stop": ","}).usage.total_tokens < 20
+            # What was reserved and not used is free again.
+            assert client.completions.create(**SHORT).usage.total_tokens == 12
+        with contextlib.closing(allerac.Books(server.data)) as books:
+            books.settled(3)
