@@ -1,1 +1,7 @@
-//!
+//! What this machine is, and which profile of `hw-profiles/` fits it.
+
+mod probe;
+mod profile;
+
+pub use probe::{Probe, probe};
+pub use profile::{EngineProfile, Profile, ProfileError};

@@ -1,1 +1,13 @@
-//!
+//! Which models there are, and which are here: the catalogue `models.toml`, and a store that fetches,
+//! verifies and keeps their files.
+
+mod catalogue;
+mod digest;
+mod download;
+mod error;
+mod pypi;
+mod store;
+
+pub use catalogue::{Catalogue, Entry, FileSpec, Source};
+pub use error::ModelsError;
+pub use store::{Installed, Progress, Store};

@@ -1,0 +1,163 @@
+//! Hardware profiles: how to recognise a machine, and how to run engines on it.
+
+use serde::Deserialize;
+
+use crate::probe::Probe;
+
+/// The version of the format that this program reads.
+const VERSION: u32 = 1;
+
+/// In the order in which they are tried; `generic` fits everything.
+const BUILTIN: [&str; 4] = [
+    include_str!("../../../hw-profiles/lite.toml"),
+    include_str!("../../../hw-profiles/home.toml"),
+    include_str!("../../../hw-profiles/pro.toml"),
+    include_str!("../../../hw-profiles/generic.toml"),
+];
+
+/// A kind of machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    version: u32,
+    /// `lite`, `home`, `pro` or `generic`.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    #[serde(default)]
+    recognise: Recognise,
+    /// How engines run on it.
+    pub engine: EngineProfile,
+    /// The models it comes with.
+    pub models: Vec<String>,
+    /// The one that answers first.
+    pub default_model: String,
+}
+
+/// Which machines are of this kind. An empty list or an absent bound fits all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Recognise {
+    /// Parts of the processor's name; one must be in it.
+    cpu_models: Vec<String>,
+    memory_gib_min: u64,
+}
+
+/// How engines run on a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineProfile {
+    /// Compute threads; absent means one a physical core.
+    pub threads: Option<u32>,
+    /// Longest prompt and output together, in tokens.
+    pub context: u32,
+    /// Requests that decode together.
+    pub sequences: u32,
+    /// KV cells shared by all of them.
+    pub cells: u32,
+    /// Tokens computed in one step.
+    pub batch: u32,
+    /// Prompt tokens computed in one step while others generate.
+    pub chunk: u32,
+}
+
+/// A profile that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// Not of the format.
+    #[error("a hardware profile is not valid: {0}")]
+    Invalid(#[from] toml::de::Error),
+    /// Of another version of it.
+    #[error("a hardware profile of version {0} is not of version {VERSION}; update allerac")]
+    Version(u32),
+}
+
+impl Profile {
+    /// The profile of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        builtin().find(|profile| profile.name == name)
+    }
+
+    /// The profile that fits a machine.
+    #[must_use]
+    pub fn detect(probe: &Probe) -> Self {
+        builtin().find(|profile| profile.recognise.fits(probe)).expect("generic fits everything")
+    }
+
+    /// Reads a profile.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn parse(text: &str) -> Result<Self, ProfileError> {
+        let profile: Self = toml::from_str(text)?;
+        if profile.version == VERSION { Ok(profile) } else { Err(ProfileError::Version(profile.version)) }
+    }
+}
+
+impl Recognise {
+    fn fits(&self, probe: &Probe) -> bool {
+        // Firmware and integrated graphics take some of the memory that is printed on the box.
+        let enough = probe.memory_bytes >= (self.memory_gib_min << 30) / 10 * 9;
+        let known = self.cpu_models.is_empty() || self.cpu_models.iter().any(|part| probe.cpu_model.contains(part));
+        enough && known
+    }
+}
+
+fn builtin() -> impl Iterator<Item = Profile> {
+    BUILTIN.iter().map(|text| Profile::parse(text).expect("a test reads every profile"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detected(cpu_model: &str, memory_gib: u64) -> String {
+        let probe = Probe {
+            cpu_model: cpu_model.into(),
+            features: Vec::new(),
+            physical_cores: 4,
+            logical: 4,
+            memory_bytes: memory_gib << 30,
+        };
+        Profile::detect(&probe).name
+    }
+
+    #[test]
+    fn machines_of_the_line_are_recognised() {
+        assert_eq!(detected("Intel(R) N100", 16), "lite");
+        assert_eq!(detected("13th Gen Intel(R) Core(TM) i5-13400", 32), "home");
+        assert_eq!(detected("AMD Ryzen 5 7600 6-Core Processor", 31), "home");
+        assert_eq!(detected("13th Gen Intel(R) Core(TM) i7-13700", 64), "pro");
+        assert_eq!(detected("AMD Ryzen 7 7700X 8-Core Processor", 64), "pro");
+        assert_eq!(detected("13th Gen Intel(R) Core(TM) i7-13700", 16), "generic");
+        assert_eq!(detected("AMD EPYC", 24), "generic");
+    }
+
+    #[test]
+    fn every_profile_is_valid_and_named() {
+        for name in ["lite", "home", "pro", "generic"] {
+            let profile = Profile::named(name).unwrap();
+            let engine = &profile.engine;
+            assert!(engine.cells >= engine.context && engine.batch >= engine.sequences, "{name}");
+            assert!(profile.models.contains(&profile.default_model), "{name}");
+        }
+        assert_eq!(builtin().count(), BUILTIN.len());
+        assert_eq!(Profile::named("none"), None);
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let valid = include_str!("../../../hw-profiles/lite.toml");
+        for (from, to, said) in [
+            ("version = 1", "version = 9", "version 9"),
+            ("context =", "contexts =", "unknown field `contexts`"),
+            ("sequences = ", "sequences = -", "invalid value"),
+            ("memory_gib_min", "memory_gb_min", "unknown field `memory_gb_min`"),
+            ("default_model =", "#", "missing field `default_model`"),
+        ] {
+            let error = Profile::parse(&valid.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}

