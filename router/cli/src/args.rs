@@ -1,0 +1,316 @@
+//! The command line. Scripts use it, so a flag keeps its name and meaning.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use allerac_ledger::Plan;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jiff::tz::TimeZone;
+
+use crate::failure::Exit;
+use crate::place::parse_time_zone;
+
+/// A private AI box: a local model behind an OpenAI-compatible API, with keys, quotas and exact accounting.
+#[derive(Debug, Parser)]
+#[command(name = "allerac", version, about, after_help = top_help(), disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command may be told.
+#[derive(Debug, ClapArgs)]
+#[command(next_display_order = 900)]
+pub(crate) struct Place {
+    /// Where the box keeps its data [default: $XDG_DATA_HOME/allerac or ~/.local/share/allerac]
+    #[arg(long, global = true, env = "ALLERAC_DATA_DIR", hide_env_values = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The time zone of days and months [default: the system's]
+    #[arg(long, global = true, env = "ALLERAC_TIME_ZONE", hide_env_values = true, value_name = "TZ",
+        value_parser = parse_time_zone)]
+    pub(crate) time_zone: Option<TimeZone>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the page and the API
+    Serve(Serve),
+    /// Create, list and revoke keys
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Show who used how many tokens
+    Usage(Usage),
+    /// List, fetch and remove models
+    #[command(subcommand)]
+    Models(Models),
+    /// Check everything the box needs, and say what to do about what is wrong
+    Doctor(Doctor),
+    /// Print completions for a shell
+    Completions(Completions),
+}
+
+/// Serves until it gets SIGINT or SIGTERM, then finishes the requests in flight (ten seconds at most).
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac serve
+  allerac serve --listen 0.0.0.0:8080        # for the whole network, announced as allerac.local
+  allerac serve --config /etc/allerac.toml --log-format json
+  RUST_LOG=debug allerac serve
+
+The configuration file may set listen, name, profile, time_zone, [mdns], [engine] and [[upstream]]; flags win over it.")]
+pub(crate) struct Serve {
+    /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// How log lines are written to stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// What decides how engines run.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Setup {
+    /// A configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The hardware profile: lite, home, pro or generic [default: the one that fits this machine]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  allerac keys create --user anna --name laptop
+  allerac keys list
+  allerac keys revoke k3x7q2m9p4ab")]
+pub(crate) enum Keys {
+    /// Create a key and print it, and nothing else, on stdout; works while the server runs
+    Create(KeysCreate),
+    /// List all keys
+    List(Listing),
+    /// Refuse a key from now on
+    Revoke(KeysRevoke),
+}
+
+/// A new name gets a user of that name. A key is shown this once; only a hash is kept.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac keys create --user anna
+  allerac keys create --user kid --plan starter
+  allerac keys create --user anna --name ide --plan pro --allow-upstream office-gpu
+  export OPENAI_API_KEY=$(allerac keys create --user me)
+
+Plans: starter (1 million tokens a month, models up to 8B), personal (10 million, up to 14B),
+pro (50 million, all models, other servers), unlimited. A new user gets the plan (default: personal);
+for a user who exists, it limits this key in addition.")]
+pub(crate) struct KeysCreate {
+    /// Whose key it is
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: String,
+    /// What the key is for
+    #[arg(long, value_name = "LABEL", default_value = "")]
+    pub(crate) name: String,
+    /// The plan
+    #[arg(long, value_parser = plan_parser())]
+    pub(crate) plan: Option<Plan>,
+    /// Let requests with this key leave the box for this upstream, or for `all`; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_upstream: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac keys revoke k3x7q2m9p4ab")]
+pub(crate) struct KeysRevoke {
+    /// The key's public id, as `allerac keys list` shows it
+    pub(crate) id: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac keys list
+  allerac keys list --json | jq -r '.[].id'")]
+pub(crate) struct Listing {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Sums the requests and tokens that were settled.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac usage
+  allerac usage --by user --month 2026-11
+  allerac usage --by key,model --json")]
+pub(crate) struct Usage {
+    /// What to sum by
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["day", "key", "model"])]
+    pub(crate) by: Vec<Dimension>,
+    /// One month only
+    #[arg(long, value_name = "YYYY-MM", value_parser = parse_month)]
+    pub(crate) month: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A column that usage is summed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dimension {
+    Day,
+    User,
+    Key,
+    Model,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  allerac models list
+  allerac models pull smollm2-135m-instruct
+  allerac models rm smollm2-135m-instruct")]
+pub(crate) enum Models {
+    /// List the catalogue and what is installed
+    List(ModelsList),
+    /// Fetch a model; verified, and resumed where it stopped
+    Pull(ModelsPull),
+    /// Remove an installed model
+    Rm(ModelsRm),
+    /// Show everything known about a model
+    Show(ModelsShow),
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac models list
+  allerac models list --installed --json")]
+pub(crate) struct ModelsList {
+    /// Only what is installed
+    #[arg(long)]
+    pub(crate) installed: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A running server offers it after its next start.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac models pull smollm2-135m-instruct")]
+pub(crate) struct ModelsPull {
+    /// The model's id
+    pub(crate) id: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac models rm smollm2-135m-instruct")]
+pub(crate) struct ModelsRm {
+    /// The model's id
+    pub(crate) id: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac models show smollm2-135m-instruct
+  allerac models show smollm2-135m-instruct --json")]
+pub(crate) struct ModelsShow {
+    /// The model's id
+    pub(crate) id: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Exits with 1 when something is broken; warnings alone do not count.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac doctor
+  allerac doctor --json | jq '.checks[] | select(.status != \"ok\")'
+  allerac doctor --listen 0.0.0.0:80         # will the server be able to listen there?")]
+pub(crate) struct Doctor {
+    /// The address the server is to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  source <(allerac completions bash)
+  allerac completions zsh > ~/.zfunc/_allerac
+  allerac completions fish > ~/.config/fish/completions/allerac.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+fn top_help() -> String {
+    format!(
+        "Examples:
+  allerac models pull smollm2-135m-instruct  # fetch a small model
+  allerac serve                              # serve it on http://127.0.0.1:8080
+  allerac keys create --user anna            # give somebody a key
+  allerac usage                              # see who used what
+  allerac doctor                             # find out what is wrong
+
+{}",
+        Exit::help()
+    )
+}
+
+fn plan_parser() -> impl TypedValueParser<Value = Plan> {
+    PossibleValuesParser::new(Plan::ALL.map(Plan::as_str)).try_map(|name| name.parse::<Plan>())
+}
+
+fn parse_month(text: &str) -> Result<String, String> {
+    let first: jiff::civil::Date = format!("{text}-01").parse().map_err(|_| "write a month like 2026-11".to_owned())?;
+    Ok(first.strftime("%Y-%m").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:"), "no examples in the help of{path}");
+            command.get_subcommands().for_each(|sub| check(sub, &path));
+        }
+        check(&Args::command(), "");
+    }
+
+    #[test]
+    fn months_are_checked() {
+        assert_eq!(parse_month("2026-11"), Ok("2026-11".to_owned()));
+        for bad in ["2026", "2026-13", "november", "2026-11-03"] {
+            assert!(parse_month(bad).is_err(), "{bad} was accepted");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+use allerac_ledger::{KeyRow, NewKey, UpstreamPolicy};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::args::{Keys, KeysCreate, Place};
+use crate::failure::{Exit, Failure};
+use crate::output::{Align, Table, print_json, print_line};
+
+pub(crate) async fn run(command: &Keys, place: &Place) -> Result<(), Failure> {
+    match command {
+        Keys::Create(args) => create(args, place).await,
+        Keys::List(args) => list(args.json, place),
+        Keys::Revoke(args) => revoke(&args.id, place).await,
+    }
+}
+
+async fn create(args: &KeysCreate, place: &Place) -> Result<(), Failure> {
+    let upstreams = upstream_policy(&args.allow_upstream)?;
+    let new = NewKey { user: args.user.clone(), label: args.name.clone(), plan: args.plan, upstreams };
+    let key = place.ledger()?.create_key(new).await?;
+    Ok(print_line(&key.secret)?)
+}
+
+fn upstream_policy(names: &[String]) -> Result<UpstreamPolicy, Failure> {
+    if let Some(bad) = names.iter().find(|name| name.is_empty() || name.contains(char::is_whitespace)) {
+        return Err(Failure::new(Exit::Usage, format!("`{bad}` is no upstream's name"))
+            .hint("use a name from the configuration file, or `all`"));
+    }
+    Ok(match names {
+        [] => UpstreamPolicy::None,
+        names if names.iter().any(|name| name == "all") => UpstreamPolicy::All,
+        names => UpstreamPolicy::Named(names.to_vec()),
+    })
+}
+
+/// A key as the listing shows it; the secret is stored nowhere.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: String,
+    user: String,
+    name: String,
+    user_plan: &'static str,
+    plan: Option<&'static str>,
+    /// `all`, or the names; empty when requests may not leave the box.
+    upstreams: Upstreams,
+    created_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Upstreams {
+    All(&'static str),
+    Named(Vec<String>),
+}
+
+impl From<KeyRow> for Row {
+    fn from(key: KeyRow) -> Self {
+        let time = |seconds: i64| Timestamp::from_second(seconds).ok();
+        Self {
+            id: key.id,
+            user: key.user,
+            name: key.name,
+            user_plan: key.user_plan.as_str(),
+            plan: key.plan.map(allerac_ledger::Plan::as_str),
+            upstreams: match key.upstreams {
+                UpstreamPolicy::None => Upstreams::Named(Vec::new()),
+                UpstreamPolicy::Named(names) => Upstreams::Named(names),
+                UpstreamPolicy::All => Upstreams::All("all"),
+            },
+            created_at: time(key.created_at),
+            revoked_at: key.revoked_at.and_then(time),
+        }
+    }
+}
+
+fn list(json: bool, place: &Place) -> Result<(), Failure> {
+    let rows: Vec<Row> = place.ledger()?.keys()?.into_iter().map(Row::from).collect();
+    if json {
+        return Ok(print_json(&rows)?);
+    }
+    if rows.is_empty() {
+        return Ok(print_line("there are no keys yet; create one: allerac keys create --user NAME")?);
+    }
+    let left = |title| (title, Align::Left);
+    let mut table = Table::new(&["ID", "USER", "NAME", "PLAN", "UPSTREAMS", "CREATED", "STATE"].map(left));
+    for row in rows {
+        let plan = match row.plan {
+            Some(plan) => format!("{} ({plan})", row.user_plan),
+            None => row.user_plan.to_owned(),
+        };
+        let upstreams = match row.upstreams {
+            Upstreams::All(all) => all.to_owned(),
+            Upstreams::Named(names) if names.is_empty() => "none".to_owned(),
+            Upstreams::Named(names) => names.join(","),
+        };
+        let day = |time: Timestamp| time.to_zoned(place.time_zone()).strftime("%Y-%m-%d").to_string();
+        let state = row.revoked_at.map_or_else(|| "active".to_owned(), |time| format!("revoked {}", day(time)));
+        table.row(vec![
+            row.id,
+            row.user,
+            row.name,
+            plan,
+            upstreams,
+            row.created_at.map(day).unwrap_or_default(),
+            state,
+        ]);
+    }
+    Ok(table.print()?)
+}
+
+async fn revoke(id: &str, place: &Place) -> Result<(), Failure> {
+    let key = place.ledger()?.revoke_key(id).await?;
+    Ok(print_line(&format!("revoked the key {} of {}", key.id, key.user))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaving_the_box_is_spelled_out() {
+        let policy = |names: &[&str]| upstream_policy(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(policy(&[]).unwrap(), UpstreamPolicy::None);
+        assert_eq!(policy(&["a", "b"]).unwrap(), UpstreamPolicy::Named(vec!["a".into(), "b".into()]));
+        assert_eq!(policy(&["a", "all"]).unwrap(), UpstreamPolicy::All);
+        assert!(policy(&[""]).is_err());
+        assert!(policy(&["a b"]).is_err());
+    }
+}

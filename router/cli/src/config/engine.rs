@@ -1,0 +1,44 @@
+use std::path::PathBuf;
+
+use allerac_engine_link::{EngineSettings, FlashAttention};
+use serde::Deserialize;
+
+use super::load::Bounded;
+
+/// `[engine]`: which program, which model, and what differs from the hardware profile.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EngineSection {
+    /// The program `allerac-engine`.
+    pub(crate) binary: Option<PathBuf>,
+    /// The model that is loaded at the start.
+    pub(crate) default_model: Option<String>,
+    threads: Option<Bounded<0, 1024>>,
+    threads_batch: Option<Bounded<0, 1024>>,
+    context: Option<Bounded<256, 1_048_576>>,
+    sequences: Option<Bounded<1, 256>>,
+    cells: Option<Bounded<256, 16_777_216>>,
+    batch: Option<Bounded<1, 8192>>,
+    chunk: Option<Bounded<1, 8192>>,
+    queue: Option<Bounded<0, 4096>>,
+    flash_attention: Option<FlashAttention>,
+    sandbox: Option<bool>,
+}
+
+impl EngineSection {
+    /// The profile's settings with what the file says instead.
+    pub(crate) fn over(&self, profile: &EngineSettings) -> EngineSettings {
+        EngineSettings {
+            threads: self.threads.map_or(profile.threads, Bounded::get),
+            threads_batch: self.threads_batch.map_or(profile.threads_batch, Bounded::get),
+            context: self.context.map_or(profile.context, Bounded::get),
+            sequences: self.sequences.map_or(profile.sequences, Bounded::get),
+            cells: self.cells.map_or(profile.cells, Bounded::get),
+            batch: self.batch.map_or(profile.batch, Bounded::get),
+            chunk: self.chunk.map_or(profile.chunk, Bounded::get),
+            queue: self.queue.map_or(profile.queue, Bounded::get),
+            flash_attention: self.flash_attention.unwrap_or(profile.flash_attention),
+            sandbox: self.sandbox.unwrap_or(profile.sandbox),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The configuration file: strict, so that a misspelt key is an error and not a surprise.
+
+mod engine;
+mod load;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use allerac_discovery::Label;
+use allerac_router_core::Upstreams;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+
+pub(crate) use engine::EngineSection;
+use upstream::UpstreamSection;
+
+use crate::failure::Failure;
+
+/// The file as written. Every key may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ConfigFile {
+    /// Where to listen.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The box's name on the network, without `.local`.
+    #[serde(deserialize_with = "label")]
+    pub(crate) name: Option<Label>,
+    /// The hardware profile.
+    pub(crate) profile: Option<String>,
+    /// The time zone of days and months.
+    #[serde(deserialize_with = "time_zone")]
+    pub(crate) time_zone: Option<TimeZone>,
+    pub(crate) mdns: MdnsSection,
+    pub(crate) engine: EngineSection,
+    upstream: Vec<UpstreamSection>,
+    /// The folder of the file; relative paths in it start there.
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// Announcing the box on the network.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MdnsSection {
+    pub(crate) enabled: bool,
+}
+
+impl Default for MdnsSection {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+impl ConfigFile {
+    /// Reads a file, or takes the defaults when there is none.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let mut config = load::read(path)?;
+        config.folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(config)
+    }
+
+    /// The name on the network.
+    pub(crate) fn label(&self) -> Label {
+        self.name.clone().unwrap_or_else(|| Label::new("allerac").expect("the default name is a host name"))
+    }
+
+    /// The other servers, with their keys read.
+    pub(crate) fn upstreams(&self) -> Result<Upstreams, Failure> {
+        upstream::build(&self.upstream, &self.folder)
+    }
+
+    /// A path as it is written in the file.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+}
+
+fn label<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Label>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Label::new(&name).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZone>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    crate::place::parse_time_zone(&name).map(Some).map_err(serde::de::Error::custom)
+}

@@ -1,0 +1,109 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use allerac_router_core::{Secret, UpstreamConfig, Upstreams};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::load::Mistake;
+use crate::failure::{Exit, Failure};
+
+/// Names that say something else where an upstream's name could stand.
+const RESERVED: [&str; 3] = ["all", "none", "local"];
+
+/// `[[upstream]]`: another server that speaks the OpenAI API.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamSection {
+    name: Spanned<String>,
+    base_url: Spanned<String>,
+    key_file: Option<Spanned<PathBuf>>,
+    key_env: Option<Spanned<String>>,
+    models: Spanned<Vec<String>>,
+    #[serde(default)]
+    aliases: BTreeMap<String, Spanned<String>>,
+}
+
+/// What a type cannot say about the sections.
+pub(super) fn check(sections: &[UpstreamSection]) -> Result<(), Mistake> {
+    let mut names = BTreeSet::new();
+    for (index, section) in sections.iter().enumerate() {
+        let key = |name: &str| format!("upstream[{index}].{name}");
+        check_one(section, key)?;
+        if !names.insert(section.name.get_ref()) {
+            return Err(Mistake::at(key("name"), &section.name, "this name is used twice".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn check_one(section: &UpstreamSection, key: impl Fn(&str) -> String) -> Result<(), Mistake> {
+    let name = section.name.get_ref();
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        let message = "use letters, digits, hyphens, underscores and dots".to_owned();
+        return Err(Mistake::at(key("name"), &section.name, message));
+    }
+    if RESERVED.contains(&name.as_str()) {
+        return Err(Mistake::at(key("name"), &section.name, format!("`{name}` means something else; choose another")));
+    }
+    if !["http://", "https://"].iter().any(|scheme| section.base_url.get_ref().starts_with(scheme)) {
+        let message = "write an address like http://10.0.0.5:8000/v1".to_owned();
+        return Err(Mistake::at(key("base_url"), &section.base_url, message));
+    }
+    if let (Some(variable), Some(_)) = (&section.key_env, &section.key_file) {
+        return Err(Mistake::at(key("key_env"), variable, "give key_env or key_file, not both".to_owned()));
+    }
+    let models = section.models.get_ref();
+    if models.is_empty() {
+        return Err(Mistake::at(key("models"), &section.models, "name at least one model".to_owned()));
+    }
+    for (alias, model) in &section.aliases {
+        if !models.contains(model.get_ref()) {
+            let message = format!("`{}` is not in this upstream's models", model.get_ref());
+            return Err(Mistake::at(key(&format!("aliases.{alias}")), model, message));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the keys and builds the clients.
+pub(super) fn build(sections: &[UpstreamSection], folder: &Path) -> Result<Upstreams, Failure> {
+    let configs = sections.iter().map(|section| {
+        Ok(UpstreamConfig {
+            name: section.name.get_ref().clone(),
+            base_url: section.base_url.get_ref().trim_end_matches('/').to_owned(),
+            key: key(section, folder)?,
+            models: section.models.get_ref().clone(),
+            aliases: section.aliases.iter().map(|(alias, model)| (alias.clone(), model.get_ref().clone())).collect(),
+        })
+    });
+    let configs = configs.collect::<Result<Vec<_>, Failure>>()?;
+    Upstreams::new(configs).map_err(|error| Failure::from_error(Exit::Usage, &error))
+}
+
+fn key(section: &UpstreamSection, folder: &Path) -> Result<Option<Secret>, Failure> {
+    let name = section.name.get_ref();
+    let text = if let Some(path) = &section.key_file {
+        let path = folder.join(path.get_ref());
+        fs::read_to_string(&path).map_err(|error| {
+            Failure::from_io(&format!("read the key of upstream {name} from"), &path, &error)
+                .hint("correct its key_file, or make the file readable for this user")
+        })?
+    } else if let Some(variable) = &section.key_env {
+        let variable = variable.get_ref();
+        env::var(variable).map_err(|_| {
+            Failure::new(Exit::Usage, format!("the environment has no {variable}, the key of upstream {name}"))
+                .hint("set it, or correct the upstream's key_env")
+        })?
+    } else {
+        return Ok(None);
+    };
+    let text = text.trim();
+    if text.is_empty() || text.contains(char::is_control) {
+        return Err(Failure::new(Exit::Usage, format!("the key of upstream {name} is not one line of text"))
+            .hint("write the key alone into the file or the variable"));
+    }
+    Ok(Some(Secret::new(text.to_owned())))
+}

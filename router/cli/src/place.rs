@@ -1,0 +1,55 @@
+//! Where this box keeps its data.
+
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use allerac_ledger::Ledger;
+use jiff::tz::TimeZone;
+
+use crate::args::Place;
+use crate::failure::{Exit, Failure};
+
+impl Place {
+    /// The data directory: the flag or `ALLERAC_DATA_DIR`, else the user's own.
+    pub(crate) fn data_dir(&self) -> Result<PathBuf, Failure> {
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let given = self.data_dir.clone().filter(|path| !path.as_os_str().is_empty());
+        let chosen = given
+            .or_else(|| set("XDG_DATA_HOME").map(|base| base.join("allerac")))
+            .or_else(|| set("HOME").map(|home| home.join(".local/share/allerac")));
+        let chosen = chosen.ok_or_else(|| {
+            Failure::new(Exit::Usage, "there is no place for the data: HOME is not set").hint("use --data-dir DIR")
+        })?;
+        std::path::absolute(&chosen).map_err(|error| Failure::from_io("use", &chosen, &error))
+    }
+
+    /// The time zone of days and months: the flag or `ALLERAC_TIME_ZONE`, else the system's.
+    pub(crate) fn time_zone(&self) -> TimeZone {
+        self.time_zone.clone().unwrap_or_else(TimeZone::system)
+    }
+
+    /// The ledger, made where it is missing.
+    pub(crate) fn ledger(&self) -> Result<Ledger, Failure> {
+        Ok(Ledger::open(&self.data_dir()?, self.time_zone())?)
+    }
+}
+
+/// Parses the name of a time zone.
+pub(crate) fn parse_time_zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| "no such time zone; write it like Europe/Vienna".to_owned())
+}
+
+/// Makes the data directory where it is missing (nobody else may look into it) and checks that it can be written.
+pub(crate) fn prepare(data_dir: &Path) -> Result<(), Failure> {
+    let unusable = |error: &std::io::Error| {
+        Failure::new(Exit::Storage, format!("the data directory {} cannot be used: {error}", data_dir.display()))
+            .hint("check its owner and the free space, or choose another one with --data-dir")
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|error| unusable(&error))?;
+    let probe = data_dir.join(format!(".write-test-{}", std::process::id()));
+    let written = fs::write(&probe, b"allerac");
+    let removed = fs::remove_file(&probe);
+    written.and(removed).map_err(|error| unusable(&error))
+}

@@ -1,0 +1,161 @@
+//! `allerac serve`: opens everything in an order that fails early, serves, and closes in the reverse order.
+
+mod announce;
+mod banner;
+pub(crate) mod listen;
+mod stop;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use allerac_http::{AppState, ClaimGate};
+use allerac_ledger::{Ledger, ServeLock};
+use allerac_router_core::{Limits, Registry, Upstreams};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Place, Serve};
+use crate::failure::Failure;
+use crate::output::print_line;
+use crate::place;
+use crate::setup::Prepared;
+use announce::Announcement;
+use banner::Banner;
+use stop::{CLOSE_WAIT, Signals};
+
+/// Everything a running server holds.
+struct Server {
+    /// Released last: while it is held, no other server touches the data.
+    _lock: ServeLock,
+    data_dir: PathBuf,
+    ledger: Ledger,
+    prepared: Prepared,
+    registry: Registry,
+    upstreams: Arc<Upstreams>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+pub(crate) async fn run(args: &Serve, place: &Place) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let server = open(args, place).await?;
+    server.serve(&mut signals).await
+}
+
+async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
+    let data_dir = place.data_dir()?;
+    let prepared = Prepared::new(&args.setup, &data_dir)?;
+    let upstreams = Arc::new(prepared.config.upstreams()?);
+    place::prepare(&data_dir)?;
+    let lock = ServeLock::acquire(&data_dir)?;
+    let wanted = args.listen.or(prepared.config.listen).unwrap_or(listen::DEFAULT);
+    let listener = listen::bind(wanted).await?;
+    let address = listener.local_addr().map_err(|error| listen::refused(wanted, &error))?;
+    let zone = place.time_zone.clone().or_else(|| prepared.config.time_zone.clone());
+    let ledger = Ledger::open(&data_dir, zone.unwrap_or_else(|| place.time_zone()))?;
+    let recovered = ledger.recover().await?;
+    if recovered.charged + recovered.released > 0 {
+        tracing::warn!(
+            charged = recovered.charged,
+            released = recovered.released,
+            "settled requests that the last run left open"
+        );
+    }
+    let registry = Registry::new(prepared.registry_config());
+    Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, listener, address })
+}
+
+impl Server {
+    async fn serve(self, signals: &mut Signals) -> Result<(), Failure> {
+        self.start_default_model();
+        let label = self.prepared.config.label();
+        let announcement = if self.prepared.config.mdns.enabled {
+            Announcement::start(self.address, &label, &self.data_dir, &self.ledger)
+        } else {
+            None
+        };
+        let (gate, code) = ClaimGate::new();
+        let state = AppState {
+            ledger: self.ledger.clone(),
+            registry: self.registry.clone(),
+            upstreams: Arc::clone(&self.upstreams),
+            claim: Arc::new(gate),
+            limits: Limits::default(),
+            name: label.to_string(),
+        };
+        self.tell(&code)?;
+
+        let stop = CancellationToken::new();
+        let serving = allerac_http::serve(self.listener, allerac_http::app(state), stop.clone().cancelled_owned());
+        tokio::pin!(serving);
+        let claimed = async {
+            if let Some(announcement) = &announcement {
+                announcement.follow_claim(&self.ledger).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        notify_ready();
+        tokio::select! {
+            () = &mut serving => {}
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping; a second signal stops at once");
+                notify_stopping();
+                stop.cancel();
+                tokio::select! {
+                    // It bounds by itself how long running answers may take.
+                    () = &mut serving => {}
+                    _ = signals.next() => return Ok(()),
+                }
+            }
+            () = claimed => {}
+        }
+        let closing = async {
+            self.registry.shutdown().await;
+            if let Some(announcement) = announcement {
+                announcement.stop().await;
+            }
+        };
+        tokio::select! {
+            closed = tokio::time::timeout(CLOSE_WAIT, closing) => if closed.is_err() {
+                tracing::warn!("engines did not stop in time; they end with this process");
+            },
+            _ = signals.next() => {}
+        }
+        Ok(())
+    }
+
+    /// Loads the default model now, so that the first request does not wait for it.
+    fn start_default_model(&self) {
+        if let Some(model) = self.registry.default_model().and_then(|id| self.registry.find(id)) {
+            // The registry keeps the engine.
+            drop(self.registry.engine(model));
+        }
+    }
+
+    fn tell(&self, code: &str) -> Result<(), Failure> {
+        let claimed = self.ledger.is_claimed()?;
+        let banner = Banner {
+            listen: self.address,
+            data_dir: &self.data_dir,
+            claim_code: (!claimed).then_some(code),
+            model: self.registry.default_model(),
+            suggestion: self.prepared.suggestion(),
+        };
+        // A server whose stdout was closed serves all the same.
+        let _ = print_line(&banner.render());
+        tracing::info!(address = %self.address, data_dir = %self.data_dir.display(), "listening");
+        Ok(())
+    }
+}
+
+/// Tells systemd, when it started us and asked.
+fn notify_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "cannot tell the service manager that the server is ready");
+    }
+}
+
+fn notify_stopping() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+}

@@ -1,0 +1,31 @@
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{Exit, Failure};
+
+/// Engines end within a step, and goodbyes on the network take a second or two; beyond this something hangs.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// SIGINT and SIGTERM.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let open = |kind| {
+            signal(kind).map_err(|error| Failure::new(Exit::Failure, format!("cannot receive signals: {error}")))
+        };
+        Ok(Self { interrupt: open(SignalKind::interrupt())?, terminate: open(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Puts together what decides how engines run: the configuration file, the hardware profile, the installed models and
+//! the engine's program.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use allerac_engine_link::EngineSettings;
+use allerac_hardware::{Probe, Profile};
+use allerac_models::{Installed, Store};
+use allerac_router_core::{LocalModel, RegistryConfig};
+
+use crate::args::Setup;
+use crate::commands::models::models_failure;
+use crate::config::ConfigFile;
+use crate::failure::{Exit, Failure};
+
+/// The program that runs a model.
+const ENGINE: &str = "allerac-engine";
+
+/// All of it, checked.
+pub(crate) struct Prepared {
+    pub(crate) config: ConfigFile,
+    pub(crate) profile: Profile,
+    pub(crate) settings: EngineSettings,
+    pub(crate) binary: PathBuf,
+    installed: Vec<Installed>,
+    default_model: Option<String>,
+}
+
+impl Prepared {
+    pub(crate) fn new(setup: &Setup, data_dir: &Path) -> Result<Self, Failure> {
+        let config = ConfigFile::load(setup.config.as_deref())?;
+        let profile = profile(setup, &config, &allerac_hardware::probe())?;
+        let settings = config.engine.over(&engine_settings(&profile));
+        let binary = engine_binary(&config)?;
+        let installed = Store::open(data_dir).list().map_err(|error| models_failure(&error))?;
+        let default_model = default_model(&config, &profile, &installed);
+        Ok(Self { config, profile, settings, binary, installed, default_model })
+    }
+
+    pub(crate) fn registry_config(&self) -> RegistryConfig {
+        let models = self.installed.iter().map(|model| LocalModel {
+            id: model.id.clone(),
+            path: model.path.clone(),
+            parameters: model.parameters,
+            created: model.installed_at,
+        });
+        RegistryConfig {
+            binary: self.binary.clone(),
+            settings: self.settings.clone(),
+            models: models.collect(),
+            default_model: self.default_model.clone(),
+        }
+    }
+
+    /// The model to suggest when none is installed.
+    pub(crate) fn suggestion(&self) -> &str {
+        &self.profile.default_model
+    }
+}
+
+/// The named profile, else the one that fits this machine.
+pub(crate) fn profile(setup: &Setup, config: &ConfigFile, probe: &Probe) -> Result<Profile, Failure> {
+    match setup.profile.as_deref().or(config.profile.as_deref()) {
+        None => Ok(Profile::detect(probe)),
+        Some(name) => Profile::named(name).ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("there is no hardware profile `{name}`"))
+                .hint("use lite, home, pro or generic, or leave it out to take the one that fits")
+        }),
+    }
+}
+
+/// What the profile says about engines, in the engine's own terms; what it leaves out stays the engine's default.
+fn engine_settings(profile: &Profile) -> EngineSettings {
+    let engine = &profile.engine;
+    let default = EngineSettings::default();
+    EngineSettings {
+        threads: engine.threads.unwrap_or(default.threads),
+        context: engine.context,
+        sequences: engine.sequences,
+        cells: engine.cells,
+        batch: engine.batch,
+        chunk: engine.chunk,
+        ..default
+    }
+}
+
+/// The engine's program: as configured, else beside this program, else on the PATH.
+pub(crate) fn engine_binary(config: &ConfigFile) -> Result<PathBuf, Failure> {
+    let missing = |place: &str| {
+        Failure::new(Exit::NotFound, format!("the program {ENGINE} is missing: {place}"))
+            .hint("build it with `make build`, or name it in the configuration file: [engine] binary")
+    };
+    if let Some(configured) = &config.engine.binary {
+        let path = config.resolve(configured);
+        return if is_program(&path) { Ok(path) } else { Err(missing(&format!("{} is no program", path.display()))) };
+    }
+    let beside = env::current_exe().ok().and_then(|program| Some(program.parent()?.join(ENGINE)));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|folder| folder.join(ENGINE));
+    let found = beside.into_iter().chain(on_path).find(|path| is_program(path));
+    found.ok_or_else(|| missing("it is neither beside allerac nor on the PATH"))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// The model loaded at the start: as configured, else the profile's, else the first installed one.
+fn default_model(config: &ConfigFile, profile: &Profile, installed: &[Installed]) -> Option<String> {
+    let has = |id: &str| installed.iter().any(|model| model.id == id);
+    let configured = config.engine.default_model.as_deref();
+    if let Some(missing) = configured.filter(|id| !has(id)) {
+        tracing::warn!(
+            model = missing,
+            "the configured default model is not installed; fetch it with `allerac models pull {missing}`"
+        );
+    }
+    let preferred = configured.into_iter().chain([profile.default_model.as_str()]).find(|id| has(id));
+    preferred.or_else(|| installed.first().map(|model| model.id.as_str())).map(str::to_owned)
+}
