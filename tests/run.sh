@@ -54,6 +54,7 @@ for suite in "${suites[@]}"; do
             (cd js && "$node" --test --test-concurrency=1) || failed+=("$suite")
             ;;
         web)
+            node_modules js
             node_modules web
             (cd web && node --test --test-concurrency=1) || failed+=("$suite")
             ;;
