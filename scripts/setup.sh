@@ -41,6 +41,7 @@ missing() {
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
     if [ "${1:-}" = test ]; then
         has ip || echo iproute2
+        has curl || echo curl
         { has python3 && python3 -c 'import ensurepip' 2>/dev/null; } || echo python3-venv
         has chromium || echo chromium
     fi

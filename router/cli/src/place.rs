@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use crate::args::Place;
 use crate::failure::{Exit, Failure};
+use crate::output;
 
 impl Place {
     /// The data directory: the flag or `ALLERAC_DATA_DIR`, else the user's own.
@@ -36,6 +37,9 @@ impl Place {
     }
 }
 
+/// The ledger with its log and its shared memory take a few megabytes; with less nothing can be accounted for.
+const FREE_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
 /// Parses the name of a time zone.
 pub(crate) fn parse_time_zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| "no such time zone; write it like Europe/Vienna".to_owned())
@@ -51,5 +55,17 @@ pub(crate) fn prepare(data_dir: &Path) -> Result<(), Failure> {
     let probe = data_dir.join(format!(".write-test-{}", std::process::id()));
     let written = fs::write(&probe, b"allerac");
     let removed = fs::remove_file(&probe);
-    written.and(removed).map_err(|error| unusable(&error))
+    written.and(removed).map_err(|error| unusable(&error))?;
+    let free = free_bytes(data_dir).map_err(|error| unusable(&error))?;
+    if free < FREE_BYTES_MIN {
+        let message = format!("the disk is full: {} has {} left", data_dir.display(), output::bytes(free));
+        return Err(Failure::new(Exit::Storage, message).hint("free some space, or choose another one with --data-dir"));
+    }
+    Ok(())
+}
+
+/// What this user may still write to the file system of a path.
+pub(crate) fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -70,18 +70,18 @@ pub(crate) fn profile(setup: &Setup, config: &ConfigFile, probe: &Probe) -> Resu
     }
 }
 
-/// What the profile says about engines, in the engine's own terms; what it leaves out stays the engine's default.
-fn engine_settings(profile: &Profile) -> EngineSettings {
+/// What the profile says about engines, in the engine's own terms. Threads are one a physical core: a hyper-thread adds
+/// nothing to a computation that waits for memory.
+fn engine_settings(profile: &Profile, probe: &Probe) -> EngineSettings {
     let engine = &profile.engine;
-    let default = EngineSettings::default();
     EngineSettings {
-        threads: engine.threads.unwrap_or(default.threads),
+        threads: engine.threads.unwrap_or(probe.physical_cores),
         context: engine.context,
         sequences: engine.sequences,
         cells: engine.cells,
         batch: engine.batch,
         chunk: engine.chunk,
-        ..default
+        ..EngineSettings::default()
     }
 }
 

@@ -129,9 +129,8 @@ fn data_directory(data_dir: &Path) -> Check {
 
 fn disk(data_dir: &Path) -> Check {
     let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(data_dir);
-    match rustix::fs::statvfs(existing) {
-        Ok(disk) => {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    match place::free_bytes(existing) {
+        Ok(free) => {
             let detail = format!("{} free", bytes(free));
             if free >= FREE_BYTES_MIN {
                 Check::ok("disk", detail)
@@ -139,7 +138,7 @@ fn disk(data_dir: &Path) -> Check {
                 Check::warning("disk", detail, "free some space, or move the data with --data-dir")
             }
         }
-        Err(error) => Check::broken("disk", Failure::from_io("measure the disk of", data_dir, &error.into())),
+        Err(error) => Check::broken("disk", Failure::from_io("measure the disk of", data_dir, &error)),
     }
 }
 

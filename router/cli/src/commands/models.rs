@@ -181,6 +181,8 @@ impl Meter {
     }
 
     fn show(&mut self, progress: &Progress) {
+        // A package that holds the file is larger or smaller than the file.
+        self.bar.set_length(progress.total);
         self.bar.set_position(progress.done);
         let due = self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
         if self.bar.is_hidden() && due {
