@@ -1,0 +1,205 @@
+//! The supervised handle over a real process: the stub engine, told to misbehave.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use allerac_engine_core::{FinishReason, SamplingParams, TokenId, Usage};
+use allerac_engine_link::protocol::{PrepareError, PromptInput};
+use allerac_engine_link::{
+    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent,
+};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+/// The example is built beside the tests.
+fn stub() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    tests.ancestors().nth(2).unwrap().join("examples/engine_stub")
+}
+
+fn start(model: &str) -> Engine {
+    Engine::spawn(EngineConfig {
+        binary: stub(),
+        model_path: model.into(),
+        name: "stub".into(),
+        settings: EngineSettings::default(),
+    })
+}
+
+/// A stub whose first `crashes` processes do as they are told, and whose later ones are well-behaved.
+fn start_crashing(directory: &tempfile::TempDir, crashes: u32) -> Engine {
+    // A wrapper sets the environment: the handle has no need to.
+    let wrapper = directory.path().join("stub");
+    let script = format!("#!/bin/sh\nexport ALLERAC_STUB_CRASHES={crashes}\nexec {} \"$@\"\n", stub().display());
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    Engine::spawn(EngineConfig {
+        binary: wrapper,
+        model_path: directory.path().join("starts"),
+        name: "stub".into(),
+        settings: EngineSettings::default(),
+    })
+}
+
+fn spec(prompt: &str, max_tokens: u32) -> GenerateSpec {
+    GenerateSpec {
+        salt: 0,
+        prompt: prompt.bytes().map(|byte| TokenId(u32::from(byte))).collect(),
+        max_tokens,
+        sampling: SamplingParams::default(),
+        stop: Vec::new(),
+        top_logprobs: None,
+    }
+}
+
+/// The text of a generation and its last event.
+async fn run(engine: &Engine, prompt: &str, max_tokens: u32) -> (String, GenerationEvent) {
+    let mut generation = engine.generate(spec(prompt, max_tokens)).await.unwrap();
+    let mut text = String::new();
+    loop {
+        let event = tokio::time::timeout(WAIT, generation.next()).await.unwrap().expect("there is a last event");
+        match event {
+            GenerationEvent::Started { .. } => {}
+            GenerationEvent::Chunk(chunk) => text.push_str(&chunk.text),
+            last => {
+                assert_eq!(generation.next().await, None);
+                return (text, last);
+            }
+        }
+    }
+}
+
+fn failed(event: &GenerationEvent) -> (&EngineError, u32) {
+    let GenerationEvent::Failed { error, usage } = event else { panic!("{event:?}") };
+    (error, usage.completion_tokens)
+}
+
+#[tokio::test]
+async fn a_generation_comes_whole() {
+    let engine = start("m");
+    assert_eq!(engine.ready(WAIT).await.unwrap().context, 4096);
+    let (text, last) = run(&engine, "hello", 3).await;
+    assert_eq!(text, " x x x");
+    let usage = Usage { prompt_tokens: 5, cached_tokens: 0, completion_tokens: 3 };
+    assert_eq!(last, GenerationEvent::Finished { reason: FinishReason::Length, tail: String::new(), usage });
+}
+
+#[tokio::test]
+async fn requests_wait_for_the_model() {
+    let engine = start("m");
+    let tokens = engine.prepare(PromptInput::Text("ab".into())).await.unwrap();
+    assert_eq!(tokens, [TokenId(97), TokenId(98)]);
+    let refused = engine.prepare(PromptInput::Text(String::new())).await;
+    assert_eq!(refused, Err(EngineError::Prepare(PrepareError::Empty)));
+}
+
+#[tokio::test]
+async fn cancelling_tells_the_cost() {
+    let engine = start("m");
+    let mut generation = engine.generate(spec("endless", 9)).await.unwrap();
+    while !matches!(generation.next().await.unwrap(), GenerationEvent::Chunk(_)) {}
+    let usage = tokio::time::timeout(WAIT, generation.cancel()).await.unwrap();
+    assert!(usage.completion_tokens >= 1);
+    assert_eq!(usage.prompt_tokens, 7);
+    assert_eq!(run(&engine, "next", 1).await.0, " x");
+}
+
+#[tokio::test]
+async fn a_request_that_delivered_nothing_is_replayed_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = start_crashing(&directory, 1);
+    let (text, last) = run(&engine, "crash-before", 2).await;
+    assert_eq!(text, " x x");
+    assert!(matches!(last, GenerationEvent::Finished { .. }), "{last:?}");
+}
+
+#[tokio::test]
+async fn nonsense_on_the_socket_is_a_crash_and_is_replayed_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = start_crashing(&directory, 1);
+    assert_eq!(run(&engine, "garbage", 2).await.0, " x x");
+}
+
+#[tokio::test]
+async fn a_request_that_crashes_two_processes_fails_and_others_live() {
+    let engine = start("m");
+    let (_, last) = run(&engine, "crash-before", 2).await;
+    assert_eq!(failed(&last), (&EngineError::Crashed, 0));
+    assert_eq!(run(&engine, "next", 1).await.0, " x");
+}
+
+#[tokio::test]
+async fn a_request_that_delivered_tokens_ends_with_what_it_cost() {
+    let engine = start("m");
+    let (text, last) = run(&engine, "crash-after", 9).await;
+    assert_eq!(text, " x x x");
+    assert_eq!(failed(&last), (&EngineError::Crashed, 3));
+    assert_eq!(run(&engine, "next", 1).await.0, " x");
+}
+
+#[tokio::test]
+async fn a_killed_process_comes_back() {
+    let engine = start("m");
+    let (pid, _) = run(&engine, "count", 1).await;
+    let killed = std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    assert!(killed.success());
+    let (next, _) = run(&engine, "count", 1).await;
+    assert_ne!(next, pid);
+}
+
+#[tokio::test]
+async fn a_full_queue_is_said() {
+    let engine = start("m");
+    let (_, last) = run(&engine, "full", 1).await;
+    assert_eq!(failed(&last), (&EngineError::QueueFull { waiting: 64 }, 0));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cancelled_and_the_rest_goes_on() {
+    let engine = start("m");
+    let mut stalled = engine.generate(spec("endless", 1)).await.unwrap();
+    // The stub floods; others are answered meanwhile.
+    assert_eq!(run(&engine, "next", 1).await.0, " x");
+    let last = loop {
+        match tokio::time::timeout(WAIT, stalled.next()).await.unwrap() {
+            Some(GenerationEvent::Failed { error, .. }) => break error,
+            Some(_) => {}
+            None => panic!("there is a last event"),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    assert_eq!(last, EngineError::ClientStalled);
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_a_typed_error() {
+    for (model, said) in [("unloadable", "the stub was told so"), ("old-protocol", "version 0 of the protocol")] {
+        let engine = start(model);
+        let Err(EngineError::LoadFailed { reason }) = engine.ready(WAIT).await else { panic!("{model} was loaded") };
+        assert!(reason.contains(said), "{reason}");
+        assert!(matches!(engine.status(), EngineStatus::Failed { .. }));
+        let prepared = engine.prepare(PromptInput::Text("a".into())).await;
+        assert!(matches!(prepared, Err(EngineError::LoadFailed { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_is_a_load_failure() {
+    let engine = Engine::spawn(EngineConfig {
+        binary: "/nonexistent/engine".into(),
+        model_path: "m".into(),
+        name: "m".into(),
+        settings: EngineSettings::default(),
+    });
+    let Err(EngineError::LoadFailed { reason }) = engine.ready(WAIT).await else { panic!("it started") };
+    assert!(reason.contains("/nonexistent/engine"), "{reason}");
+}
+
+#[tokio::test]
+async fn the_process_ends_with_its_handles() {
+    let engine = start("m");
+    let (pid, _) = run(&engine, "count", 1).await;
+    engine.shutdown().await;
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert_eq!(engine.generate(spec("next", 1)).await.err(), Some(EngineError::Stopped));
+}
