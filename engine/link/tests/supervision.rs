@@ -1,5 +1,7 @@
 //! The supervised handle over a real process: the stub engine, told to misbehave.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

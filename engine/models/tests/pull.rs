@@ -1,5 +1,7 @@
 //! Downloads against a server with faults, over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -92,7 +94,7 @@ fn answer(stream: &mut TcpStream, content: &[u8], behave: &Behave) -> Option<Opt
 }
 
 fn content() -> Vec<u8> {
-    (0..300_000u32).flat_map(|number| number.to_le_bytes()).collect()
+    (0..300_000u32).flat_map(u32::to_le_bytes).collect()
 }
 
 fn entry(url: &str, content: &[u8]) -> Entry {
@@ -112,7 +114,7 @@ async fn pull(directory: &Path, entry: &Entry) -> Result<Vec<Progress>, ModelsEr
     let installed = store.pull(entry, |at| progress.push(at)).await?;
     assert_eq!(std::fs::read(&installed.path).unwrap(), content());
     assert_eq!((installed.id.as_str(), installed.parameters), ("m", 5));
-    assert_eq!(store.list().unwrap(), [installed.clone()]);
+    assert_eq!(store.list().unwrap(), std::slice::from_ref(&installed));
     store.verify(&installed).unwrap();
     assert_eq!(
         std::fs::read_dir(directory.join("models/partial"))

@@ -1,5 +1,7 @@
 //! The real process with the real model over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::os::fd::OwnedFd;

@@ -30,8 +30,9 @@ pub(crate) struct Prepared {
 impl Prepared {
     pub(crate) fn new(setup: &Setup, data_dir: &Path) -> Result<Self, Failure> {
         let config = ConfigFile::load(setup.config.as_deref())?;
-        let profile = profile(setup, &config, &allerac_hardware::probe())?;
-        let settings = config.engine.over(&engine_settings(&profile));
+        let probe = allerac_hardware::probe();
+        let profile = profile(setup, &config, &probe)?;
+        let settings = config.engine.over(&engine_settings(&profile, &probe));
         let binary = engine_binary(&config)?;
         let installed = Store::open(data_dir).list().map_err(|error| models_failure(&error))?;
         let default_model = default_model(&config, &profile, &installed);

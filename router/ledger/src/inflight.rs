@@ -12,7 +12,7 @@ use std::sync::Mutex;
 /// Requests that can run at once.
 pub(crate) const SLOTS: u32 = 4096;
 /// Bytes of a slot: reservation id (8), prompt (4), cached (4), completion tokens (4), checksum (4).
-const SLOT_BYTES: u64 = 24;
+const SLOT_BYTES: usize = 24;
 
 /// What was counted of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) struct Inflight {
 impl Inflight {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        file.set_len(u64::from(SLOTS) * SLOT_BYTES)?;
+        file.set_len(offset(SLOTS))?;
         Ok(Self { file, free: Mutex::new((0..SLOTS).rev().collect()) })
     }
 
@@ -49,25 +49,30 @@ impl Inflight {
     }
 
     pub(crate) fn write(&self, slot: u32, reservation: i64, counted: Counted) -> io::Result<()> {
-        let mut bytes = [0; SLOT_BYTES as usize];
+        let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&reservation.to_le_bytes());
         bytes[8..12].copy_from_slice(&counted.prompt_tokens.to_le_bytes());
         bytes[12..16].copy_from_slice(&counted.cached_tokens.to_le_bytes());
         bytes[16..20].copy_from_slice(&counted.completion_tokens.to_le_bytes());
         let checksum = checksum(&bytes[..20]);
         bytes[20..].copy_from_slice(&checksum);
-        self.file.write_all_at(&bytes, u64::from(slot) * SLOT_BYTES)
+        self.file.write_all_at(&bytes, offset(slot))
     }
 
     /// What a slot holds of this reservation; `None` when it holds another's, or was torn.
     pub(crate) fn read(&self, slot: u32, reservation: i64) -> io::Result<Option<Counted>> {
-        let mut bytes = [0; SLOT_BYTES as usize];
-        self.file.read_exact_at(&mut bytes, u64::from(slot) * SLOT_BYTES)?;
+        let mut bytes = [0; SLOT_BYTES];
+        self.file.read_exact_at(&mut bytes, offset(slot))?;
         let number = |from: usize| u32::from_le_bytes([bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]]);
         let whole = bytes[20..] == checksum(&bytes[..20]) && bytes[..8] == reservation.to_le_bytes();
         let counted = Counted { prompt_tokens: number(8), cached_tokens: number(12), completion_tokens: number(16) };
         Ok(whole.then_some(counted))
     }
+}
+
+/// Where a slot begins in the file.
+fn offset(slot: u32) -> u64 {
+    u64::from(slot) * SLOT_BYTES as u64
 }
 
 fn checksum(bytes: &[u8]) -> [u8; 4] {
@@ -91,7 +96,7 @@ mod tests {
         assert_eq!(inflight.read(9, 43).unwrap(), None);
         assert_eq!(inflight.read(8, 42).unwrap(), None);
         // A torn write.
-        inflight.file.write_all_at(&[1], 9 * SLOT_BYTES + 16).unwrap();
+        inflight.file.write_all_at(&[1], offset(9) + 16).unwrap();
         assert_eq!(inflight.read(9, 42).unwrap(), None);
     }
 }

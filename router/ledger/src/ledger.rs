@@ -76,7 +76,7 @@ impl Ledger {
                 let open: Vec<(i64, u32)> = open.collect::<Result<_, _>>()?;
                 let mut recovered = Recovered::default();
                 for (id, slot) in open {
-                    let counted = inflight.read(slot, id).map_err(|source| inflight_error(source))?;
+                    let counted = inflight.read(slot, id).map_err(inflight_error)?;
                     let settlement = counted.map(|counted| Settlement {
                         prompt_tokens: counted.prompt_tokens,
                         cached_tokens: counted.cached_tokens,

@@ -17,7 +17,7 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub fn is_claimed(&self) -> Result<bool, LedgerError> {
-        self.read(|connection| has_owner(connection))
+        self.read(has_owner)
     }
 
     /// Makes the first person the owner, without limits, and gives them a key that stays on the box.

@@ -173,7 +173,10 @@ impl Reservation {
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
-    fn send(&mut self, settlement: Option<Settlement>) -> Option<tokio::sync::oneshot::Receiver<Result<(), LedgerError>>> {
+    fn send(
+        &mut self,
+        settlement: Option<Settlement>,
+    ) -> Option<tokio::sync::oneshot::Receiver<Result<(), LedgerError>>> {
         let place = self.place.take()?;
         let id = self.id;
         let (slot, inflight) = (self.slot, Arc::clone(&self.inflight));

@@ -1,5 +1,7 @@
 //! Kills a process that reserves, counts and settles, at random moments, and checks what is left.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 

@@ -1,5 +1,7 @@
 //! The ledger as its users see it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use allerac_ledger::{

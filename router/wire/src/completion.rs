@@ -92,19 +92,19 @@ mod tests {
         CompletionRequest::parse(Envelope::parse(body.to_string().as_bytes())?)
     }
 
-    fn prompts_of(prompt: Value) -> Result<Vec<Prompt>, WireError> {
+    fn prompts_of(prompt: &Value) -> Result<Vec<Prompt>, WireError> {
         parse(&json!({"model": "m", "prompt": prompt})).map(|request| request.prompts)
     }
 
     #[test]
     fn a_prompt_has_four_forms() {
-        assert_eq!(prompts_of(json!("a")).unwrap(), [Prompt::Text("a".into())]);
-        assert_eq!(prompts_of(json!(["a", "b"])).unwrap(), [Prompt::Text("a".into()), Prompt::Text("b".into())]);
-        assert_eq!(prompts_of(json!([1, 2])).unwrap(), [Prompt::Tokens(vec![1, 2])]);
-        assert_eq!(prompts_of(json!([[1], [2]])).unwrap(), [Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2])]);
-        assert_eq!(prompts_of(json!([1, -2])).unwrap_err().param.as_deref(), Some("prompt[1]"));
-        assert_eq!(prompts_of(json!([])).unwrap_err().param.as_deref(), Some("prompt"));
-        assert_eq!(prompts_of(json!({})).unwrap_err().code, Some("invalid_type"));
+        assert_eq!(prompts_of(&json!("a")).unwrap(), [Prompt::Text("a".into())]);
+        assert_eq!(prompts_of(&json!(["a", "b"])).unwrap(), [Prompt::Text("a".into()), Prompt::Text("b".into())]);
+        assert_eq!(prompts_of(&json!([1, 2])).unwrap(), [Prompt::Tokens(vec![1, 2])]);
+        assert_eq!(prompts_of(&json!([[1], [2]])).unwrap(), [Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2])]);
+        assert_eq!(prompts_of(&json!([1, -2])).unwrap_err().param.as_deref(), Some("prompt[1]"));
+        assert_eq!(prompts_of(&json!([])).unwrap_err().param.as_deref(), Some("prompt"));
+        assert_eq!(prompts_of(&json!({})).unwrap_err().code, Some("invalid_type"));
     }
 
     #[test]
