@@ -21,8 +21,9 @@ export class Server {
     server.data = join(server.folder, "data");
     shareModels(server.data);
     const file = join(server.folder, "allerac.toml");
-    // Tests must not announce themselves on the network of the machine they run on.
-    writeFileSync(file, `[mdns]\nenabled = false\n${config}`);
+    // Tests must not announce themselves on the network of the machine they run on. One thread, because two that
+    // wait for each other by spinning crawl whenever a test's own clients keep a core busy.
+    writeFileSync(file, `[mdns]\nenabled = false\n[engine]\nthreads = 1\n${config}`);
     const parts = ["serve", "--listen", "127.0.0.1:0", "--data-dir", server.data, "--config", file];
     server.process = spawn(BINARY, parts, { stdio: ["ignore", "pipe", "pipe"] });
     server.log = "";

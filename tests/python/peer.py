@@ -43,6 +43,12 @@ class Peer:
     def tokenise(self, text: str, *, special: bool) -> list[int]:
         return self.post("/tokenize", content=text, add_special=True, parse_special=special)["tokens"]
 
+    def tokenise_prompt(self, prompt: str | list[dict]) -> list[int]:
+        """The tokens of a text, or of a conversation."""
+        if isinstance(prompt, str):
+            return self.tokenise(prompt, special=False)
+        return self.tokenise(self.render(prompt), special=True)
+
     def greedy(self, prompt: list[int], tokens: int, *, alternatives: int = 0) -> dict:
         """The most likely continuation of a prompt given as tokens."""
         return self.post(

@@ -22,10 +22,7 @@ each_prompt = pytest.mark.parametrize("golden", GOLDEN, ids=[one["name"] for one
 @each_prompt
 def test_the_peer_agrees(peer, golden):
     """llama.cpp's own server renders, tokenises and continues as recorded."""
-    if golden["kind"] == "chat":
-        prompt = peer.tokenise(peer.render(messages(golden)), special=True)
-    else:
-        prompt = peer.tokenise(golden["prompt"], special=False)
+    prompt = peer.tokenise_prompt(golden["prompt"])
     assert prompt == golden["prompt_ids"]
     answer = peer.greedy(prompt, golden["max_tokens"])
     assert answer["tokens"][: len(golden["ids"])] == golden["ids"]
@@ -43,24 +40,17 @@ def test_streamed(client, golden):
 
 
 @pytest.mark.parametrize("ask", ["whole", "streamed", "mixed"])
-def test_in_company(client, golden_company, ask):
+def test_in_company(client, ask):
     """Eight at a time share one batch, and each gets what it gets alone."""
 
     def run(index: int):
-        golden = golden_company[index]
+        golden = GOLDEN[index]
         stream = ask == "streamed" or (ask == "mixed" and index % 2 == 0)
         return (streamed if stream else whole)(client, golden)
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(run, range(8)))
-    assert answers == [expected(golden) for golden in golden_company]
-
-
-@pytest.fixture
-def golden_company():
-    """All prompts, and the longest once more: eight."""
-    assert len(GOLDEN) == 7
-    return [*GOLDEN, GOLDEN[0]]
+    assert answers == [expected(golden) for golden in GOLDEN]
 
 
 def test_in_the_company_of_longer_prompts_and_sampling(client):
@@ -89,8 +79,8 @@ def test_a_prompt_of_token_ids_is_taken_as_it_is(client):
     assert answer.usage.prompt_tokens == len(golden["prompt_ids"])
 
 
-def messages(golden) -> list[dict]:
-    return [{"role": "user", "content": golden["prompt"]}]
+def is_chat(golden) -> bool:
+    return isinstance(golden["prompt"], list)
 
 
 def text(golden) -> str:
@@ -100,7 +90,7 @@ def text(golden) -> str:
 def expected(golden) -> dict:
     return {
         "text": text(golden),
-        "tokens": [bytes.fromhex(token) for token in golden["bytes"]] if golden["kind"] == "chat" else None,
+        "tokens": [bytes.fromhex(token) for token in golden["bytes"]] if is_chat(golden) else None,
         "finish_reason": golden["finish_reason"],
         "prompt_tokens": len(golden["prompt_ids"]),
         "completion_tokens": len(golden["ids"]),
@@ -108,9 +98,9 @@ def expected(golden) -> dict:
 
 
 def whole(client, golden) -> dict:
-    if golden["kind"] == "chat":
+    if is_chat(golden):
         answer = client.chat.completions.create(
-            **GREEDY, messages=messages(golden), max_tokens=golden["max_tokens"], logprobs=True
+            **GREEDY, messages=golden["prompt"], max_tokens=golden["max_tokens"], logprobs=True
         )
         content = answer.choices[0].message.content
         tokens = [bytes(token.bytes) for token in answer.choices[0].logprobs.content]
@@ -123,8 +113,8 @@ def whole(client, golden) -> dict:
 def streamed(client, golden) -> dict:
     options = {**GREEDY, "max_tokens": golden["max_tokens"], "stream": True, "stream_options": {"include_usage": True}}
     pieces, tokens, finish, usage = [], [], None, None
-    if golden["kind"] == "chat":
-        for chunk in client.chat.completions.create(**options, messages=messages(golden), logprobs=True):
+    if is_chat(golden):
+        for chunk in client.chat.completions.create(**options, messages=golden["prompt"], logprobs=True):
             usage = chunk.usage or usage
             for choice in chunk.choices:
                 pieces.append(choice.delta.content or "")
