@@ -41,7 +41,10 @@ impl Banner<'_> {
             );
             return text;
         };
-        let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Say hello."}}]}}"#);
+        // Bounded: a small model may ramble until its context is full.
+        let body = format!(
+            r#"{{"model":"{model}","max_tokens":64,"messages":[{{"role":"user","content":"Why is the sky blue?"}}]}}"#
+        );
         let _ = writeln!(
             text,
             "\nTry it from a terminal on this machine:\n\n  \
@@ -107,7 +110,10 @@ mod tests {
         };
         let text = banner.render();
         assert!(text.starts_with("Allerac serves  http://127.0.0.1:8080\nClaim code      K7QF-3MTP "), "{text}");
-        assert!(text.contains(" keys create --user me --data-dir /data)\" -d '{\"model\":\"m\","), "{text}");
+        assert!(
+            text.contains(" keys create --user me --data-dir /data)\" -d '{\"model\":\"m\",\"max_tokens\":64,"),
+            "{text}"
+        );
         let text = Banner { claim_code: None, model: None, ..banner }.render();
         assert!(!text.contains("Claim code") && text.contains("models pull s --data-dir /data"), "{text}");
     }
