@@ -44,6 +44,8 @@ impl StopMatcher {
             let complete = self.patterns.iter_mut().filter_map(|pattern| pattern.advance(byte)).max();
             if let Some(length) = complete {
                 self.held.truncate(end - length);
+                // The text that matched is gone with this; what comes after begins anew.
+                self.patterns.iter_mut().for_each(|pattern| pattern.matched = 0);
                 return Progress::Stopped(std::mem::take(&mut self.held));
             }
         }
@@ -110,6 +112,15 @@ mod tests {
     fn the_text_ends_before_the_stop_string_that_completes_first() {
         let mut matcher = matcher(&["lazy dog", "fox"]);
         assert_eq!(matcher.push("the fox and the lazy dog"), Progress::Stopped("the ".into()));
+    }
+
+    #[test]
+    fn what_follows_a_stop_string_begins_anew() {
+        let mut matcher = matcher(&["1, 12", "never"]);
+        assert_eq!(matcher.push("0, 1, 12"), Progress::Stopped("0, ".into()));
+        assert_eq!(matcher.push(""), Progress::Text(String::new()));
+        assert_eq!(matcher.push("1, 1"), Progress::Text(String::new()));
+        assert_eq!(matcher.push("2"), Progress::Stopped(String::new()));
     }
 
     #[test]
