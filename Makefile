@@ -30,11 +30,11 @@ run: setup build ## Install what is missing, build, fetch the starter model, ser
 	@exec $(ALLERAC) serve --listen $(LISTEN) $(DATA_FLAG)
 
 .PHONY: build
-build: page ## Build the page and the programs (target/release/allerac, target/release/allerac-engine)
+build: web ## Build the page and the programs (target/release/allerac, target/release/allerac-engine)
 	cargo build --release --locked
 
-.PHONY: page
-page: $(WEB)/dist/index.html ## Build the page, when its sources are newer
+.PHONY: web
+web: $(WEB)/dist/index.html ## Build the page, when its sources are newer
 
 $(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_SOURCES)
 	cd $(WEB) && npm run build
@@ -53,10 +53,11 @@ setup: ## Install what building needs and the machine lacks
 .PHONY: test
 test: setup-test lint build test-model ## Everything that continuous integration runs
 	cargo test --release --locked --workspace
+	cd $(WEB) && npm test
 	@if [ -x tests/run.sh ]; then tests/run.sh; fi
 
 .PHONY: lint
-lint: page ## Format, clippy, the page's types, licences and sources of dependencies
+lint: web ## Format, clippy, the page's types, licences and sources of dependencies
 	cargo fmt --all -- --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cd $(WEB) && npm run check
