@@ -7,7 +7,8 @@ pub trait Backend {
     /// Sizes that do not change while the model is loaded.
     fn limits(&self) -> Limits;
 
-    /// Computes a batch in one step and appends it to the sequences' KV. At most `limits().batch` tokens.
+    /// Computes a batch and appends it to the sequences' KV: either one token of each of several sequences
+    /// or a piece of one sequence's prompt, at most `limits().batch` tokens.
     ///
     /// # Errors
     /// [`BackendError`]; the KV of the batch's sequences is then undefined and must be cleared.
@@ -23,6 +24,10 @@ pub trait Backend {
     /// Drops the KV of `sequence` from position `from` on. `false` when the backend cannot remove a part:
     /// then nothing was removed and the caller clears the whole sequence.
     fn truncate(&mut self, sequence: u32, from: u32) -> bool;
+
+    /// Makes the first `length` tokens of sequence `from` also those of `to`, which has none. Called only
+    /// where `limits().copy_min` says that it can be.
+    fn copy(&mut self, from: u32, to: u32, length: u32);
 
     /// The bytes that a token stands for; empty for control tokens.
     fn token_bytes(&self, token: TokenId) -> Vec<u8>;
@@ -57,6 +62,14 @@ pub struct Limits {
     pub batch: u32,
     /// Tokens in the vocabulary.
     pub vocabulary: u32,
+    /// The fewest tokens that are cheaper to [copy](Backend::copy) from another sequence than to compute;
+    /// `None` where sequences cannot be copied.
+    pub copy_min: Option<u32>,
+    /// Whether only sequences with neighbouring numbers are computed together; others one after another.
+    pub neighbours: bool,
+    /// Kernels choose their arithmetic by the length of a piece of prompt, and pieces of at least this many
+    /// tokens give the same numbers however the prompt is cut; 1 where all do.
+    pub piece_min: u32,
 }
 
 /// A step that could not be computed.

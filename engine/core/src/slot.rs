@@ -1,6 +1,6 @@
 //! One sequence of the backend and the request that uses it.
 
-use crate::backend::BatchToken;
+use crate::backend::{BatchToken, Limits};
 use crate::engine::common_prefix;
 use crate::event::{Event, FinishReason, Usage};
 use crate::request::{Generate, RequestId, TokenId};
@@ -13,6 +13,16 @@ use crate::utf8::Utf8Assembler;
 pub(crate) struct Slot {
     pub(crate) sequence: u32,
     pub(crate) state: State,
+    /// What followed the prompt computed here last. The same prompt again costs nothing and gives exactly
+    /// the same answer, which computing its last token apart from the others would not.
+    pub(crate) after_prompt: Option<AfterPrompt>,
+}
+
+/// Logits after the first `length` tokens of a sequence.
+#[derive(Debug, Clone)]
+pub(crate) struct AfterPrompt {
+    length: u32,
+    pub(crate) logits: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -36,9 +46,17 @@ pub(crate) struct Active {
     pub(crate) next: Option<TokenId>,
     pub(crate) completion_tokens: u32,
     cached_tokens: u32,
+    /// Whether the request was told that it left the queue; by then `cached_tokens` is final.
+    started: bool,
     admitted: u64,
     utf8: Utf8Assembler,
     stop: StopMatcher,
+}
+
+impl AfterPrompt {
+    pub(crate) fn is_after(&self, length: u32) -> bool {
+        self.length == length
+    }
 }
 
 /// How a request ends.
@@ -49,7 +67,7 @@ pub(crate) enum Outcome {
 
 impl Slot {
     pub(crate) fn new(sequence: u32) -> Self {
-        Self { sequence, state: State::Empty }
+        Self { sequence, state: State::Empty, after_prompt: None }
     }
 
     pub(crate) fn request(&self) -> Option<RequestId> {
@@ -60,8 +78,25 @@ impl Slot {
         self.active().is_some()
     }
 
+    /// Whether the active request has no token of its answer yet.
     pub(crate) fn is_prefilling(&self) -> bool {
-        self.active().is_some_and(|active| active.tokens.len() < active.request.prompt.len())
+        self.active().is_some_and(|active| active.completion_tokens == 0)
+    }
+
+    /// Keeps the logits that follow the active request's prompt.
+    pub(crate) fn remember(&mut self, logits: &[f32]) {
+        if let Some(active) = self.active() {
+            let length = length(&active.request.prompt);
+            self.after_prompt = Some(AfterPrompt { length, logits: logits.to_vec() });
+        }
+    }
+
+    /// Prompt tokens of a request that need not be computed, given how many begin this sequence. The last
+    /// of a prompt must be, for its logits, where they are not remembered.
+    pub(crate) fn usable(&self, common: u32, request: &Generate) -> u32 {
+        let all = length(&request.prompt);
+        let remembered = self.after_prompt.as_ref().is_some_and(|after| after.length == all);
+        if common == all && remembered { all } else { common.min(all.saturating_sub(1)) }
     }
 
     /// The order of admission of the active request.
@@ -69,7 +104,7 @@ impl Slot {
         self.active().map_or(0, |active| active.admitted)
     }
 
-    fn active(&self) -> Option<&Active> {
+    pub(crate) fn active(&self) -> Option<&Active> {
         match &self.state {
             State::Active(active) => Some(active),
             State::Empty | State::Resident { .. } => None,
@@ -83,18 +118,38 @@ impl Slot {
         }
     }
 
-    /// How much of a request's prompt an ended request left here, in tokens.
+    /// How much of a request's prompt is here, in tokens: left by an ended request, or of one in work.
     pub(crate) fn common_prefix(&self, request: &Generate) -> u32 {
-        match &self.state {
-            State::Resident { salt, tokens, .. } if *salt == request.salt => common_prefix(tokens, &request.prompt),
+        let (salt, tokens) = match &self.state {
+            State::Resident { salt, tokens, .. } => (*salt, tokens),
+            State::Active(active) => (active.request.salt, &active.tokens),
+            State::Empty => return 0,
+        };
+        if salt == request.salt { common_prefix(tokens, &request.prompt) } else { 0 }
+    }
+
+    /// How much of a request's prompt will be here once the prompt of the request in work is computed.
+    pub(crate) fn coming_prefix(&self, request: &Generate) -> u32 {
+        match self.active() {
+            Some(active) if active.request.salt == request.salt => {
+                common_prefix(&active.request.prompt, &request.prompt)
+            }
             _ => 0,
+        }
+    }
+
+    /// When this slot was last used, if it only remembers an ended request.
+    pub(crate) fn last_used(&self) -> Option<u64> {
+        match &self.state {
+            State::Resident { last_used, .. } => Some(*last_used),
+            State::Empty | State::Active(_) => None,
         }
     }
 
     /// Cells of KV kept of an ended request.
     pub(crate) fn resident_cells(&self) -> u32 {
         match &self.state {
-            State::Resident { tokens, .. } => u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+            State::Resident { tokens, .. } => length(tokens),
             State::Empty | State::Active(_) => 0,
         }
     }
@@ -102,9 +157,7 @@ impl Slot {
     /// Cells that this slot holds or may come to need.
     pub(crate) fn promised_cells(&self) -> u32 {
         match &self.state {
-            State::Active(active) => {
-                u32::try_from(active.request.prompt.len()).unwrap_or(u32::MAX).saturating_add(active.request.max_tokens)
-            }
+            State::Active(active) => length(&active.request.prompt).saturating_add(active.request.max_tokens),
             State::Empty | State::Resident { .. } => self.resident_cells(),
         }
     }
@@ -119,19 +172,23 @@ impl Slot {
         Some(BatchToken { token, position, sequence, wants_logits: true })
     }
 
-    /// Adds the next part of the prompt, at most `room` tokens; the last token of a prompt wants logits.
-    pub(crate) fn next_prompt_tokens(&mut self, room: u32, batch: &mut Vec<BatchToken>) {
+    /// The next piece of the prompt, at most about `room` tokens, empty when there is not enough room; the
+    /// last token of a prompt wants logits.
+    pub(crate) fn next_piece(&mut self, room: u32, limits: &Limits) -> Vec<BatchToken> {
         let sequence = self.sequence;
-        let Some(active) = self.active_mut() else { return };
+        let Some(active) = self.active_mut() else { return Vec::new() };
         let prompt = &active.request.prompt;
-        let from = active.tokens.len();
-        let to = prompt.len().min(from + room as usize);
-        for (index, token) in prompt.iter().enumerate().take(to).skip(from) {
-            let position = u32::try_from(index).expect("a context is bounded by a u32");
-            let wants_logits = index + 1 == prompt.len();
-            batch.push(BatchToken { token: *token, position, sequence, wants_logits });
-        }
-        active.tokens.extend_from_slice(&prompt[from..to]);
+        let (from, end) = (length(&active.tokens), length(prompt));
+        let to = from + piece_length(from, end, room, limits);
+        let tokens = (from..to).map(|position| BatchToken {
+            token: prompt[position as usize],
+            position,
+            sequence,
+            wants_logits: position + 1 == end,
+        });
+        let piece = tokens.collect();
+        active.tokens.extend_from_slice(&prompt[from as usize..to as usize]);
+        piece
     }
 
     /// Ends the active request and keeps its KV.
@@ -151,6 +208,8 @@ impl Slot {
     }
 
     pub(crate) fn check_invariants(&self) {
+        let known = self.active().map_or(self.resident_cells(), |active| length(&active.tokens));
+        assert!(self.after_prompt.as_ref().is_none_or(|after| after.length <= known));
         if let Some(active) = self.active() {
             let prompt = active.request.prompt.len();
             let generated = active.completion_tokens as usize;
@@ -169,11 +228,37 @@ impl Active {
             next: None,
             completion_tokens: 0,
             cached_tokens,
+            started: false,
             admitted,
             utf8: Utf8Assembler::default(),
             stop: StopMatcher::new(&request.stop),
             request,
         }
+    }
+
+    /// Notes that the KV of the first `tokens` of the prompt was copied from elsewhere.
+    pub(crate) fn set_cached(&mut self, tokens: u32) {
+        self.tokens = self.request.prompt[..tokens as usize].to_vec();
+        self.cached_tokens = tokens;
+    }
+
+    pub(crate) fn cached_tokens(&self) -> u32 {
+        self.cached_tokens
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether the whole prompt came from memory and the answer is still to begin.
+    pub(crate) fn is_known(&self) -> bool {
+        self.started && self.completion_tokens == 0 && self.cached_tokens == length(&self.request.prompt)
+    }
+
+    /// The event that says that work on it begins.
+    pub(crate) fn start(&mut self) -> Event {
+        self.started = true;
+        Event::Started { id: self.request.id, cached_tokens: self.cached_tokens }
     }
 
     /// Counts a produced token; the text it releases, and whether a stop string came.
@@ -196,12 +281,39 @@ impl Active {
         }
     }
 
+    /// A request that was cancelled before any work on it cost nothing, whatever was cached for it.
     fn usage(&self) -> Usage {
-        let computed = self.tokens.len().min(self.request.prompt.len());
+        if !self.started {
+            return Usage::default();
+        }
         Usage {
-            prompt_tokens: u32::try_from(computed).unwrap_or(u32::MAX),
+            prompt_tokens: length(&self.tokens).min(length(&self.request.prompt)),
             cached_tokens: self.cached_tokens,
             completion_tokens: self.completion_tokens,
         }
     }
+}
+
+/// How many of the prompt tokens `from..end` to compute at once where about `room` are wanted.
+///
+/// A prompt falls into segments of a full batch, at fixed places. A segment may be cut further, but never
+/// into pieces shorter than `piece_min`: so its numbers are those of the whole segment, and an answer does
+/// not depend on how much room the company of the moment leaves. A piece may exceed `room` by less than
+/// `piece_min` for that.
+fn piece_length(from: u32, end: u32, room: u32, limits: &Limits) -> u32 {
+    let Limits { batch, piece_min, .. } = *limits;
+    let segment_end = (from / batch + 1).saturating_mul(batch).min(end);
+    let left = segment_end - from;
+    if left <= room || (left < 2 * piece_min && room >= piece_min) {
+        left
+    } else if room < piece_min {
+        0
+    } else {
+        room.min(left - piece_min)
+    }
+}
+
+/// The length of a token list; a context is far shorter than a `u32` can say.
+pub(crate) fn length(tokens: &[TokenId]) -> u32 {
+    u32::try_from(tokens.len()).unwrap_or(u32::MAX)
 }

@@ -112,6 +112,9 @@ mod tests {
     fn the_text_ends_before_the_stop_string_that_completes_first() {
         let mut matcher = matcher(&["lazy dog", "fox"]);
         assert_eq!(matcher.push("the fox and the lazy dog"), Progress::Stopped("the ".into()));
+        // Nothing is left of it when the rest of the text ends.
+        assert_eq!(matcher.push(""), Progress::Text(String::new()));
+        assert_eq!(matcher.finish(), "");
     }
 
     #[test]

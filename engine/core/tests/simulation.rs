@@ -1,7 +1,9 @@
 //! Runs the engine over a fake backend: a seeded storm of arrivals, cancels and failures, with the
 //! invariants checked after every step.
 
-use std::collections::HashMap;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{HashMap, HashSet};
 
 use allerac_engine_core::event::RefuseReason;
 use allerac_engine_core::{
@@ -12,23 +14,48 @@ use proptest::prelude::*;
 
 const VOCABULARY: u32 = 32;
 const END: TokenId = TokenId(0);
-const LIMITS: Limits = Limits { cells: 96, context: 64, sequences: 3, batch: 16, vocabulary: VOCABULARY };
+const LIMITS: Limits = Limits {
+    cells: 96,
+    context: 64,
+    sequences: 3,
+    batch: 16,
+    vocabulary: VOCABULARY,
+    copy_min: Some(1),
+    neighbours: false,
+    piece_min: 1,
+};
 
 /// A model whose next token is a hash of the whole sequence: any mistake in the KV changes the answer.
-/// It checks that positions follow on and that the cells suffice.
+/// It checks that positions follow on, that the cells suffice, and what a batch may hold.
 struct Fake {
+    limits: Limits,
     sequences: HashMap<u32, Vec<TokenId>>,
     logits: Vec<Vec<f32>>,
-    /// Fails the steps with these numbers.
-    fail_at: Vec<usize>,
-    /// Whether a part of a sequence can be removed.
-    truncates: bool,
+    faults: Faults,
     steps: usize,
+    /// Tokens computed so far.
+    computed: usize,
+    /// Lengths of the batches so far.
+    batches: Vec<usize>,
+}
+
+/// What this backend cannot do, and when it fails.
+#[derive(Debug, Clone, Default)]
+struct Faults {
+    /// Steps that fail, by number.
+    fail_at: Vec<usize>,
+    /// Steps that compute what is no number.
+    nan_at: Vec<usize>,
+    /// No part of a sequence can be removed.
+    never_truncates: bool,
+    /// A token in a piece of prompt shorter than `piece_min` gives other numbers than in a longer one.
+    minds_pieces: bool,
 }
 
 impl Fake {
-    fn new(fail_at: Vec<usize>, truncates: bool) -> Self {
-        Self { sequences: HashMap::new(), logits: Vec::new(), fail_at, truncates, steps: 0 }
+    fn new(limits: Limits, faults: Faults) -> Self {
+        let (sequences, logits, batches) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { limits, sequences, logits, faults, steps: 0, computed: 0, batches }
     }
 
     /// The model: what follows these tokens.
@@ -40,25 +67,32 @@ impl Fake {
 
 impl Backend for Fake {
     fn limits(&self) -> Limits {
-        LIMITS
+        self.limits
     }
 
     fn decode(&mut self, batch: &[BatchToken]) -> Result<(), BackendError> {
         self.steps += 1;
-        assert!(batch.len() <= LIMITS.batch as usize);
+        self.computed += batch.len();
+        self.batches.push(batch.len());
+        assert!(batch.len() <= self.limits.batch as usize);
+        let in_it: HashSet<u32> = batch.iter().map(|token| token.sequence).collect();
+        assert!(in_it.len() == 1 || in_it.len() == batch.len(), "one prompt, or one token of each sequence");
+        let is_short = batch.len() / in_it.len() < self.limits.piece_min as usize;
         self.logits = vec![Vec::new(); batch.len()];
         for (index, token) in batch.iter().enumerate() {
             let sequence = self.sequences.entry(token.sequence).or_default();
             assert_eq!(sequence.len(), token.position as usize, "positions follow on");
-            sequence.push(token.token);
+            let changed = u32::from(self.faults.minds_pieces && is_short) * 1000;
+            sequence.push(TokenId(token.token.0 + changed));
             if token.wants_logits {
                 self.logits[index] = vec![0.0; VOCABULARY as usize];
-                self.logits[index][Self::next(sequence).0 as usize] = 1.0;
+                let is_nan = self.faults.nan_at.contains(&self.steps);
+                self.logits[index][Self::next(sequence).0 as usize] = if is_nan { f32::NAN } else { 1.0 };
             }
         }
         let cells: usize = self.sequences.values().map(Vec::len).sum();
-        assert!(cells <= LIMITS.cells as usize, "{cells} cells used");
-        if self.fail_at.contains(&self.steps) { Err(BackendError::Failed(-1)) } else { Ok(()) }
+        assert!(cells <= self.limits.cells as usize, "{cells} cells used");
+        if self.faults.fail_at.contains(&self.steps) { Err(BackendError::Failed(-1)) } else { Ok(()) }
     }
 
     fn logits(&self, index: usize) -> &[f32] {
@@ -70,19 +104,31 @@ impl Backend for Fake {
     }
 
     fn truncate(&mut self, sequence: u32, from: u32) -> bool {
-        if self.truncates {
-            self.sequences.get_mut(&sequence).expect("the sequence is known").truncate(from as usize);
+        if self.faults.never_truncates {
+            return false;
         }
-        self.truncates
+        self.sequences.get_mut(&sequence).expect("the sequence is known").truncate(from as usize);
+        true
+    }
+
+    fn copy(&mut self, from: u32, to: u32, length: u32) {
+        assert!(self.limits.copy_min.is_some_and(|least| length >= least));
+        let copied = self.sequences[&from][..length as usize].to_vec();
+        let before = self.sequences.insert(to, copied);
+        assert_eq!(before, None, "a copy goes to an empty sequence");
     }
 
     fn token_bytes(&self, token: TokenId) -> Vec<u8> {
-        vec![b'A' + u8::try_from(token.0).unwrap()]
+        vec![b'A' + u8::try_from(token.0).expect("the vocabulary is small")]
     }
 
     fn is_end(&self, token: TokenId) -> bool {
         token == END
     }
+}
+
+fn engine_with(config: Config) -> Engine<Fake> {
+    Engine::new(Fake::new(LIMITS, Faults::default()), config)
 }
 
 fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
@@ -137,7 +183,7 @@ fn drain(engine: &mut Engine<Fake>, events: &mut Vec<Event>) {
 
 #[test]
 fn a_request_that_cannot_fit_is_refused_with_both_counts() {
-    let mut engine = Engine::new(Fake::new(vec![], true), Config { chunk: 4, queue: 1 });
+    let mut engine = engine_with(Config { chunk: 4, queue: 1 });
     let mut events = Vec::new();
     engine.submit(request(1, &[5; 60], 5), &mut events);
     let reason = RefuseReason::TooLong { tokens: 65, context: 64 };
@@ -146,7 +192,7 @@ fn a_request_that_cannot_fit_is_refused_with_both_counts() {
 
 #[test]
 fn a_full_queue_refuses() {
-    let mut engine = Engine::new(Fake::new(vec![], true), Config { chunk: 4, queue: 1 });
+    let mut engine = engine_with(Config { chunk: 4, queue: 1 });
     let mut events = Vec::new();
     engine.submit(request(1, &[5], 5), &mut events);
     engine.submit(request(2, &[5], 5), &mut events);
@@ -156,7 +202,7 @@ fn a_full_queue_refuses() {
 
 #[test]
 fn the_same_owner_gets_the_known_prefix_and_another_owner_does_not() {
-    let mut engine = Engine::new(Fake::new(vec![], true), Config { chunk: 8, queue: 8 });
+    let mut engine = engine_with(Config { chunk: 8, queue: 8 });
     let prompt = [9, 8, 7, 6, 5, 4];
     let cached = |engine: &mut Engine<Fake>, id| {
         let mut events = Vec::new();
@@ -166,14 +212,13 @@ fn the_same_owner_gets_the_known_prefix_and_another_owner_does_not() {
         cached_tokens
     };
     assert_eq!(cached(&mut engine, 2), 0);
-    // All but the last token, which is computed again for its logits.
-    assert_eq!(cached(&mut engine, 4), 5);
+    assert_eq!(cached(&mut engine, 4), 6);
     assert_eq!(cached(&mut engine, 3), 0);
 }
 
 #[test]
 fn a_cancelled_request_stops_before_the_next_step() {
-    let mut engine = Engine::new(Fake::new(vec![], true), Config { chunk: 8, queue: 8 });
+    let mut engine = engine_with(Config { chunk: 8, queue: 8 });
     let mut events = Vec::new();
     // A prompt whose answer is long enough to be cut.
     let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 20).0.len() > 5).unwrap();
@@ -186,6 +231,115 @@ fn a_cancelled_request_stops_before_the_next_step() {
     assert_eq!((*reason, usage.prompt_tokens, usage.completion_tokens), (FinishReason::Cancelled, 1, 2));
 }
 
+#[test]
+fn a_request_without_prompt_or_answer_fails_at_once() {
+    let mut engine = engine_with(Config { chunk: 8, queue: 8 });
+    let mut events = Vec::new();
+    engine.submit(request(1, &[], 5), &mut events);
+    engine.submit(request(2, &[5], 0), &mut events);
+    assert!(matches!(events[..], [Event::Failed { .. }, Event::Failed { .. }]), "{events:?}");
+    assert!(!engine.has_work());
+}
+
+#[test]
+fn what_several_requests_begin_with_is_computed_once() {
+    let prompt: Vec<u32> = (1..=20).collect();
+    let run = |copy_min: Option<u32>, salts: [u64; 3]| {
+        let limits = Limits { copy_min, ..LIMITS };
+        let mut engine = Engine::new(Fake::new(limits, Faults::default()), Config { chunk: 4, queue: 8 });
+        let mut events = Vec::new();
+        for (id, salt) in salts.into_iter().enumerate() {
+            engine.submit(Generate { salt, ..request(id as u64, &prompt, 1) }, &mut events);
+        }
+        drain(&mut engine, &mut events);
+        engine.into_backend().computed
+    };
+    assert_eq!(run(Some(1), [7, 7, 7]), 20);
+    assert_eq!(run(Some(1), [7, 8, 7]), 20 + 20);
+    assert_eq!(run(Some(20), [7, 7, 7]), 20);
+    assert_eq!(run(Some(21), [7, 7, 7]), 60);
+    assert_eq!(run(None, [7, 7, 7]), 60);
+}
+
+#[test]
+fn where_only_neighbours_decode_together_requests_get_neighbouring_slots() {
+    let limits = Limits { neighbours: true, sequences: 6, cells: 6 * 64, ..LIMITS };
+    let mut engine = Engine::new(Fake::new(limits, Faults::default()), Config { chunk: 16, queue: 8 });
+    let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 30).0.len() > 20).unwrap();
+    let mut events = Vec::new();
+    let submit = |engine: &mut Engine<Fake>, id, salt, prompt: &[u32], max_tokens, events: &mut Vec<Event>| {
+        engine.submit(Generate { salt, ..request(id, prompt, max_tokens) }, events);
+        engine.step(events);
+    };
+    // Ended requests of others are remembered in all slots; that of salt 5 in the last.
+    for id in 0..6 {
+        submit(&mut engine, id, id, &[7; 12], 9, &mut events);
+    }
+    drain(&mut engine, &mut events);
+    // A long answer in the first slot; then the conversation of salt 5 goes on.
+    submit(&mut engine, 10, 0, &[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, start], 30, &mut events);
+    submit(&mut engine, 11, 5, &[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, start], 30, &mut events);
+    let cached = events.iter().find_map(|event| match event {
+        Event::Started { id: RequestId(11), cached_tokens } => Some(*cached_tokens),
+        _ => None,
+    });
+    assert_eq!(cached, Some(12));
+    assert_eq!(engine.busy_sequences(), [0, 1]);
+}
+
+#[test]
+fn a_failed_prompt_does_not_take_the_decoding_along() {
+    let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 20).0.len() == 20).unwrap();
+    // The third batch is the second request's prompt.
+    let faults = Faults { fail_at: vec![3], ..Faults::default() };
+    let mut engine = Engine::new(Fake::new(LIMITS, faults), Config { chunk: 16, queue: 8 });
+    let mut events = Vec::new();
+    engine.submit(request(1, &[start], 20), &mut events);
+    engine.step(&mut events);
+    engine.submit(request(2, &[start, 4], 5), &mut events);
+    drain(&mut engine, &mut events);
+    let last = |wanted| events.iter().rfind(|event| id_of(event).0 == wanted).unwrap();
+    assert!(matches!(last(1), Event::Finished { reason: FinishReason::Length, .. }));
+    assert!(matches!(last(2), Event::Failed { .. }));
+}
+
+#[test]
+fn a_short_common_beginning_does_not_cost_a_long_memory() {
+    let mut engine = engine_with(Config { chunk: 16, queue: 8 });
+    let conversation: Vec<u32> = (1..=20).collect();
+    let run = |engine: &mut Engine<Fake>, id, prompt: &[u32]| {
+        let mut events = Vec::new();
+        engine.submit(Generate { salt: 1, ..request(id, prompt, 1) }, &mut events);
+        drain(engine, &mut events);
+        let Event::Started { cached_tokens, .. } = events[0] else { panic!("{events:?}") };
+        cached_tokens
+    };
+    assert_eq!(run(&mut engine, 1, &conversation), 0);
+    for (id, other) in (2..).zip([21, 22, 23, 24]) {
+        run(&mut engine, 100 + id, &[30, other, other, other]);
+        // The conversation goes on and stays the last used but one.
+        assert_eq!(run(&mut engine, id, &conversation), 20);
+        // It shares two tokens, which are copied.
+        assert_eq!(run(&mut engine, 200 + id, &[1, 2, other, other, other]), 2);
+    }
+}
+
+#[test]
+fn a_long_prompt_does_not_stop_the_others() {
+    let mut engine = engine_with(Config { chunk: 4, queue: 8 });
+    let mut events = Vec::new();
+    let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 20).0.len() > 8).unwrap();
+    engine.submit(request(1, &[start], 20), &mut events);
+    engine.step(&mut events);
+    engine.submit(request(2, &[3; 30], 5), &mut events);
+    for produced in 2..8 {
+        engine.step(&mut events);
+        let chunks = |wanted| events.iter().filter(|e| matches!(e, Event::Chunk { id, .. } if id.0 == wanted)).count();
+        // Thirty tokens in chunks of four: none of them holds the other request up.
+        assert_eq!((chunks(1), chunks(2)), (produced, 0));
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Action {
     Submit { prompt: Vec<u32>, max_tokens: u32 },
@@ -193,9 +347,38 @@ enum Action {
     Step,
 }
 
+/// Prompts that begin alike, as conversations of the same people do.
+fn prompt() -> impl Strategy<Value = Vec<u32>> {
+    (0u32..3, 0usize..30, proptest::collection::vec(1u32..4, 1..12)).prop_map(|(first, common, own)| {
+        let begin = (0..30).map(|place| 1 + (first + place * (first + 1)) % 7).take(common);
+        begin.chain(own).collect()
+    })
+}
+
+fn faults() -> impl Strategy<Value = Faults> {
+    let steps = || proptest::collection::vec(1usize..60, 0..2);
+    (steps(), steps(), any::<bool>()).prop_map(|(fail_at, nan_at, never_truncates)| Faults {
+        fail_at,
+        nan_at,
+        never_truncates,
+        minds_pieces: false,
+    })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let copy_min = prop_oneof![Just(None), (0u32..8).prop_map(Some)];
+    (copy_min, any::<bool>(), 1u32..8, 1u32..5).prop_map(|(copy_min, neighbours, piece_min, sequences)| Limits {
+        copy_min,
+        neighbours,
+        piece_min,
+        sequences,
+        ..LIMITS
+    })
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        2 => (proptest::collection::vec(1u32..4, 1..40), 1u32..24)
+        2 => (prompt(), 1u32..24)
             .prop_map(|(prompt, max_tokens)| Action::Submit { prompt, max_tokens }),
         1 => (0u64..60).prop_map(Action::Cancel),
         4 => Just(Action::Step),
@@ -207,11 +390,11 @@ proptest! {
     #[test]
     fn every_request_ends_once_and_answers_as_if_it_were_alone(
         actions in proptest::collection::vec(action(), 1..120),
-        fail_at in proptest::collection::vec(1usize..60, 0..2),
-        truncates in any::<bool>(),
+        faults in faults(),
+        limits in limits(),
         chunk in 1u32..20,
     ) {
-        let mut engine = Engine::new(Fake::new(fail_at, truncates), Config { chunk, queue: 6 });
+        let mut engine = Engine::new(Fake::new(limits, faults), Config { chunk, queue: 6 });
         let (mut events, mut requests) = (Vec::new(), HashMap::new());
         for action in actions {
             match action {
@@ -248,6 +431,42 @@ proptest! {
                     prop_assert_eq!(usage.prompt_tokens as usize, request.prompt.len());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn however_a_prompt_is_cut_its_numbers_are_those_of_the_whole(
+        prompts in proptest::collection::vec((proptest::collection::vec(1u32..9, 1..50), 0usize..4), 1..8),
+        piece_min in 1u32..9,
+        chunk in 1u32..17,
+    ) {
+        let limits = Limits { piece_min, copy_min: None, ..LIMITS };
+        let faults = Faults { minds_pieces: true, ..Faults::default() };
+        let answers = |requests: &[Generate], pauses: &[usize]| {
+            let mut engine = Engine::new(Fake::new(limits, faults.clone()), Config { chunk, queue: 9 });
+            let mut events = Vec::new();
+            for (request, pause) in requests.iter().zip(pauses) {
+                engine.submit(request.clone(), &mut events);
+                (0..*pause).for_each(|_| engine.step(&mut events));
+            }
+            drain(&mut engine, &mut events);
+            let mut tokens: HashMap<u64, Vec<TokenId>> = HashMap::new();
+            for event in events {
+                if let Event::Chunk { id, chunk } = event {
+                    tokens.entry(id.0).or_default().extend(chunk.tokens);
+                }
+            }
+            tokens
+        };
+        let pauses: Vec<usize> = prompts.iter().map(|(_, pause)| *pause).collect();
+        let requests: Vec<Generate> = (0..)
+            .zip(&prompts)
+            .map(|(id, (prompt, _))| Generate { salt: id, ..request(id, prompt, 10) })
+            .collect();
+        let together = answers(&requests, &pauses);
+        for request in &requests {
+            let alone = answers(std::slice::from_ref(request), &[0]);
+            prop_assert_eq!(alone.get(&request.id.0), together.get(&request.id.0));
         }
     }
 }

@@ -24,8 +24,8 @@ pub(crate) struct Args {
     /// Requests that decode together.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     sequences: u32,
-    /// KV cells shared by all sequences.
-    #[arg(long, default_value_t = 16_384)]
+    /// KV cells in all. Fewer than sequences times context are shared by the sequences, which is slower.
+    #[arg(long, default_value_t = 32_768)]
     cells: u32,
     /// Tokens computed in one step.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
@@ -60,7 +60,7 @@ impl Args {
         let threads = if self.threads == 0 { physical_cores() } else { self.threads };
         ContextParams {
             context: self.context,
-            cells: self.cells.min(self.context.saturating_mul(self.sequences)),
+            cells: self.cells,
             sequences: self.sequences,
             batch: self.batch.max(self.sequences),
             threads,

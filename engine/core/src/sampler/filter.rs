@@ -1,14 +1,17 @@
-//! The steps from logits to a token. Probabilities are never normalised before the last step: every
-//! filter compares logits with the highest one.
+//! Filters: which tokens may be drawn at all. Every one compares with the likeliest token, so nothing is
+//! normalised, and only tokens that have a chance are ever collected or sorted.
 
-use super::SampleError;
-use crate::request::TokenId;
+use super::softmax::{Weights, draw_from};
+use crate::request::{SamplingParams, TokenId};
 
-/// Below `highest - CUTOFF * max(temperature, 1)` a token is less likely than `e^-40` (about 4e-18) of
-/// the likeliest one: all such tokens of any vocabulary together weigh less than an f32 can show.
-const CUTOFF: f32 = 40.0;
+/// Below `highest - CUTOFF * max(temperature, 1)` a token weighs less than `e^-30` of the likeliest one:
+/// all such tokens of a vocabulary of 2^18 together weigh less than 2^-24, which an `f32` cannot show.
+const CUTOFF: f32 = 30.0;
 
-/// How many candidates `top_p` sorts at first; most distributions are decided within these.
+/// How far below the likeliest token a first look goes; most distributions are decided there.
+const FIRST_LOOK: f32 = 6.0;
+
+/// How many candidates `top_p` sorts at first.
 const TOP_P_START: usize = 128;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,41 +20,77 @@ pub(super) struct Candidate {
     pub(super) logit: f32,
 }
 
-/// The likeliest token (the lowest id of equal ones) and its logit.
-#[allow(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32 tokens")]
-pub(super) fn highest(logits: &[f32]) -> Result<(TokenId, f32), SampleError> {
-    // Blocks keep the search for the maximum vectorised; the index is found in the winning block only.
-    const BLOCK: usize = 64;
-    let (mut best_block, mut highest, mut sum) = (0, f32::NEG_INFINITY, 0.0f32);
-    for (index, block) in logits.chunks(BLOCK).enumerate() {
-        let mut block_highest = f32::NEG_INFINITY;
-        for logit in block {
-            block_highest = block_highest.max(*logit);
-            // 0 * x is 0 for numbers, and NaN for NaN and +-infinity.
-            sum += if *logit == f32::NEG_INFINITY { 0.0 } else { 0.0 * *logit };
-        }
-        if block_highest > highest {
-            (best_block, highest) = (index, block_highest);
-        }
-    }
-    if sum.is_nan() {
-        return Err(SampleError::NotANumber);
-    }
-    let start = best_block * BLOCK;
-    let within = logits[start..].iter().position(|logit| *logit == highest && highest > f32::NEG_INFINITY);
-    within.map(|offset| (TokenId((start + offset) as u32), highest)).ok_or(SampleError::AllBanned)
+/// Whether these parameters keep every token.
+pub(super) fn keeps_all(params: &SamplingParams) -> bool {
+    params.top_k == 0 && params.top_p >= 1.0 && params.min_p <= 0.0
 }
 
-/// Every token that can be drawn at all.
-#[allow(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32 tokens")]
-pub(super) fn collect(logits: &[f32], highest: f32, temperature: f32, candidates: &mut Vec<Candidate>) {
-    let lowest = highest - CUTOFF * temperature.max(1.0);
-    candidates.clear();
-    let all = logits.iter().enumerate();
-    candidates.extend(
-        all.filter(|(_, logit)| **logit >= lowest)
-            .map(|(token, logit)| Candidate { token: token as u32, logit: *logit }),
-    );
+/// Leaves in `candidates` the tokens that `top_k`, then `top_p`, then `min_p` keep.
+pub(super) fn keep(logits: &[f32], highest: f32, params: &SamplingParams, candidates: &mut Vec<Candidate>) {
+    let weights = Weights::new(highest, 1.0);
+    let mut floor = highest - CUTOFF * params.temperature.max(1.0);
+    if params.top_k > 0 {
+        let k = params.top_k as usize;
+        collect(logits, highest, floor, candidates, |found| found.len() >= k);
+        top_k(candidates, k);
+        if params.top_p < 1.0 {
+            let total = sum(weights, candidates);
+            top_p(candidates, weights, f64::from(params.top_p) * total);
+        }
+    } else if params.top_p < 1.0 {
+        let wanted = f64::from(params.top_p) * weights.total(logits);
+        collect(logits, highest, floor, candidates, |found| sum(weights, found) >= wanted);
+        top_p(candidates, weights, wanted);
+    } else {
+        floor = floor.max(lowest_of_min_p(highest, params.min_p));
+        collect(logits, highest, floor, candidates, |_| false);
+    }
+    let lowest = lowest_of_min_p(highest, params.min_p);
+    candidates.retain(|candidate| candidate.logit >= lowest);
+}
+
+/// The `count` likeliest tokens, most likely first, equal ones by id.
+pub(super) fn likeliest(logits: &[f32], highest: f32, count: usize) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    collect(logits, highest, f32::NEG_INFINITY, &mut candidates, |found| found.len() >= count);
+    top_k(&mut candidates, count);
+    candidates.sort_unstable_by(by_likelihood);
+    candidates
+}
+
+/// Draws one candidate with probability proportional to its weight; `unit` is in 0.0..1.0.
+pub(super) fn draw(candidates: &[Candidate], weights: Weights, unit: f64) -> TokenId {
+    let wanted = unit * sum(weights, candidates);
+    let weighted = candidates.iter().map(|candidate| (candidate.token, weights.of(candidate.logit)));
+    TokenId(draw_from(weighted, wanted).expect("the likeliest token passes every filter"))
+}
+
+/// Collects the likeliest tokens, looking deeper until there are `enough` or `floor` is reached.
+fn collect(
+    logits: &[f32],
+    highest: f32,
+    floor: f32,
+    candidates: &mut Vec<Candidate>,
+    enough: impl Fn(&[Candidate]) -> bool,
+) {
+    let mut depth = FIRST_LOOK;
+    loop {
+        let lowest = if depth < CUTOFF { floor.max(highest - depth) } else { floor };
+        candidates.clear();
+        candidates.extend((0u32..).zip(logits).filter(|(_, logit)| **logit >= lowest).map(at));
+        if lowest <= floor || enough(candidates) {
+            return;
+        }
+        depth *= 2.0;
+    }
+}
+
+fn at((token, logit): (u32, &f32)) -> Candidate {
+    Candidate { token, logit: *logit }
+}
+
+fn sum(weights: Weights, candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|candidate| f64::from(weights.of(candidate.logit))).sum()
 }
 
 /// Most likely first; equal ones by id, so that the order is total and repeatable.
@@ -59,22 +98,16 @@ fn by_likelihood(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
 
-pub(super) fn top_k(candidates: &mut Vec<Candidate>, k: u32) {
-    let k = k as usize;
-    if k > 0 && k < candidates.len() {
+fn top_k(candidates: &mut Vec<Candidate>, k: usize) {
+    if k < candidates.len() {
         candidates.select_nth_unstable_by(k, by_likelihood);
         candidates.truncate(k);
     }
 }
 
-/// Keeps the smallest set of most likely tokens whose probabilities sum to at least `p` (Holtzman et al.,
-/// "The Curious Case of Neural Text Degeneration", 2020).
-pub(super) fn top_p(candidates: &mut Vec<Candidate>, highest: f32, p: f32) {
-    if p >= 1.0 {
-        return;
-    }
-    let weight = |candidate: &Candidate| f64::from((candidate.logit - highest).exp());
-    let wanted = f64::from(p) * candidates.iter().map(weight).sum::<f64>();
+/// Keeps the smallest set of most likely tokens whose weights sum to `wanted`, at least one (Holtzman et
+/// al., "The Curious Case of Neural Text Degeneration", 2020).
+fn top_p(candidates: &mut Vec<Candidate>, weights: Weights, wanted: f64) {
     let mut sorted = TOP_P_START.min(candidates.len());
     loop {
         if sorted < candidates.len() {
@@ -83,7 +116,7 @@ pub(super) fn top_p(candidates: &mut Vec<Candidate>, highest: f32, p: f32) {
         candidates[..sorted].sort_unstable_by(by_likelihood);
         let mut sum = 0.0;
         let enough = candidates[..sorted].iter().position(|candidate| {
-            sum += weight(candidate);
+            sum += f64::from(weights.of(candidate.logit));
             sum >= wanted
         });
         match enough {
@@ -94,24 +127,7 @@ pub(super) fn top_p(candidates: &mut Vec<Candidate>, highest: f32, p: f32) {
     }
 }
 
-/// Keeps tokens at least `p` times as likely as the likeliest.
-pub(super) fn min_p(candidates: &mut Vec<Candidate>, highest: f32, p: f32) {
-    if p > 0.0 {
-        let lowest = highest + p.ln();
-        candidates.retain(|candidate| candidate.logit >= lowest);
-    }
-}
-
-/// Draws one candidate with probability proportional to `exp(logit / temperature)`; `unit` is in 0..1.
-pub(super) fn draw(candidates: &[Candidate], highest: f32, temperature: f32, unit: f64) -> TokenId {
-    let weight = |candidate: &Candidate| f64::from(((candidate.logit - highest) / temperature).exp());
-    let wanted = unit * candidates.iter().map(weight).sum::<f64>();
-    let mut sum = 0.0;
-    let drawn = candidates.iter().find(|candidate| {
-        sum += weight(candidate);
-        sum > wanted
-    });
-    // Rounding may leave the sum a hair short of what is wanted: then it is the last one.
-    let drawn = drawn.or(candidates.last()).expect("the likeliest token passes every filter");
-    TokenId(drawn.token)
+/// The lowest logit that is at least `p` times as likely as the highest.
+fn lowest_of_min_p(highest: f32, p: f32) -> f32 {
+    if p > 0.0 { highest + p.min(1.0).ln() } else { f32::NEG_INFINITY }
 }

@@ -6,6 +6,7 @@
 mod filter;
 mod logprob;
 mod random;
+mod softmax;
 
 use std::collections::HashMap;
 
@@ -13,6 +14,7 @@ use crate::request::{SamplingParams, TokenId};
 use filter::Candidate;
 pub use logprob::logprob;
 use random::Random;
+use softmax::Weights;
 
 /// A bias at or below this bans the token, as OpenAI's API documents for -100.
 const BIAS_BAN: f32 = -100.0;
@@ -90,16 +92,17 @@ impl Sampler {
     }
 
     fn choose(&mut self, logits: &[f32]) -> Result<TokenId, SampleError> {
-        let (best, highest) = filter::highest(logits)?;
+        let (best, highest) = softmax::highest(logits)?;
         if self.params.temperature <= 0.0 {
             return Ok(best);
         }
-        let candidates = &mut self.candidates;
-        filter::collect(logits, highest, self.params.temperature, candidates);
-        filter::top_k(candidates, self.params.top_k);
-        filter::top_p(candidates, highest, self.params.top_p);
-        filter::min_p(candidates, highest, self.params.min_p);
-        Ok(filter::draw(candidates, highest, self.params.temperature, self.random.unit()))
+        let weights = Weights::new(highest, self.params.temperature);
+        let unit = self.random.unit();
+        if filter::keeps_all(&self.params) {
+            return Ok(weights.draw(logits, unit));
+        }
+        filter::keep(logits, highest, &self.params, &mut self.candidates);
+        Ok(filter::draw(&self.candidates, weights, unit))
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -102,6 +104,73 @@ fn log_probabilities_sum_to_one_and_are_sorted() {
     assert_eq!(entry.bytes, [0]);
 }
 
+/// The tokens that the filters keep as documented: by whole sorts, in f64. `None` where rounding decides.
+fn naive_keep(logits: &[f32], params: &SamplingParams) -> Option<BTreeSet<u32>> {
+    let mut kept: Vec<(u32, f64)> = (0..).zip(logits.iter().copied().map(f64::from)).collect();
+    kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let highest = kept[0].1;
+    if params.top_k > 0 {
+        kept.truncate(params.top_k as usize);
+    }
+    if params.top_p < 1.0 {
+        let total: f64 = kept.iter().map(|(_, logit)| (logit - highest).exp()).sum();
+        let mut sum = 0.0;
+        let mut last = kept.len() - 1;
+        for (index, (_, logit)) in kept.iter().enumerate() {
+            sum += (logit - highest).exp() / total;
+            if (sum - f64::from(params.top_p)).abs() < 1e-5 {
+                return None;
+            }
+            if sum >= f64::from(params.top_p) {
+                last = index;
+                break;
+            }
+        }
+        kept.truncate(last + 1);
+    }
+    if params.min_p > 0.0 {
+        let lowest = highest + f64::from(params.min_p).ln();
+        if kept.iter().any(|(_, logit)| (logit - lowest).abs() < 1e-5) {
+            return None;
+        }
+        kept.retain(|(_, logit)| *logit >= lowest);
+    }
+    Some(kept.into_iter().map(|(token, _)| token).collect())
+}
+
+#[test]
+fn parameters_out_of_range_never_panic() {
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 0.0, 2.0, f32::MIN_POSITIVE] {
+        for field in 0..5 {
+            let mut params = SamplingParams { logit_bias: vec![(TokenId(9), 1.0)], ..params() };
+            match field {
+                0 => params.temperature = odd,
+                1 => params.top_p = odd,
+                2 => params.min_p = odd,
+                3 => params.presence_penalty = odd,
+                _ => params.frequency_penalty = odd,
+            }
+            let mut sampler = Sampler::new(params);
+            for _ in 0..3 {
+                let _ = sampler.sample(&[1.0, 2.0, 0.5]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_asked_log_probability_is_there_however_unlikely() {
+    let mut logits = vec![f32::NEG_INFINITY; 300];
+    logits[7] = 1.0;
+    let entry = logprob(&logits, TokenId(3), 5, |_| Vec::new());
+    assert_eq!(entry.top.iter().map(|(token, ..)| token.0).collect::<Vec<_>>(), [7, 0, 1, 2, 3]);
+    assert_eq!(
+        entry.top.iter().map(|(.., logprob)| *logprob).collect::<Vec<_>>(),
+        [0.0, -9999.0, -9999.0, -9999.0, -9999.0]
+    );
+    assert!((entry.logprob - -9999.0).abs() < f32::EPSILON);
+}
+
 proptest! {
     #[test]
     fn the_same_seed_repeats_and_every_choice_passes_a_naive_check(
@@ -125,5 +194,25 @@ proptest! {
                 prop_assert!(before / total < f64::from(top_p) + 1e-6);
             }
         }
+    }
+
+    #[test]
+    fn the_filters_keep_what_whole_sorts_keep(
+        logits in proptest::collection::vec(-30.0f32..10.0, 1..1500), spread in 0.1f32..3.0,
+        top_k in prop_oneof![Just(0u32), 1u32..400], top_p in prop_oneof![Just(1.0f32), 0.05f32..1.0],
+        min_p in prop_oneof![Just(0.0f32), 0.0001f32..0.9], temperature in 0.2f32..2.0,
+    ) {
+        let logits: Vec<f32> = logits.into_iter().map(|logit| logit * spread).collect();
+        let params = SamplingParams { top_k, top_p, min_p, temperature, ..params() };
+        let Some(expected) = naive_keep(&logits, &params) else { return Ok(()) };
+        let highest = logits.iter().copied().fold(f32::MIN, f32::max);
+        let mut candidates = Vec::new();
+        filter::keep(&logits, highest, &params, &mut candidates);
+        let kept: BTreeSet<u32> = candidates.iter().map(|candidate| candidate.token).collect();
+        prop_assert_eq!(kept.len(), candidates.len());
+        // What is missing may only be what is too unlikely ever to be drawn.
+        let negligible = |token: &u32| logits[*token as usize] < highest - 29.0 * temperature.max(1.0);
+        prop_assert!(expected.difference(&kept).all(negligible));
+        prop_assert!(kept.is_subset(&expected));
     }
 }
