@@ -60,7 +60,7 @@ impl Default for EngineSettings {
             threads_batch: 0,
             context: 4096,
             sequences: 8,
-            cells: 16_384,
+            cells: 32_768,
             batch: 512,
             chunk: 128,
             queue: 64,

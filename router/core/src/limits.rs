@@ -33,6 +33,13 @@ impl Limits {
         let permit = Arc::clone(&self.in_flight).try_acquire_owned().ok()?;
         Some(Permit { _permit: permit })
     }
+
+    /// Waits until no request is in flight.
+    pub async fn idle(&self) {
+        let all = u32::try_from(IN_FLIGHT_MAX).expect("the limit is small");
+        // The semaphore is never closed: there is no other outcome.
+        drop(self.in_flight.acquire_many(all).await);
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl ApiError {
         Self { retry_after_s: Some(RETRY_AFTER_BUSY_S), ..error }
     }
 
-    fn with_param(self, param: &str) -> Self {
+    pub(crate) fn with_param(self, param: &str) -> Self {
         Self { param: Some(param.to_owned()), ..self }
     }
 
@@ -52,6 +52,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", format!("there is no {method} {path} here"))
     }
 
+    pub(crate) fn wrong_method(method: &str, path: &str) -> Self {
+        let message = format!("{path} does not answer to {method}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed", message)
+    }
+
     pub(crate) fn too_many_requests() -> Self {
         Self::busy("engine_overloaded", "too many requests are running; try again in a few seconds")
     }
@@ -63,7 +68,7 @@ impl ApiError {
             ),
             _ => format!("the model's context is {context} tokens; the prompt has {prompt}, which leaves no room"),
         };
-        Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message).with_param("messages")
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
     }
 
     pub(crate) fn no_route(model: &str, reason: NoRoute) -> Self {

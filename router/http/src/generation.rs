@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use allerac_engine_core::{Chunk, FinishReason, SamplingParams, TokenId};
 use allerac_engine_link::protocol::PromptInput;
-use allerac_engine_link::{Engine, GenerateSpec, Generation, GenerationEvent};
+use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::{LocalModel, Permit};
 use allerac_wire::{CompletionUsage, Options};
@@ -33,6 +33,8 @@ const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
 pub(crate) struct Job {
     pub(crate) request_id: Uuid,
     pub(crate) endpoint: &'static str,
+    /// The field of the request that the prompt came in, for errors about it.
+    pub(crate) prompt_param: &'static str,
     pub(crate) inputs: Vec<PromptInput>,
     pub(crate) options: Options,
     pub(crate) top_logprobs: Option<u8>,
@@ -83,10 +85,12 @@ async fn prepare(
     check_biases(&job.options, info.vocabulary)?;
     let mut prompts = Vec::new();
     for input in job.inputs {
-        prompts.push(engine.prepare(input).await?);
+        let prompt = engine.prepare(input).await;
+        prompts.push(prompt.map_err(|error| prompt_error(error, job.prompt_param))?);
     }
     let prompt_tokens = total(prompts.iter().map(Vec::len));
     let limits = prompts.iter().map(|prompt| output_limit(prompt, job.options.max_tokens, info.context));
+    let limits = limits.map(|limit| limit.map_err(|error| error.with_param(job.prompt_param)));
     let limits = limits.collect::<Result<Vec<u32>, ApiError>>()?;
     let max_output_tokens = limits.iter().fold(0u32, |sum, limit| sum.saturating_add(*limit));
     let reserve = Reserve {
@@ -101,6 +105,14 @@ async fn prepare(
     let specs = specs(&prompts, &limits, &job.options, job.top_logprobs, principal.salt);
     let choices = vec![Choice::default(); specs.len()];
     Ok((Run { reservation, sender, prompt_tokens, choices, _permit: job.permit }, specs))
+}
+
+/// An error of the prompt names the field it came in.
+fn prompt_error(error: EngineError, param: &str) -> ApiError {
+    match error {
+        EngineError::Prepare(_) => ApiError::from(error).with_param(param),
+        other => other.into(),
+    }
 }
 
 fn check_biases(options: &Options, vocabulary: u32) -> Result<(), ApiError> {

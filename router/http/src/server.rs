@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
@@ -17,12 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::handlers::{chat, claim, completions, health, models, unknown};
+use crate::handlers::{chat, claim, completions, health, models, unknown, wrong_method};
 use crate::state::AppState;
 use crate::{assets, handlers};
 
-/// The longest body, in bytes: a prompt of two million tokens.
-const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a client may take to send its headers. Slower ones would hold connections for nothing.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Connections at once; more wait to be accepted.
@@ -47,8 +45,7 @@ pub fn app(state: AppState) -> Router {
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(unknown)
-        .method_not_allowed_fallback(unknown)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .method_not_allowed_fallback(wrong_method)
         // Outermost, so that refusals carry it too.
         .layer(from_fn(name_request))
         .with_state(state)

@@ -76,12 +76,13 @@ impl Server {
             None
         };
         let (gate, code) = ClaimGate::new();
+        let limits = Limits::default();
         let state = AppState {
             ledger: self.ledger.clone(),
             registry: self.registry.clone(),
             upstreams: Arc::clone(&self.upstreams),
             claim: Arc::new(gate),
-            limits: Limits::default(),
+            limits: limits.clone(),
             name: label.to_string(),
         };
         self.tell(&code)?;
@@ -112,6 +113,8 @@ impl Server {
         }
         let closing = async {
             self.registry.shutdown().await;
+            // What ran is settled before the process ends; the next start would settle it otherwise.
+            limits.idle().await;
             if let Some(announcement) = announcement {
                 announcement.stop().await;
             }

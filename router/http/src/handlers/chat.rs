@@ -57,6 +57,7 @@ pub(crate) async fn create(
     let job = Job {
         request_id,
         endpoint: ENDPOINT,
+        prompt_param: "messages",
         inputs: vec![PromptInput::Chat { messages_json }],
         options,
         top_logprobs: request.top_logprobs,

@@ -53,7 +53,8 @@ pub(crate) async fn create(
     };
     let (stream, choices) = (options.stream, request.prompts.len() * options.choices as usize);
     let inputs = request.prompts.into_iter().map(input).collect();
-    let job = Job { request_id, endpoint: ENDPOINT, inputs, options, top_logprobs: request.top_logprobs, permit };
+    let (top_logprobs, prompt_param) = (request.top_logprobs, "prompt");
+    let job = Job { request_id, endpoint: ENDPOINT, prompt_param, inputs, options, top_logprobs, permit };
     let mut lane = start(&state, caller.0, model, job);
     let response = if stream {
         match sse::first(&mut lane).await {

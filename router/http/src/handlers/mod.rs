@@ -8,10 +8,14 @@ pub(crate) mod health;
 mod logprobs;
 pub(crate) mod models;
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 
 use crate::error::ApiError;
 
@@ -20,8 +24,13 @@ pub(crate) const FINGERPRINT: &str = concat!("allerac-", env!("CARGO_PKG_VERSION
 /// Says where an answer was computed: `local`, or `upstream:NAME`.
 pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-allerac-served-by");
 
+/// The longest body, in bytes: a prompt of two million tokens.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a body may take to arrive. 8 MiB take that long at 2 Mbit/s.
-const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+/// How much of a body that is too long is read and thrown away, in bytes: a client that is still sending
+/// when the connection closes never sees the answer.
+const DISCARD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A whole body, read after everything in the headers was checked.
 pub(crate) struct Body(pub(crate) Bytes);
@@ -29,18 +38,51 @@ pub(crate) struct Body(pub(crate) Bytes);
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let read = tokio::time::timeout(BODY_TIME_MAX, Bytes::from_request(request, state)).await;
-        let invalid = |status, code, message: &str| ApiError::new(status, "invalid_request_error", code, message);
-        match read {
-            Ok(Ok(bytes)) => Ok(Self(bytes)),
-            Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is longer than 8 MiB"))
-            }
-            Ok(Err(_)) => Err(invalid(StatusCode::BAD_REQUEST, "invalid_body", "the body broke off")),
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let mut body = request.into_body();
+        if announced.is_some_and(|length: usize| length > BODY_BYTES_MAX) {
+            return Err(too_long(body));
+        }
+        match tokio::time::timeout(BODY_TIME_MAX, read(&mut body)).await {
+            Ok(Ok(Some(bytes))) => Ok(Self(bytes)),
+            Ok(Ok(None)) => Err(too_long(body)),
+            Ok(Err(())) => Err(invalid(StatusCode::BAD_REQUEST, "invalid_body", "the body broke off")),
             Err(_) => Err(invalid(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took longer than 30 seconds")),
         }
     }
+}
+
+/// The whole body, or `None` when it is too long.
+async fn read(body: &mut axum::body::Body) -> Result<Option<Bytes>, ()> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(drop)?.into_data() {
+            whole.extend_from_slice(&data);
+            if whole.len() > BODY_BYTES_MAX {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(whole.freeze()))
+}
+
+/// Refuses a body, and reads on beside the answer for a bounded while.
+fn too_long(mut body: axum::body::Body) -> ApiError {
+    tokio::spawn(tokio::time::timeout(BODY_TIME_MAX, async move {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > DISCARD_BYTES_MAX {
+                return;
+            }
+        }
+    }));
+    invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is longer than 8 MiB")
+}
+
+fn invalid(status: StatusCode, code: &'static str, message: &str) -> ApiError {
+    ApiError::new(status, "invalid_request_error", code, message)
 }
 
 /// Names who computed an answer.
@@ -51,9 +93,14 @@ fn served_by(mut response: Response, who: &str) -> Response {
     response
 }
 
-/// `GET` or `POST` of a path that is not there.
+/// A path that is not there.
 pub(crate) async fn unknown(request: Request) -> Response {
     ApiError::unknown_path(request.method().as_str(), request.uri().path()).into_response()
+}
+
+/// A path that is there, for other methods.
+pub(crate) async fn wrong_method(request: Request) -> Response {
+    ApiError::wrong_method(request.method().as_str(), request.uri().path()).into_response()
 }
 
 fn now_s() -> i64 {
