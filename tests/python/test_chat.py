@@ -64,10 +64,11 @@ def test_a_stream_is_what_openai_sends(http):
 
 
 def test_the_stream_helper_of_the_client_works(client):
-    with client.chat.completions.stream(model=allerac.MODEL, messages=HELLO, max_tokens=8, temperature=0) as stream:
+    question = [{"role": "user", "content": "List the months of the year."}]
+    with client.chat.completions.stream(model=allerac.MODEL, messages=question, temperature=0) as stream:
         events = list(stream)
         final = stream.get_final_completion()
-    assert final.choices[0].message.content
+    assert final.choices[0].finish_reason == "stop"
     assert "".join(event.delta for event in events if event.type == "content.delta") == final.choices[0].message.content
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 
 import httpx
 import pytest
@@ -173,27 +174,30 @@ def in_namespace(mounts: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A server whose data directory holds two megabytes; the model's file is elsewhere."""
+    """A server whose data directory holds ten megabytes; the model's file is elsewhere."""
     data = tmp_path / "data"
     data.mkdir()
     models = allerac.data_dir(tmp_path / "elsewhere") / "models"
-    mounts = f'mount -t tmpfs -o size=2m tmpfs "{data}"; mkdir "{data}/models"; mount --bind "{models}" "{data}/models"'
+    mounts = f'mount -t tmpfs -o size=10m tmpfs "{data}"; mkdir "{data}/models"; mount --bind "{models}" "{data}/models"'
     server = SmallDisk(data, arguments=("--time-zone", "UTC"), wrapper=in_namespace(mounts))
     with server:
         yield server
 
 
 class SmallDisk(allerac.Server):
+    def enter(self) -> list[str]:
+        """The command that runs another one where the server's disk is."""
+        rights = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+        return ["nsenter", "--target", str(self.pid), "--mount", *rights]
+
     @property
     def inside(self) -> allerac.Path:
         """The data directory as the server sees it."""
         return allerac.Path(f"/proc/{self.pid}/root{self.data}")
 
     def cli(self, *arguments, check=True):
-        rights = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
         done = subprocess.run(
-            ["nsenter", "--target", str(self.pid), "--mount", *rights, str(allerac.BINARY), *arguments,
-             "--data-dir", str(self.data)],
+            [*self.enter(), str(allerac.BINARY), *arguments, "--data-dir", str(self.data)],
             capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
@@ -210,11 +214,29 @@ class SmallDisk(allerac.Server):
         (self.inside / "filler").unlink()
 
 
+class BooksInside(allerac.Books):
+    """The books on a disk of the server's own; SQLite opens them there, in a process of its own."""
+
+    READ = (
+        "import json, sqlite3, sys; path, query, values = json.load(sys.stdin); "
+        "print(json.dumps(sqlite3.connect(f'file:{path}?mode=ro', uri=True).execute(query, values).fetchall()))"
+    )
+
+    def __init__(self, server: SmallDisk):
+        self._server = server
+
+    def rows(self, query, *values):
+        question = json.dumps([str(self._server.data / "ledger.db"), query, values])
+        command = [*self._server.enter(), sys.executable, "-c", self.READ]
+        answer = subprocess.run(command, input=question, capture_output=True, text=True, timeout=20, check=True)
+        return [tuple(row) for row in json.loads(answer.stdout)]
+
+
 def test_a_full_disk(small_disk):
     """Requests are refused while nothing can be written, and work again when there is room."""
     key = small_disk.create_key("anna")
-    books = allerac.Books(small_disk.inside)
-    with small_disk.http(key) as http, contextlib.closing(books):
+    books = BooksInside(small_disk)
+    with small_disk.http(key) as http:
         answered = int(http.post("/v1/completions", json=ASK).status_code == 200)
         small_disk.fill()
         # The write-ahead log has some room of its own before the disk's end is felt.
@@ -247,9 +269,9 @@ def test_a_full_disk(small_disk):
 def test_a_disk_that_fills_up_during_an_answer(small_disk):
     """The answer may end in an error, but its tokens are charged once there is room."""
     key = small_disk.create_key("anna")
-    books = allerac.Books(small_disk.inside)
+    books = BooksInside(small_disk)
     body = {**ASK, "prompt": "Once upon a time", "max_tokens": 300, "stream": True, "logit_bias": allerac.NEVER_END}
-    with small_disk.http(key) as http, contextlib.closing(books):
+    with small_disk.http(key) as http:
         with http.stream("POST", "/v1/completions", json=body) as answer:
             lines = answer.iter_lines()
             next(lines)
