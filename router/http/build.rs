@@ -4,6 +4,6 @@ fn main() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/dist/index.html");
     println!("cargo::rerun-if-changed={page}");
     if !std::path::Path::new(page).exists() {
-        println!("cargo::error=the page is not built yet: run `make web` (or `npm ci && npm run build` in router/web)");
+        println!("cargo::error=the page is not built yet: run `make web`");
     }
 }

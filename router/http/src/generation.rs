@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::sse;
 use crate::state::AppState;
 
 /// Output of a choice when the client does not bound it, in tokens: a long answer. All of it is set aside
@@ -243,7 +244,7 @@ impl Run {
                 Ok(progress) => progress,
                 Err(error) => return End::Failed(error),
             };
-            if sender.send(progress).await.is_err() {
+            if !sse::deliver(&sender, progress).await {
                 return End::ClientLeft;
             }
         }

@@ -199,7 +199,7 @@ impl Run {
                 if self.hide_usage && is_usage_only(&value) {
                     continue;
                 }
-                if sender.send(Relayed::Event(data)).await.is_err() {
+                if !sse::deliver(&sender, Relayed::Event(data)).await {
                     return Err(client_left());
                 }
             }

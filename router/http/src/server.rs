@@ -66,7 +66,8 @@ async fn name_request(request: Request, next: Next) -> Response {
 
 /// Serves until `shutdown` is ready, then lets running answers end within a bounded time.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: impl Future<Output = ()>) {
-    let mut server = Builder::new(TokioExecutor::new());
+    // HTTP/2 has no use on a plain connection, and telling it apart would wait without a limit.
+    let mut server = Builder::new(TokioExecutor::new()).http1_only();
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();

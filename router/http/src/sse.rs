@@ -13,6 +13,8 @@ use crate::error::ApiError;
 
 /// How long a stream may be silent before it says that it is still there.
 const COMMENT_EVERY: Duration = Duration::from_secs(5);
+/// How long a client may read nothing while its answer waits. What it asked for holds memory of others.
+const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 const COMMENT: &[u8] = b": waiting\n\n";
 /// The end of a stream that went well.
 pub(crate) const DONE: &str = "data: [DONE]\n\n";
@@ -53,6 +55,11 @@ pub(crate) fn response<P: Send + 'static>(
     // Asks a proxy in between not to collect the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+/// Hands a piece to the client; `false` when the client is gone, or has read nothing for as long as we wait.
+pub(crate) async fn deliver<P>(lane: &mpsc::Sender<P>, progress: P) -> bool {
+    matches!(tokio::time::timeout(CLIENT_SILENCE_MAX, lane.send(progress)).await, Ok(Ok(())))
 }
 
 /// One event.
