@@ -18,7 +18,7 @@ pub enum LedgerError {
     },
     /// Another server uses this data directory.
     #[error("another allerac server uses {0}; stop it first, or choose another --data-dir")]
-    InUse(PathBuf),
+    InUse(crate::lock::Occupied),
     /// The box has an owner already.
     #[error("this box was claimed already")]
     AlreadyClaimed,

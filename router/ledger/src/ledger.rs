@@ -1,7 +1,8 @@
 //! The handle that everything goes through.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -10,6 +11,7 @@ use rusqlite::Connection;
 
 use crate::error::LedgerError;
 use crate::inflight::Inflight;
+use crate::lock;
 use crate::reservation::{Outcome, Settlement, settle};
 use crate::schema;
 use crate::writer::Writer;
@@ -51,11 +53,10 @@ impl Ledger {
         let not_writable = |source| LedgerError::NotWritable { path: directory.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(not_writable)?;
         let path = database(directory);
-        // SQLite only says "unable to open"; the file system says why.
-        let file = fs::OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.map_err(|source| LedgerError::NotWritable { path: path.clone(), source })?;
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(not_writable)?;
+        let opening = lock::wait_to_open(directory)?;
+        make_private(&path).map_err(|source| LedgerError::NotWritable { path: path.clone(), source })?;
         let connection = schema::open_writer(&path)?;
+        drop(opening);
         let writer = Writer::start(connection).map_err(not_writable)?;
         let shared =
             Shared { directory: directory.to_owned(), readers: Mutex::new(Vec::new()), inflight: OnceLock::new() };
@@ -121,12 +122,24 @@ impl Ledger {
     }
 }
 
+/// Makes the database where it is missing, and readable by its owner alone. An existing one is not opened for that:
+/// closing any descriptor of it would give up the locks that `SQLite` holds on it in this process, and another
+/// process would remove the log under us (sqlite.org/howtocorrupt.html, 2.2).
+fn make_private(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::set_permissions(path, Permissions::from_mode(0o600))
+        }
+        made => made.map(drop),
+    }
+}
+
 fn database(directory: &Path) -> PathBuf {
     directory.join("ledger.db")
 }
 
 fn inflight_error(source: std::io::Error) -> LedgerError {
-    if source.kind() == std::io::ErrorKind::StorageFull {
+    if source.kind() == ErrorKind::StorageFull {
         return LedgerError::Full;
     }
     LedgerError::NotWritable { path: "inflight.bin".into(), source }

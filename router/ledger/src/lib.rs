@@ -27,7 +27,7 @@ mod writer;
 pub use error::{AuthError, LedgerError, ReserveError};
 pub use key::{CreatedKey, KeyRow, NewKey, Principal, Role, UpstreamPolicy};
 pub use ledger::{Ledger, Recovered};
-pub use lock::ServeLock;
+pub use lock::{Occupied, ServeLock};
 pub use plan::Plan;
 pub use reservation::{Outcome, Reservation, Reserve, Settlement};
 pub use usage::{QuotaState, UsageRow};

@@ -1,7 +1,10 @@
-//! One server a data directory.
+//! Files that processes lock: one server a data directory, and one process at a time that opens the ledger.
 
-use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use crate::error::LedgerError;
 
@@ -9,6 +12,22 @@ use crate::error::LedgerError;
 #[derive(Debug)]
 pub struct ServeLock {
     _file: File,
+}
+
+/// A data directory in use, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occupied {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// The process that serves it, where it could be told.
+    pub process: Option<u32>,
+}
+
+impl fmt::Display for Occupied {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.directory.display())?;
+        self.process.map_or(Ok(()), |process| write!(formatter, " (process {process})"))
+    }
 }
 
 impl ServeLock {
@@ -20,11 +39,41 @@ impl ServeLock {
     pub fn acquire(data_dir: &Path) -> Result<Self, LedgerError> {
         let path = data_dir.join("serve.lock");
         let not_writable = |source| LedgerError::NotWritable { path: path.clone(), source };
-        let file = File::create(&path).map_err(not_writable)?;
+        let mut file = lock_file(&path).map_err(not_writable)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(LedgerError::InUse(data_dir.to_owned())),
+            Ok(()) => {
+                sign(&mut file).map_err(not_writable)?;
+                Ok(Self { _file: file })
+            }
+            Err(TryLockError::WouldBlock) => {
+                let occupied = Occupied { directory: data_dir.to_owned(), process: holder(&mut file) };
+                Err(LedgerError::InUse(occupied))
+            }
             Err(TryLockError::Error(source)) => Err(not_writable(source)),
         }
     }
+}
+
+/// Lets one process after the other make and migrate the database: `SQLite` fails rather than waits when two switch
+/// a new database to its log at once. The wait is as short as an opening, and ends with the process waited for.
+pub(crate) fn wait_to_open(data_dir: &Path) -> Result<File, LedgerError> {
+    let path = data_dir.join("ledger.lock");
+    let locked = lock_file(&path).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| LedgerError::NotWritable { path, source })
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Leaves the number of this process in the file, for those who come later.
+fn sign(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }

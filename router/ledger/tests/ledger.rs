@@ -197,7 +197,8 @@ async fn what_was_open_is_charged_what_was_counted() {
 async fn only_one_server_has_a_data_directory() {
     let directory = tempfile::tempdir().unwrap();
     let held = ServeLock::acquire(directory.path()).unwrap();
-    assert!(matches!(ServeLock::acquire(directory.path()), Err(LedgerError::InUse(_))));
+    let Err(LedgerError::InUse(occupied)) = ServeLock::acquire(directory.path()) else { panic!("taken twice") };
+    assert_eq!(occupied.process, Some(std::process::id()));
     drop(held);
     ServeLock::acquire(directory.path()).unwrap();
 }
