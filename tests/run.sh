@@ -1,18 +1,12 @@
 #!/usr/bin/env bash
 # The whole-product suites: real clients, the real programs, a real model.
 #   tests/run.sh [python|js|web]...      all of them by default
+#   tests/run.sh --prepare python        only fills tests/.venv
 set -euo pipefail
 cd "$(dirname "$0")"
 
 NODE_MIN=20.15
 NODE_FROM_NPM=22.21.1
-
-suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(python js web)
-
-for program in ../target/release/allerac ../target/release/allerac-engine; do
-    [ -x "${ALLERAC_BINARY:-$program}" ] || { echo "$program is missing; build it: make build" >&2; exit 1; }
-done
 
 # Fills tests/.venv when it is missing or was made from another requirements.txt.
 python_environment() {
@@ -39,6 +33,18 @@ node_binary() {
         npm exec --yes --loglevel=error --package="node@$NODE_FROM_NPM" -- sh -c 'command -v node'
     fi
 }
+
+if [ "$*" = "--prepare python" ]; then
+    python_environment
+    exit
+fi
+
+suites=("$@")
+[ ${#suites[@]} -gt 0 ] || suites=(python js web)
+
+for program in ../target/release/allerac ../target/release/allerac-engine; do
+    [ -x "${ALLERAC_BINARY:-$program}" ] || { echo "$program is missing; build it: make build" >&2; exit 1; }
+done
 
 failed=()
 for suite in "${suites[@]}"; do
