@@ -6,6 +6,7 @@
 
 mod context;
 mod model;
+mod special;
 
 pub use context::{Context, ContextParams, FlashAttention};
 pub use model::{LoadError, Model};

@@ -12,6 +12,8 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
+use crate::special::Specials;
+
 /// A model in memory. It lives as long as the process: an engine process has exactly one.
 pub struct Model {
     pub(crate) backend: LlamaBackend,
@@ -20,6 +22,7 @@ pub struct Model {
     pieces: Vec<Vec<u8>>,
     /// Whether each token ends a turn.
     ends: Vec<bool>,
+    specials: Specials,
 }
 
 /// A model file that cannot be used.
@@ -72,8 +75,9 @@ impl Model {
         let vocabulary = inner.vocab();
         let pieces = vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, false, None)).collect();
         let ends = vocabulary.tokens().map(|token| vocabulary.is_eog(token)).collect();
+        let specials = Specials::new(&vocabulary);
         // A context borrows its model. Both live until the process ends, so the borrow may be 'static.
-        Ok(Box::leak(Box::new(Self { backend, inner, pieces, ends })))
+        Ok(Box::leak(Box::new(Self { backend, inner, pieces, ends, specials })))
     }
 
     /// Tokenises text. `special` parses control tokens in it, as a rendered chat template needs; text of
@@ -82,8 +86,10 @@ impl Model {
     pub fn tokenise(&self, text: &str, special: bool) -> Vec<TokenId> {
         let vocabulary = self.inner.vocab();
         let has_bos = special && self.bos_text().is_some_and(|bos| !bos.is_empty() && text.starts_with(&bos));
-        let tokens = vocabulary.tokenize(text.as_bytes(), !has_bos, special);
-        tokens.into_iter().map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
+        let parts = self.specials.parts(text, special).into_iter().enumerate();
+        let tokens =
+            parts.flat_map(|(index, part)| vocabulary.tokenize(part.as_bytes(), index == 0 && !has_bos, special));
+        tokens.map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
     }
 
     /// The model's chat template (Jinja), where it has one.

@@ -8,6 +8,7 @@ mod args;
 mod prepare;
 mod sandbox;
 mod serve;
+mod spin;
 mod template;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         .without_time()
         .init();
     let args = args::Args::parse();
+    spin::bound();
     let result = if args.self_test_sandbox { sandbox::self_test(&args) } else { serve::run(&args) };
     match result {
         Ok(()) => ExitCode::SUCCESS,

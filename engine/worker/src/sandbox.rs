@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
-    path_beneath_rules,
+    Scope, path_beneath_rules,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -40,6 +40,12 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_execveat,
     libc::SYS_fork,
     libc::SYS_vfork,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_pidfd_getfd,
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -81,6 +87,9 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_openat2,
 ];
 
+/// The bit that names the same system calls on kernels with the x32 ABI.
+const X32: i64 = 0x4000_0000;
+
 /// Confines this process for good. Threads started later inherit it.
 pub(crate) fn confine(args: &Args) -> anyhow::Result<()> {
     match confine_files(&args.model).context("landlock")? {
@@ -100,6 +109,7 @@ fn confine_files(model: &Path) -> anyhow::Result<RulesetStatus> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK_ABI))?
         .handle_access(AccessNet::from_all(LANDLOCK_ABI))?
+        .scope(Scope::from_all(LANDLOCK_ABI))?
         .create()?
         .add_rules(path_beneath_rules(readable, read & !AccessFs::Execute))?
         .add_rules(path_beneath_rules([model], AccessFs::ReadFile))?
@@ -111,6 +121,8 @@ fn deny_system_calls() -> anyhow::Result<()> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
     rules.insert(libc::SYS_open, opens_for_writing(1)?);
     rules.insert(libc::SYS_openat, opens_for_writing(2)?);
+    let of_x32 = rules.clone().into_iter().map(|(call, rule)| (call | X32, rule));
+    rules.extend(of_x32.collect::<Vec<_>>());
     let denied = SeccompAction::Errno(u32::try_from(libc::EPERM)?);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, std::env::consts::ARCH.try_into()?)?;
     let program: BpfProgram = filter.try_into()?;
@@ -138,6 +150,8 @@ pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
         ("write a file", std::fs::write("/tmp/allerac-sandbox-test", "x")),
         ("remove the model", std::fs::remove_file(&args.model)),
         ("open a network connection", TcpStream::connect("127.0.0.1:1").map(drop)),
+        ("open a port", std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
+        ("open a socket file", std::os::unix::net::UnixStream::connect("/run/dbus/system_bus_socket").map(drop)),
         ("start a program", Command::new("/bin/true").spawn().map(drop)),
     ];
     if files == RulesetStatus::NotEnforced {

@@ -33,8 +33,11 @@ impl Template {
         let messages: Value =
             serde_json::from_str(messages_json).map_err(|error| PrepareError::Template(error.to_string()))?;
         let template = self.environment.get_template("chat").expect("the template was added in new()");
+        // Templates tell no tools by `none`, which is what transformers passes, and not by absence.
         let variables = context! {
             messages => messages,
+            tools => (),
+            documents => (),
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
@@ -70,6 +73,12 @@ mod tests {
         let source = "{{ bos_token }}{% for m in messages %}\n[{{ m['role'].upper() }}]{{ m.content.strip() }}{{ eos_token }}\n{% endfor %}{% if add_generation_prompt %}[A]{% endif %}";
         let text = render(source, r#"[{"role":"user","content":" hi "}]"#).unwrap();
         assert_eq!(text, "<s>[USER]hi</s>\n[A]");
+    }
+
+    #[test]
+    fn a_template_sees_that_there_are_no_tools() {
+        let source = "{% if tools is not none %}tools{% endif %}{% if documents %}documents{% endif %}plain";
+        assert_eq!(render(source, "[]").unwrap(), "plain");
     }
 
     #[test]

@@ -197,6 +197,48 @@ fn what_is_no_prompt_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_flood_of_special_tokens_is_tokenised_in_parts_that_join_seamlessly() {
+    let (mut worker, _) = Worker::ready(&model());
+    let count = 20_000;
+    let messages_json = format!(r#"[{{"role":"user","content":"{}"}}]"#, "<|im_start|>hi".repeat(count));
+    let tokens = worker.prepare(PromptInput::Chat { messages_json }).unwrap();
+    let mut shortest = worker.chat("<|im_start|>hi");
+    // Before the last turn stand the one repetition, the end of the turn and a line feed.
+    let place = shortest.iter().rposition(|token| *token == TokenId(1)).unwrap() - 4;
+    let repeated = shortest[place..place + 2].repeat(count - 1);
+    shortest.splice(place..place, repeated);
+    assert_eq!(tokens.len(), shortest.len());
+    assert!(tokens == shortest);
+}
+
+#[test]
+fn the_same_prompt_again_costs_nothing_and_answers_the_same() {
+    let (mut worker, _) = Worker::ready(&model());
+    // Longer than the pieces in which the arithmetic differs.
+    let prompt = worker.prepare(PromptInput::Text("The cat sat on the mat and the dog ran. ".repeat(12))).unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        worker.send(&greedy(7, prompt.clone(), 24));
+        answers.push(worker.collect(1).remove(&7).unwrap());
+    }
+    assert_eq!(answers[0].tokens, answers[1].tokens);
+    let cached: Vec<u32> = answers.iter().map(|answer| answer.usage.cached_tokens).collect();
+    assert_eq!(cached, [0, u32::try_from(prompt.len()).unwrap()]);
+}
+
+#[test]
+fn a_program_without_a_socket_says_so() {
+    let output = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
+        .args(["--model", "none"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains("standard input is no socket"), "{printed}");
+}
+
+#[test]
 fn nonsense_on_the_socket_ends_the_process_with_an_error() {
     let (mut worker, _) = Worker::ready(&model());
     worker.socket.write_all(&[3, 0, 0, 0, 0xFF, 0xFF, 0xFF]).unwrap();
@@ -238,7 +280,15 @@ fn the_confinement_denies_what_it_must() {
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
-    for denied in ["write a file", "remove the model", "open a network connection", "start a program"] {
+    let denied = [
+        "write a file",
+        "remove the model",
+        "open a network connection",
+        "open a port",
+        "open a socket file",
+        "start a program",
+    ];
+    for denied in denied {
         assert!(printed.contains(&format!("denied: {denied}\n")), "{printed}");
     }
     assert!(printed.contains("allowed: read the model\n"), "{printed}");
