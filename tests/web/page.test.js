@@ -60,6 +60,12 @@ async function signIn(options) {
   return page;
 }
 
+/** A whole streamed answer, as a route fulfils it. */
+function stream(pieces) {
+  const event = (content) => `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason: null }] })}\n\n`;
+  return { contentType: "text/event-stream", body: pieces.map(event).join("") + "data: [DONE]\n\n" };
+}
+
 async function ask(page, question) {
   await page.getByLabel("Message").fill(question);
   await page.getByLabel("Message").press("Enter");
@@ -93,24 +99,53 @@ test("a claimed box asks for a key and says when it does not open", async () => 
   const page = await open();
   await page.getByLabel("Key").fill("sk-allerac-wrong");
   await page.getByRole("button", { name: "Enter" }).click();
-  assert.match(await page.getByRole("alert").innerText(), /does not open the box/);
+  assert.match(await page.getByRole("alert").innerText(), /does not know this key/);
   await page.context().close();
 });
+
+const note = (page) => page.locator(".turns > li").last().locator(".note");
+const alert = (page) => page.getByRole("alert");
 
 test("an answer streams in, tells its speed and place, and is there after a reload", async () => {
   const page = await signIn();
   await ask(page, "What is 2+2? Answer in one short sentence.");
   await page.getByRole("button", { name: "Stop" }).waitFor();
-  const note = page.getByTestId("note");
-  await note.waitFor({ timeout: ANSWER_MS_MAX });
-  assert.match(await note.innerText(), /^\d+\.\d tokens\/s · first word after \d+\.\d s · on this box/);
-  const answer = await page.locator("li.assistant p").first().innerText();
+  await note(page).waitFor({ timeout: ANSWER_MS_MAX });
+  const pattern = /^(cut at its longest · )?on this box · \d+(\.\d)? tokens\/s · first word after \d+\.\d s · \d+ tokens$/;
+  assert.match(await note(page).innerText(), pattern);
+  const answer = await page.locator("li.assistant").innerText();
   assert.ok(answer.length > 0);
   await shot(page, "chat");
   await page.reload();
-  assert.equal(await page.locator("li.assistant p").first().innerText(), answer);
+  assert.equal(await page.locator("li.assistant").innerText(), answer);
+  await page.context().close();
+});
+
+test("chats are listed, opened again and deleted, and a text not sent yet survives a reload", async () => {
+  const page = await signIn();
+  await page.route("**/v1/chat/completions", (route) => route.fulfill(stream(["One ", "two."])));
+  await ask(page, "Count.");
+  await note(page).waitFor();
   await page.getByRole("button", { name: "New chat" }).click();
-  assert.equal(await page.locator("li").count(), 0);
+  assert.equal(await page.locator(".turns li").count(), 0);
+  await ask(page, "Count once more.");
+  await note(page).waitFor();
+  await page.getByLabel("Message").fill("half a thou");
+  await page.reload();
+  assert.equal(await page.getByLabel("Message").inputValue(), "half a thou");
+  await page.getByRole("button", { name: "Chats" }).click();
+  await shot(page, "chats");
+  await page.getByRole("button", { name: /^Count\. / }).click();
+  assert.equal(await page.locator("li.user").innerText(), "Count.");
+  page.on("dialog", (dialog) => dialog.accept());
+  await page.getByRole("button", { name: "Chats" }).click();
+  await page.getByRole("button", { name: "Delete Count.", exact: true }).click();
+  assert.equal(await page.locator(".turns li").count(), 0);
+  assert.equal(await page.locator(".chats li").count(), 1);
+  await page.getByRole("button", { name: "Sign out of this browser" }).click();
+  await page.getByRole("heading", { name: /^Welcome to/ }).waitFor();
+  const kept = await page.evaluate(() => Object.keys(localStorage).filter((name) => name !== "allerac.model"));
+  assert.deepEqual(kept, []);
   await page.context().close();
 });
 
@@ -119,28 +154,62 @@ test("stop ends an answer and keeps what came", async () => {
   await ask(page, "Tell me a very long story about a dragon and a village, with many chapters.");
   await page.locator("li.assistant p:not(.thinking)").first().waitFor({ timeout: ANSWER_MS_MAX });
   await page.getByRole("button", { name: "Stop" }).click();
-  assert.equal(await page.getByTestId("note").innerText(), "stopped");
+  assert.match(await note(page).innerText(), /^stopped · on this box · first word after \d+\.\d s$/);
   assert.ok((await page.locator("li.assistant p").first().innerText()).length > 0);
+  await page.getByRole("button", { name: "Ask again" }).waitFor();
   await page.context().close();
 });
 
-test("what cannot be answered is explained and the question is not lost", async () => {
+test("what cannot be answered is explained, and the question is asked again or changed", async () => {
   const page = await signIn();
   await page.route("**/v1/chat/completions", (route) => route.abort());
   await ask(page, "Are you there?");
-  assert.match(await page.getByRole("alert").innerText(), /cannot be reached/);
-  assert.equal(await page.getByLabel("Message").inputValue(), "Are you there?");
+  assert.match(await alert(page).innerText(), /cannot be reached/);
+  await shot(page, "unreachable");
+  await page.unroute("**/v1/chat/completions");
+  const body = stream(["Yes."]);
+  let asked;
+  await page.route("**/v1/chat/completions", (route) => {
+    asked = route.request().postDataJSON().messages;
+    return route.fulfill(body);
+  });
+  await page.getByRole("button", { name: "Ask again" }).click();
+  await note(page).waitFor();
+  assert.deepEqual(asked, [{ role: "user", content: "Are you there?" }]);
+  assert.equal(await alert(page).count(), 0);
+  await page.unroute("**/v1/chat/completions");
+  await page.route("**/v1/chat/completions", (route) => route.fulfill({ ...body, body: body.body.replace("data: [DONE]", "") }));
+  await ask(page, "And now?");
+  assert.match(await alert(page).innerText(), /broke off/);
+  await page.getByRole("button", { name: "Change the question" }).click();
+  assert.equal(await page.getByLabel("Message").inputValue(), "And now?");
+  assert.equal(await page.locator("li.user").count(), 1);
+  await page.context().close();
+});
+
+test("a key that is revoked meanwhile is explained, and the chat is there with another one", async () => {
+  const other = server.createKey("Ben");
+  const page = await open();
+  await page.getByLabel("Key").fill(other);
+  await page.getByRole("button", { name: "Enter" }).click();
+  await page.getByLabel("Model").waitFor();
+  server.cli("keys", "revoke", other.split("-")[2]);
+  await ask(page, "Am I welcome?");
+  assert.match(await alert(page).innerText(), /does not know this key, or it was revoked/);
+  await page.getByRole("button", { name: "Enter another key" }).click();
+  await page.getByLabel("Key").fill(key);
+  await page.getByRole("button", { name: "Enter" }).click();
+  assert.equal(await page.locator("li.user").innerText(), "Am I welcome?");
   await page.context().close();
 });
 
 test("text of a model is never taken for HTML", async () => {
   const page = await signIn();
-  const delta = (content) => `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason: null }] })}\n\n`;
-  const body = delta("<img src=x onerror=alert(1)>\n```\n<b>code</b>\n```") + "data: [DONE]\n\n";
-  await page.route("**/v1/chat/completions", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+  const text = "<img src=x onerror=alert(1)> [link](http://example.com)\n```html\n<b>code</b>\n```";
+  await page.route("**/v1/chat/completions", (route) => route.fulfill(stream([text])));
   await ask(page, "Show me HTML.");
   await page.locator("li.assistant pre").waitFor();
-  assert.equal(await page.locator("li.assistant img").count(), 0);
+  assert.equal(await page.locator("li.assistant img, li.assistant a").count(), 0);
   assert.equal(await page.locator("li.assistant pre").innerText(), "<b>code</b>");
   await page.context().close();
 });
@@ -149,7 +218,7 @@ test("it is readable on a phone, in the dark too", async () => {
   const phone = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "dark" };
   const page = await signIn(phone);
   await ask(page, "What is 2+2? Answer in one short sentence.");
-  await page.getByTestId("note").waitFor({ timeout: ANSWER_MS_MAX });
+  await note(page).waitFor({ timeout: ANSWER_MS_MAX });
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   assert.equal(overflow, 0);
   await shot(page, "phone-dark");

@@ -1,76 +1,118 @@
-// One conversation with the box, and how fast it answers.
+// One conversation with the box: a question at a time, and nothing that was written is ever lost.
 
-import { ApiError, chat } from "./api";
-import { storage } from "./storage";
+import { ApiError, chat as stream, type Listener } from "./api";
+import type { Chat, End, History, Turn } from "./history";
+import { Meter } from "./meter";
+import { BROKEN_OFF, type Problem } from "./problem";
 import type { Message } from "./wire";
 
-export interface Turn extends Message {
-  /** Under an answer: how it went. */
-  note?: string;
-}
-
 export class Conversation {
-  turns = $state<Turn[]>(storage.turns());
-  /** An answer is being written. */
+  readonly id: string;
+  turns = $state<Turn[]>([]);
+  /** An answer is being waited for or written. */
   busy = $state(false);
-  error = $state("");
-  private abort: AbortController | null = null;
+  /** Why the last question has no whole answer. */
+  problem = $state<Problem | null>(null);
+  private stopper: AbortController | null = null;
+  private discarded = false;
 
-  /** Asks; resolves to false when there was no answer at all, so that the question can be kept. */
-  async ask(key: string, model: string, question: string): Promise<boolean> {
-    this.error = "";
-    this.busy = true;
-    this.abort = new AbortController();
-    this.turns.push({ role: "user", content: question }, { role: "assistant", content: "" });
-    const messages = this.turns.slice(0, -1).map(({ role, content }) => ({ role, content }));
-    const sent = performance.now();
-    let first = 0;
-    let last = 0;
-    const onText = (text: string) => {
-      last = performance.now();
-      first ||= last;
-      const answer = this.turns.at(-1);
-      if (answer) answer.content += text;
-    };
-    let note = "";
-    try {
-      const reply = await chat(key, model, messages, onText, this.abort.signal);
-      const tokens = reply.usage?.completion_tokens ?? 0;
-      note = speed(tokens, first - sent, last - first, reply.servedBy);
-      if (reply.finishReason === "length") note += " · cut at its longest";
-    } catch (error) {
-      if (!this.abort.signal.aborted) this.error = error instanceof ApiError ? error.message : String(error);
-      note = this.abort.signal.aborted ? "stopped" : "";
-    }
-    return this.finish(note);
+  constructor(
+    chat: Chat,
+    private readonly history: History,
+  ) {
+    this.id = chat.id;
+    this.turns = chat.turns;
+  }
+
+  /** The last question has no answer, or not all of it. */
+  get unfinished(): boolean {
+    const last = this.turns.at(-1);
+    return !this.busy && last !== undefined && (last.role === "user" || last.end === "stopped" || last.end === "broken");
+  }
+
+  async ask(key: string, model: string, question: string) {
+    this.turns.push({ role: "user", content: question });
+    await this.answer(key, model);
+  }
+
+  /** Asks the last question once more; what came of its answer before is replaced. */
+  async retry(key: string, model: string) {
+    if (this.turns.at(-1)?.role === "assistant") this.turns.pop();
+    await this.answer(key, model);
+  }
+
+  /** Takes the last question out again, to be changed. */
+  takeBack(): string {
+    if (this.turns.at(-1)?.role === "assistant") this.turns.pop();
+    const question = this.turns.pop();
+    this.problem = null;
+    this.save();
+    return question?.content ?? "";
   }
 
   stop() {
-    this.abort?.abort();
+    this.stopper?.abort();
   }
 
-  clear() {
+  /** Stops, and is never kept again. */
+  discard() {
+    this.discarded = true;
     this.stop();
-    this.turns = [];
-    this.error = "";
-    storage.setTurns([]);
   }
 
-  private finish(note: string): boolean {
-    this.busy = false;
+  /** Keeps the conversation as it is now, with an answer that is half written. */
+  save() {
+    if (this.discarded) return;
+    if (this.turns.length === 0) this.history.remove(this.id);
+    else this.history.save({ id: this.id, changedAt: Date.now(), turns: $state.snapshot(this.turns) });
+  }
+
+  private async answer(key: string, model: string) {
+    const stopper = new AbortController();
+    const meter = new Meter(performance.now());
+    const messages = history(this.turns);
+    this.stopper = stopper;
+    this.problem = null;
+    this.busy = true;
+    this.turns.push({ role: "assistant", content: "", model, end: null, measure: null });
+    this.save();
+    const listener: Listener = {
+      onStart: (servedBy) => void (meter.servedBy = servedBy),
+      onText: (text) => {
+        meter.text(performance.now());
+        const answer = this.turns.at(-1);
+        if (answer) answer.content += text;
+      },
+    };
+    try {
+      const reply = await stream(key, model, messages, listener, stopper.signal);
+      this.finish(reply.finishReason === "length" ? "length" : "complete", meter, reply.usage?.completion_tokens ?? null);
+    } catch (error) {
+      const stopped = stopper.signal.aborted;
+      if (!stopped) this.problem = error instanceof ApiError ? error.problem : BROKEN_OFF;
+      this.finish(stopped ? "stopped" : "broken", meter, null);
+    }
+  }
+
+  private finish(end: End, meter: Meter, tokens: number | null) {
     const answer = this.turns.at(-1);
-    const answered = answer !== undefined && answer.content !== "";
-    if (answered) answer.note = note;
-    else this.turns.splice(-2);
-    storage.setTurns(this.turns);
-    return answered;
+    if (answer?.role === "assistant") {
+      answer.end = end;
+      answer.measure = meter.measure(tokens);
+      if (answer.content === "") this.turns.pop();
+    }
+    this.busy = false;
+    this.save();
   }
 }
 
-/** `23.4 tokens/s · first word after 0.4 s · on this box`. The first token's time is the prompt's, not the speed's. */
-function speed(tokens: number, firstMs: number, restMs: number, servedBy: string): string {
-  const place = servedBy === "local" ? "on this box" : servedBy.replace("upstream:", "on ");
-  const parts = [`first word after ${(firstMs / 1000).toFixed(1)} s`, place].filter((part) => part !== "");
-  if (tokens > 1 && restMs > 0) parts.unshift(`${(((tokens - 1) / restMs) * 1000).toFixed(1)} tokens/s`);
-  return parts.join(" · ");
+/** What the model reads. Templates want the roles to take turns: a question without an answer joins the next. */
+export function history(turns: Turn[]): Message[] {
+  const messages: Message[] = [];
+  for (const { role, content } of turns) {
+    const last = messages.at(-1);
+    if (last?.role === role) last.content += `\n\n${content}`;
+    else messages.push({ role, content });
+  }
+  return messages;
 }

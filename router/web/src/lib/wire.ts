@@ -9,11 +9,13 @@ export interface BoxStatus {
 export interface Claimed {
   key: string;
   owner: string;
+  /** The model to begin with, when one is installed. */
   model: string | null;
 }
 
 export interface ModelInfo {
   id: string;
+  /** `allerac` for the box's own models, `upstream:NAME` for those of another server. */
   owned_by: string;
 }
 
@@ -27,8 +29,13 @@ export interface Usage {
   completion_tokens: number;
 }
 
+export interface ErrorDetail {
+  message: string;
+  code: string | null;
+}
+
 export interface ChatChunk {
   choices?: { delta?: { content?: string | null }; finish_reason?: string | null }[];
   usage?: Usage | null;
-  error?: { message: string; code: string | null };
+  error?: ErrorDetail;
 }

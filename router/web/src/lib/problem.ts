@@ -1,0 +1,138 @@
+// What went wrong, in words for the person in front of it, and what helps.
+
+import type { ErrorDetail } from "./wire";
+
+/** What the page offers: ask again, another key, another chat, or nothing but the advice. */
+export type Remedy = "retry" | "key" | "new" | "none";
+
+export interface Problem {
+  title: string;
+  advice: string;
+  remedy: Remedy;
+}
+
+export const UNREACHABLE: Problem = {
+  title: "The box cannot be reached.",
+  advice: "Check that it is on and that you are on its network. Nothing you wrote is lost.",
+  remedy: "retry",
+};
+
+export const BROKEN_OFF: Problem = {
+  title: "The connection broke off.",
+  advice: "What came so far is kept.",
+  remedy: "retry",
+};
+
+export const NO_MODEL: Problem = {
+  title: "No model is installed yet.",
+  advice: "On the box, run: allerac models pull smollm2-135m-instruct",
+  remedy: "retry",
+};
+
+const REFUSED_KEY: Problem = {
+  title: "The box does not know this key, or it was revoked.",
+  advice: "Enter another one. The owner makes it with: allerac keys create --user NAME",
+  remedy: "key",
+};
+
+/** By the error's code, which says more than the status. */
+const BY_CODE: Record<string, Problem> = {
+  wrong_code: {
+    title: "That is not the claim code.",
+    advice: "Read it again from the box's console: eight letters and digits, never O, I, L, U, 0 or 1.",
+    remedy: "none",
+  },
+  already_claimed: {
+    title: "This box has an owner already.",
+    advice: "If that is you, make yourself a key on the box: allerac keys create --user NAME",
+    remedy: "key",
+  },
+  context_length_exceeded: {
+    title: "This chat is longer than the model can read.",
+    advice: "Start a new chat, or send a shorter message.",
+    remedy: "new",
+  },
+  engine_overloaded: {
+    title: "The box is busy with other answers.",
+    advice: "Try again in a few seconds.",
+    remedy: "retry",
+  },
+  engine_unavailable: {
+    title: "The model is still loading.",
+    advice: "Try again in a moment. If it stays like this, `allerac doctor` on the box says why.",
+    remedy: "retry",
+  },
+  model_unavailable: {
+    title: "The model could not be loaded.",
+    advice: "Try again in a moment, or choose another. `allerac doctor` on the box says why.",
+    remedy: "retry",
+  },
+  engine_crashed: {
+    title: "The model stopped in the middle of its answer.",
+    advice: "It is being started again; try once more.",
+    remedy: "retry",
+  },
+  disk_full: {
+    title: "The disk of the box is full.",
+    advice: "Its owner has to make room before it can answer again.",
+    remedy: "retry",
+  },
+  upstream_error: {
+    title: "The other server did not answer.",
+    advice: "Try again, or choose a model of the box itself.",
+    remedy: "retry",
+  },
+};
+
+/** The words for an answer that is not a success. `waitS` is its Retry-After. */
+export function explain(status: number, detail: ErrorDetail | null, waitS: number | null, now = new Date()): Problem {
+  const code = detail?.code ?? "";
+  if (code === "insufficient_quota") return quota(waitS, now);
+  const known = BY_CODE[code];
+  if (known) return known;
+  const said = sentence(detail?.message);
+  switch (status) {
+    case 401:
+      return REFUSED_KEY;
+    case 403:
+      return { title: said || "This key may not do that.", advice: "Choose another model, or ask the owner.", remedy: "none" };
+    case 404:
+      return { title: said || "The model is no longer there.", advice: "Choose another model.", remedy: "retry" };
+    case 413:
+      return { title: "This is more text than the box takes at once.", advice: "Send it in parts.", remedy: "new" };
+    case 429:
+      return { title: "Too many tries.", advice: `Wait ${duration(waitS ?? 60)}, then try again.`, remedy: "retry" };
+    case 503:
+      return { title: "The box is not ready.", advice: `${said} Try again in a moment.`.trim(), remedy: "retry" };
+    default:
+      return {
+        title: said || `The box answered with an error (${status}).`,
+        advice: status >= 500 ? "Try again; `allerac doctor` on the box tells more." : "",
+        remedy: status >= 500 ? "retry" : "none",
+      };
+  }
+}
+
+function quota(waitS: number | null, now: Date): Problem {
+  const renewal = waitS === null ? "" : `They renew on ${day(new Date(now.getTime() + waitS * 1000))}. `;
+  return {
+    title: "Too few of this month's tokens are left for another answer.",
+    advice: `${renewal}The owner of the box can give you a larger plan.`,
+    remedy: "retry",
+  };
+}
+
+function day(date: Date): string {
+  return date.toLocaleDateString("en-GB", { day: "numeric", month: "long" });
+}
+
+function duration(seconds: number): string {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} seconds`;
+  return `${Math.round(seconds / 60)} minutes`;
+}
+
+/** Errors are written in lower case and without a final dot. */
+function sentence(message: string | undefined): string {
+  if (!message) return "";
+  return message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?]$/.test(message) ? "" : ".");
+}
