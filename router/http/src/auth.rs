@@ -1,7 +1,7 @@
 //! Who a request comes from; known before its body is read.
 
 use allerac_ledger::Principal;
-use allerac_router_core::Access;
+use allerac_router_core::{Access, Permit};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -23,6 +23,18 @@ impl FromRequestParts<AppState> for Authenticated {
             return Err(ApiError::no_key());
         }
         Ok(Self(state.ledger.authenticate(key.trim())?))
+    }
+}
+
+/// A place among the requests in flight, taken before the body is read: bodies hold memory.
+#[derive(Debug)]
+pub(crate) struct Admitted(pub(crate) Permit);
+
+impl FromRequestParts<AppState> for Admitted {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        state.limits.admit().map(Self).ok_or_else(ApiError::too_many_requests)
     }
 }
 

@@ -195,7 +195,10 @@ impl From<EngineError> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
             }
             EngineError::Prepare(_) => Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt", message),
-            EngineError::LoadFailed { .. } => Self::busy("model_unavailable", message),
+            // The reason may name paths of the box; it is in the log.
+            EngineError::LoadFailed { .. } => {
+                Self::busy("model_unavailable", "the model cannot be loaded; the owner of the box finds why in its log")
+            }
             EngineError::Crashed => Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_crashed", message),
             EngineError::Backend { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_failed", message)

@@ -4,10 +4,11 @@
 //! sends. When the handler or the response body is dropped, because the client left, the task notices,
 //! cancels, and settles what was produced. Whatever happens, it settles exactly once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use allerac_engine_core::{Chunk, FinishReason, SamplingParams, TokenId};
-use allerac_engine_link::protocol::PromptInput;
+use allerac_engine_link::protocol::{ModelInfo, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::{LocalModel, Permit};
@@ -68,7 +69,7 @@ pub(crate) fn start(state: &AppState, principal: Principal, model: &LocalModel, 
             Ok((run, specs)) => run.drive(&engine, specs).await,
             Err(error) => Progress::Failed(error),
         };
-        let _ = sender.send(last).await;
+        sse::deliver(&sender, last).await;
     });
     receiver
 }
@@ -82,13 +83,12 @@ async fn prepare(
     job: Job,
     sender: mpsc::Sender<Progress>,
 ) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
-    let info = engine.ready(LOAD_WAIT_MAX).await?;
+    // Nothing is set aside yet: a client that leaves now simply ends it.
+    let (info, prompts) = tokio::select! {
+        tokenised = tokenise(engine, job.inputs, job.prompt_param) => tokenised?,
+        () = sender.closed() => return Err(EngineError::ClientStalled.into()),
+    };
     check_biases(&job.options, info.vocabulary)?;
-    let mut prompts = Vec::new();
-    for input in job.inputs {
-        let prompt = engine.prepare(input).await;
-        prompts.push(prompt.map_err(|error| prompt_error(error, job.prompt_param))?);
-    }
     let prompt_tokens = total(prompts.iter().map(Vec::len));
     let limits = prompts.iter().map(|prompt| output_limit(prompt, job.options.max_tokens, info.context));
     let limits = limits.map(|limit| limit.map_err(|error| error.with_param(job.prompt_param)));
@@ -106,6 +106,22 @@ async fn prepare(
     let specs = specs(&prompts, &limits, &job.options, job.top_logprobs, principal.salt);
     let choices = vec![Choice::default(); specs.len()];
     Ok((Run { reservation, sender, prompt_tokens, choices, _permit: job.permit }, specs))
+}
+
+/// Renders and tokenises; a request for a model that is not loaded yet waits here, and one for a model that
+/// failed to load makes it try again.
+async fn tokenise(
+    engine: &Engine,
+    inputs: Vec<PromptInput>,
+    param: &'static str,
+) -> Result<(Arc<ModelInfo>, Vec<Vec<TokenId>>), ApiError> {
+    let mut prompts = Vec::new();
+    for input in inputs {
+        let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input)).await;
+        let prompt = prompt.map_err(|_| EngineError::Timeout)?;
+        prompts.push(prompt.map_err(|error| prompt_error(error, param))?);
+    }
+    Ok((engine.ready(LOAD_WAIT_MAX).await?, prompts))
 }
 
 /// An error of the prompt names the field it came in.
@@ -314,7 +330,9 @@ impl Run {
             (End::Failed(error), _) => Progress::Failed(error),
             // It is written as soon as it can be; the client must not take the answer for settled.
             (_, Err(error)) => Progress::Failed(error.into()),
-            (End::Completed | End::ClientLeft, Ok(())) => Progress::Done(usage),
+            // A client that was given up may yet read on: it must not take the answer for whole.
+            (End::ClientLeft, Ok(())) => Progress::Failed(EngineError::ClientStalled.into()),
+            (End::Completed, Ok(())) => Progress::Done(usage),
         }
     }
 }

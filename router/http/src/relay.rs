@@ -13,12 +13,13 @@ use allerac_router_core::{Endpoint, Permit, Upstream, UpstreamBody, UpstreamErro
 use allerac_wire::Envelope;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::handlers::served_by;
 use crate::sse;
 use crate::state::AppState;
 
@@ -47,14 +48,26 @@ enum Relayed {
     Failed(ApiError),
 }
 
-/// Sends a request on and answers with what comes back.
+/// Sends a request on and answers with what comes back. The answer names the server, also when it is an error:
+/// the prompt may have left the box.
 pub(crate) async fn relay(
     state: &AppState,
     principal: &Principal,
     upstream: &Upstream,
     request: Request,
+    permit: Permit,
+) -> Response {
+    let answered = answer(state, principal, upstream, request, permit).await;
+    served_by(answered.unwrap_or_else(IntoResponse::into_response), &format!("upstream:{}", upstream.name()))
+}
+
+async fn answer(
+    state: &AppState,
+    principal: &Principal,
+    upstream: &Upstream,
+    request: Request,
+    permit: Permit,
 ) -> Result<Response, ApiError> {
-    let permit = state.limits.admit().ok_or_else(ApiError::too_many_requests)?;
     let stream = request.envelope.stream;
     let (sender, mut lane) = mpsc::channel(EVENTS_WAITING_MAX);
     let run = Run {
@@ -69,7 +82,7 @@ pub(crate) async fn relay(
     };
     tokio::spawn(async move {
         let last = run.run(request).await;
-        let _ = sender.send(last).await;
+        sse::deliver(&sender, last).await;
     });
     if stream {
         return match sse::first(&mut lane).await {
@@ -147,6 +160,8 @@ impl Run {
             reply = upstream.send(endpoint, outgoing(request)) => reply.map_err(ApiError::from),
             () = sender.closed() => Err(client_left()),
         };
+        // The server may have begun: its prompt is charged although nothing came back.
+        self.meter.begun = sender.is_closed();
         let last = match sent {
             Ok(UpstreamReply::Success(body)) => {
                 self.meter.begun = true;
@@ -346,7 +361,7 @@ mod tests {
     fn the_estimate_covers_what_may_be_used() {
         let body = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 10, "n": 2});
         let envelope = envelope(&body);
-        assert_eq!(prompt_estimate(&envelope), 13);
+        assert_eq!(prompt_estimate(&envelope), 12);
         assert_eq!(output_estimate(&envelope), 20);
     }
 }

@@ -7,6 +7,8 @@ use crate::options::Options;
 
 /// Prompts of one request.
 const PROMPTS_MAX: usize = 16;
+/// Answers of one request, over all prompts: more would hold everybody else up.
+const CHOICES_MAX: usize = 16;
 /// Alternatives at each token, as OpenAI's API has it.
 const LOGPROBS_MAX: u32 = 5;
 
@@ -43,6 +45,11 @@ impl CompletionRequest {
         let prompts = prompts(fields.required("prompt")?)?;
         let top = fields.count("logprobs", 0..=LOGPROBS_MAX)?;
         let options = Options::take(&mut fields)?;
+        let choices = prompts.len().saturating_mul(options.choices as usize);
+        if choices > CHOICES_MAX {
+            let wanted = format!("small enough: `n` times the prompts is {choices}, and at most {CHOICES_MAX}");
+            return Err(WireError::out_of_range("n", &wanted));
+        }
         let best_of = fields.count("best_of", 1..=u32::MAX)?;
         if best_of.is_some_and(|best_of| best_of != options.choices) {
             return Err(WireError::unsupported("best_of", " beyond `n`"));

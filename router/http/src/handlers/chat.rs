@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use super::collect::collect;
-use super::{Body, FINGERPRINT, logprobs, now_s, served_by};
-use crate::auth::Authenticated;
+use super::{Body, Bounded, FINGERPRINT, logprobs, now_s, served_by};
+use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
 use crate::generation::{Job, Progress, start};
 use crate::relay;
@@ -27,7 +27,8 @@ const ENDPOINT: &str = "chat.completions";
 pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Authenticated,
-    Body(body): Body,
+    Admitted(permit): Admitted,
+    Bounded(body): Body,
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
     let model = match route(&envelope.model, &state.registry, &state.upstreams, &caller) {
@@ -35,13 +36,11 @@ pub(crate) async fn create(
         Ok(Route::Upstream(upstream, name)) => {
             let request =
                 relay::Request { endpoint: Endpoint::Chat, envelope: envelope.clone(), name: name.to_owned() };
-            let response = relay::relay(&state, &caller.0, upstream, request).await?;
-            return Ok(served_by(response, &format!("upstream:{}", upstream.name())));
+            return Ok(relay::relay(&state, &caller.0, upstream, request, permit).await);
         }
         Err(reason) => return Err(ApiError::no_route(&envelope.model, reason)),
     };
     let request = ChatRequest::parse(envelope)?;
-    let permit = state.limits.admit().ok_or_else(ApiError::too_many_requests)?;
     let messages_json = serde_json::to_string(&request.messages).expect("messages are plain data");
     let options = request.options;
     let request_id = Uuid::now_v7();

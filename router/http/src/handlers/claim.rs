@@ -8,7 +8,7 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::Body;
+use super::{Bounded, ClaimBody};
 use crate::claim::Verdict;
 use crate::error::ApiError;
 use crate::state::AppState;
@@ -47,7 +47,7 @@ pub(crate) async fn status(State(state): State<AppState>) -> Result<Json<Status>
 pub(crate) async fn create(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Body(body): Body,
+    Bounded(body): ClaimBody,
 ) -> Result<(StatusCode, Json<Claimed>), ApiError> {
     refuse_foreign_pages(&headers)?;
     let invalid =

@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use super::collect::collect;
-use super::{Body, FINGERPRINT, logprobs, now_s, served_by};
-use crate::auth::Authenticated;
+use super::{Body, Bounded, FINGERPRINT, logprobs, now_s, served_by};
+use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
 use crate::generation::{Job, Progress, start};
 use crate::relay;
@@ -26,21 +26,20 @@ const ENDPOINT: &str = "completions";
 pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Authenticated,
-    Body(body): Body,
+    Admitted(permit): Admitted,
+    Bounded(body): Body,
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
     let model = match route(&envelope.model, &state.registry, &state.upstreams, &caller) {
         Ok(Route::Local(model)) => model,
         Ok(Route::Upstream(upstream, name)) => {
-            let endpoint = Endpoint::Completions;
-            let request = relay::Request { endpoint, envelope: envelope.clone(), name: name.to_owned() };
-            let response = relay::relay(&state, &caller.0, upstream, request).await?;
-            return Ok(served_by(response, &format!("upstream:{}", upstream.name())));
+            let request =
+                relay::Request { endpoint: Endpoint::Completions, envelope: envelope.clone(), name: name.to_owned() };
+            return Ok(relay::relay(&state, &caller.0, upstream, request, permit).await);
         }
         Err(reason) => return Err(ApiError::no_route(&envelope.model, reason)),
     };
     let request = CompletionRequest::parse(envelope)?;
-    let permit = state.limits.admit().ok_or_else(ApiError::too_many_requests)?;
     let options = request.options;
     let request_id = Uuid::now_v7();
     let answer = Answer {

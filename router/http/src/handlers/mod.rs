@@ -24,29 +24,34 @@ pub(crate) const FINGERPRINT: &str = concat!("allerac-", env!("CARGO_PKG_VERSION
 /// Says where an answer was computed: `local`, or `upstream:NAME`.
 pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-allerac-served-by");
 
-/// The longest body, in bytes: a prompt of two million tokens.
-const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The longest request, in bytes: a prompt of two million tokens.
+const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The longest claim, in bytes. Nobody needs a key to send one.
+const CLAIM_BYTES_MAX: usize = 4 * 1024;
 /// How long a body may take to arrive. 8 MiB take that long at 2 Mbit/s.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// How much of a body that is too long is read and thrown away, in bytes: a client that is still sending
 /// when the connection closes never sees the answer.
 const DISCARD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A whole body, read after everything in the headers was checked.
-pub(crate) struct Body(pub(crate) Bytes);
+/// A whole body of at most so many bytes, read after everything in the headers was checked.
+pub(crate) struct Bounded<const BYTES_MAX: usize>(pub(crate) Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+pub(crate) type Body = Bounded<REQUEST_BYTES_MAX>;
+pub(crate) type ClaimBody = Bounded<CLAIM_BYTES_MAX>;
+
+impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for Bounded<BYTES_MAX> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let mut body = request.into_body();
-        if announced.is_some_and(|length: usize| length > BODY_BYTES_MAX) {
-            return Err(too_long(body));
+        if announced.is_some_and(|length: usize| length > BYTES_MAX) {
+            return Err(too_long(body, BYTES_MAX));
         }
-        match tokio::time::timeout(BODY_TIME_MAX, read(&mut body)).await {
+        match tokio::time::timeout(BODY_TIME_MAX, read(&mut body, BYTES_MAX)).await {
             Ok(Ok(Some(bytes))) => Ok(Self(bytes)),
-            Ok(Ok(None)) => Err(too_long(body)),
+            Ok(Ok(None)) => Err(too_long(body, BYTES_MAX)),
             Ok(Err(())) => Err(invalid(StatusCode::BAD_REQUEST, "invalid_body", "the body broke off")),
             Err(_) => Err(invalid(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took longer than 30 seconds")),
         }
@@ -54,12 +59,12 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 }
 
 /// The whole body, or `None` when it is too long.
-async fn read(body: &mut axum::body::Body) -> Result<Option<Bytes>, ()> {
+async fn read(body: &mut axum::body::Body, bytes_max: usize) -> Result<Option<Bytes>, ()> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.map_err(drop)?.into_data() {
             whole.extend_from_slice(&data);
-            if whole.len() > BODY_BYTES_MAX {
+            if whole.len() > bytes_max {
                 return Ok(None);
             }
         }
@@ -68,7 +73,7 @@ async fn read(body: &mut axum::body::Body) -> Result<Option<Bytes>, ()> {
 }
 
 /// Refuses a body, and reads on beside the answer for a bounded while.
-fn too_long(mut body: axum::body::Body) -> ApiError {
+fn too_long(mut body: axum::body::Body, bytes_max: usize) -> ApiError {
     tokio::spawn(tokio::time::timeout(BODY_TIME_MAX, async move {
         let mut discarded = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -78,7 +83,7 @@ fn too_long(mut body: axum::body::Body) -> ApiError {
             }
         }
     }));
-    invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is longer than 8 MiB")
+    invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &format!("the body is longer than {bytes_max} bytes"))
 }
 
 fn invalid(status: StatusCode, code: &'static str, message: &str) -> ApiError {
@@ -86,7 +91,7 @@ fn invalid(status: StatusCode, code: &'static str, message: &str) -> ApiError {
 }
 
 /// Names who computed an answer.
-fn served_by(mut response: Response, who: &str) -> Response {
+pub(crate) fn served_by(mut response: Response, who: &str) -> Response {
     if let Ok(who) = HeaderValue::from_str(who) {
         response.headers_mut().insert(SERVED_BY, who);
     }
