@@ -31,7 +31,7 @@ def test_an_answer_has_every_field_of_the_schema(client):
     assert set(usage["prompt_tokens_details"]) >= {"cached_tokens", "audio_tokens"}
     assert set(usage["completion_tokens_details"]) >= {"reasoning_tokens", "audio_tokens"}
     assert raw.headers["x-allerac-served-by"] == "local"
-    assert raw.headers["x-request-id"]
+    assert body["id"] == f"chatcmpl-{raw.headers['x-request-id']}"
 
 
 def test_a_stream_adds_up_to_the_answer(client):

@@ -43,6 +43,12 @@ def test_several_prompts_and_choices(client):
     assert texts[0] == " 4"
 
 
+def test_choices_are_bounded_over_all_prompts(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(**COUNT | {"prompt": ["1, 2, 3,"] * 6, "n": 3})
+    assert caught.value.param == "n"
+
+
 def test_models_are_listed(client):
     models = client.models.list().data
     assert [model.id for model in models] == [allerac.MODEL]

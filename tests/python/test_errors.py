@@ -271,6 +271,11 @@ def test_a_body_of_ten_megabytes(http):
     assert detail["type"] == "invalid_request_error"
 
 
+def test_a_claim_is_short(server):
+    """Nobody needs a key to send one, so it may not be large."""
+    error(httpx.post(f"{server.url}/claim", json={"code": "x" * 5000, "owner": "anna"}), 413)
+
+
 def test_ten_megabytes_in_chunks(server, key):
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
     assert raw_exchange(server, head(key, "transfer-encoding: chunked"), *[chunk] * 10).startswith(b"HTTP/1.1 413")

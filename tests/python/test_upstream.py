@@ -233,6 +233,9 @@ def test_a_server_that_is_of_no_use(client, books, scripted, model, stream):
     with pytest.raises(openai.APIStatusError) as caught:
         list(ask(client, model, stream=stream))
     assert caught.value.status_code == 502
+    # Also where it failed: the prompt may have left the box.
+    name = "gone" if model == "vanished" else "scripted"
+    assert caught.value.response.headers["x-allerac-served-by"] == f"upstream:{name}"
     assert (caught.value.type, caught.value.code) == ("upstream_error", "upstream_error")
     assert "secret" not in caught.value.message
     assert "sk-" not in caught.value.message

@@ -5,8 +5,10 @@ use allerac_router_core::{Access, Permit};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::server::RequestId;
 use crate::state::AppState;
 
 /// A request with a key that opens.
@@ -28,13 +30,19 @@ impl FromRequestParts<AppState> for Authenticated {
 
 /// A place among the requests in flight, taken before the body is read: bodies hold memory.
 #[derive(Debug)]
-pub(crate) struct Admitted(pub(crate) Permit);
+pub(crate) struct Admitted {
+    /// The request's name in the answer and in the ledger.
+    pub(crate) request_id: Uuid,
+    pub(crate) permit: Permit,
+}
 
 impl FromRequestParts<AppState> for Admitted {
     type Rejection = ApiError;
 
-    async fn from_request_parts(_: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        state.limits.admit().map(Self).ok_or_else(ApiError::too_many_requests)
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let permit = state.limits.admit().ok_or_else(ApiError::too_many_requests)?;
+        let RequestId(request_id) = parts.extensions.get().copied().unwrap_or_default();
+        Ok(Self { request_id, permit })
     }
 }
 

@@ -1,5 +1,8 @@
 //! The one place where errors become answers.
 
+use std::error::Error;
+use std::iter::successors;
+
 use allerac_engine_link::EngineError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
 use allerac_router_core::{NoRoute, UpstreamError};
@@ -153,16 +156,21 @@ impl From<AuthError> for ApiError {
 
 impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
-        tracing::error!("the ledger: {error}");
         match error {
-            LedgerError::Full => Self::busy("disk_full", error.to_string()),
+            LedgerError::Full => {
+                tracing::error!("the ledger: {error}");
+                Self::busy("disk_full", error.to_string())
+            }
             LedgerError::AlreadyClaimed => {
                 Self::new(StatusCode::CONFLICT, INVALID, "already_claimed", error.to_string())
             }
             LedgerError::InvalidName => {
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", error.to_string()).with_param("owner")
             }
-            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "ledger_error", "the ledger failed; see the log"),
+            error => {
+                tracing::error!("the ledger: {error}");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "ledger_error", "the ledger failed; see the log")
+            }
         }
     }
 }
@@ -211,7 +219,8 @@ impl From<EngineError> for ApiError {
 
 impl From<UpstreamError> for ApiError {
     fn from(error: UpstreamError) -> Self {
-        tracing::warn!("{error}");
+        let causes = successors(error.source(), |&cause| cause.source());
+        tracing::warn!("{error}{}", causes.map(|cause| format!(": {cause}")).collect::<String>());
         Self::new(StatusCode::BAD_GATEWAY, "upstream_error", "upstream_error", error.to_string())
     }
 }

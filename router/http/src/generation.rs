@@ -17,8 +17,8 @@ use futures_util::stream::{SelectAll, unfold};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use crate::auth::Admitted;
 use crate::error::ApiError;
 use crate::sse;
 use crate::state::AppState;
@@ -33,14 +33,13 @@ const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// A request ready to be computed here.
 pub(crate) struct Job {
-    pub(crate) request_id: Uuid,
+    pub(crate) admitted: Admitted,
     pub(crate) endpoint: &'static str,
     /// The field of the request that the prompt came in, for errors about it.
     pub(crate) prompt_param: &'static str,
     pub(crate) inputs: Vec<PromptInput>,
     pub(crate) options: Options,
     pub(crate) top_logprobs: Option<u8>,
-    pub(crate) permit: Permit,
 }
 
 /// What a running request tells its handler. `Done` or `Failed` is the last.
@@ -95,7 +94,7 @@ async fn prepare(
     let limits = limits.collect::<Result<Vec<u32>, ApiError>>()?;
     let max_output_tokens = limits.iter().fold(0u32, |sum, limit| sum.saturating_add(*limit));
     let reserve = Reserve {
-        request_id: job.request_id,
+        request_id: job.admitted.request_id,
         model,
         endpoint: job.endpoint,
         served_by: "local".into(),
@@ -105,7 +104,7 @@ async fn prepare(
     let reservation = ledger.reserve(principal, reserve).await?;
     let specs = specs(&prompts, &limits, &job.options, job.top_logprobs, principal.salt);
     let choices = vec![Choice::default(); specs.len()];
-    Ok((Run { reservation, sender, prompt_tokens, choices, _permit: job.permit }, specs))
+    Ok((Run { reservation, sender, prompt_tokens, choices, _permit: job.admitted.permit }, specs))
 }
 
 /// Renders and tokenises; a request for a model that is not loaded yet waits here, and one for a model that

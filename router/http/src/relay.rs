@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::sse::Parser;
-use allerac_router_core::{Endpoint, Permit, Upstream, UpstreamBody, UpstreamError, UpstreamReply, Upstreams};
+use allerac_router_core::{Endpoint, Upstream, UpstreamBody, UpstreamError, UpstreamReply, Upstreams};
 use allerac_wire::Envelope;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
+use crate::auth::Admitted;
 use crate::error::ApiError;
 use crate::handlers::served_by;
 use crate::sse;
@@ -55,9 +55,9 @@ pub(crate) async fn relay(
     principal: &Principal,
     upstream: &Upstream,
     request: Request,
-    permit: Permit,
+    admitted: Admitted,
 ) -> Response {
-    let answered = answer(state, principal, upstream, request, permit).await;
+    let answered = answer(state, principal, upstream, request, admitted).await;
     served_by(answered.unwrap_or_else(IntoResponse::into_response), &format!("upstream:{}", upstream.name()))
 }
 
@@ -66,7 +66,7 @@ async fn answer(
     principal: &Principal,
     upstream: &Upstream,
     request: Request,
-    permit: Permit,
+    admitted: Admitted,
 ) -> Result<Response, ApiError> {
     let stream = request.envelope.stream;
     let (sender, mut lane) = mpsc::channel(EVENTS_WAITING_MAX);
@@ -78,7 +78,7 @@ async fn answer(
         sender: sender.clone(),
         meter: Meter::default(),
         hide_usage: stream && !asks_for_usage(&request.envelope),
-        _permit: permit,
+        admitted,
     };
     tokio::spawn(async move {
         let last = run.run(request).await;
@@ -129,13 +129,13 @@ struct Run {
     meter: Meter,
     /// The client did not ask for the usage that we asked for.
     hide_usage: bool,
-    _permit: Permit,
+    admitted: Admitted,
 }
 
 impl Run {
     async fn run(mut self, request: Request) -> Relayed {
         let reserve = Reserve {
-            request_id: Uuid::now_v7(),
+            request_id: self.admitted.request_id,
             model: request.name.clone(),
             endpoint: match request.endpoint {
                 Endpoint::Chat => "chat.completions",
@@ -178,7 +178,10 @@ impl Run {
     }
 
     async fn whole(&mut self, upstream: &Upstream, body: UpstreamBody) -> Result<Relayed, ApiError> {
-        let body = upstream.body(body).await?;
+        let body = tokio::select! {
+            body = upstream.body(body) => body?,
+            () = self.sender.closed() => return Err(client_left()),
+        };
         let value: Value = serde_json::from_slice(&body)
             .map_err(|_| ApiError::from(UpstreamError::Failed { name: upstream.name().to_owned(), status: 200 }))?;
         self.meter.note(&value);
@@ -315,8 +318,9 @@ fn outgoing(request: Request) -> Vec<u8> {
 }
 
 fn prompt_estimate(envelope: &Envelope) -> u32 {
-    let prompt = envelope.body.get("messages").or_else(|| envelope.body.get("prompt"));
-    let bytes = prompt.map_or(0, |prompt| prompt.to_string().len());
+    let read =
+        ["messages", "prompt", "tools", "response_format"].into_iter().filter_map(|name| envelope.body.get(name));
+    let bytes: usize = read.map(|value| value.to_string().len()).sum();
     u32::try_from(bytes.div_ceil(BYTES_A_TOKEN_MIN)).unwrap_or(u32::MAX)
 }
 
@@ -360,6 +364,8 @@ mod tests {
     #[test]
     fn the_estimate_covers_what_may_be_used() {
         let body = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 10, "n": 2});
+        let with_tools = envelope(&json!({"model": "m", "prompt": "", "tools": [{"type": "function"}]}));
+        assert_eq!(prompt_estimate(&with_tools), 8);
         let envelope = envelope(&body);
         assert_eq!(prompt_estimate(&envelope), 12);
         assert_eq!(output_estimate(&envelope), 20);

@@ -51,11 +51,23 @@ pub fn app(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Gives each answer a name to ask about it by, and says that it was computed here unless a handler knows better.
-async fn name_request(request: Request, next: Next) -> Response {
+/// The name of one request, by its time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestId(pub(crate) Uuid);
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+/// Gives each request a name to ask about it by, and says that it was computed here unless a handler knows better.
+async fn name_request(mut request: Request, next: Next) -> Response {
     let api = request.uri().path().starts_with("/v1/");
+    let id = RequestId::default();
+    request.extensions_mut().insert(id);
     let mut response = next.run(request).await;
-    if let Ok(id) = HeaderValue::from_str(&Uuid::now_v7().to_string()) {
+    if let Ok(id) = HeaderValue::from_str(&id.0.simple().to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     if api {

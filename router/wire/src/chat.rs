@@ -68,7 +68,7 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), WireError> {
     fields.only("tool_choice", |value| value == "none" || value == "auto")?;
     fields.only("function_call", |value| value == "none" || value == "auto")?;
     fields.only("parallel_tool_calls", Value::is_boolean)?;
-    fields.only("response_format", |value| value["type"] == "text")?;
+    fields.only("response_format", |value| *value == serde_json::json!({"type": "text"}))?;
     fields.only("modalities", |value| *value == serde_json::json!(["text"]))?;
     fields.only("service_tier", |value| value == "auto" || value == "default")?;
     fields.only("store", |value| value == false)?;
@@ -90,10 +90,7 @@ fn messages(value: Value) -> Result<Vec<Message>, WireError> {
 fn message(path: &str, value: Value) -> Result<Message, WireError> {
     let Value::Object(map) = value else { return Err(WireError::wrong_type(path, "an object", &value)) };
     let mut fields = Fields::new(map);
-    let within = |error: WireError| {
-        let param = error.param.map_or_else(|| path.to_owned(), |param| format!("{path}.{param}"));
-        WireError { message: format!("in {path}: {}", error.message), param: Some(param), code: error.code }
-    };
+    let within = |error: WireError| error.within(path);
     let role = match fields.required("role").map_err(within)? {
         Value::String(role) => role_name(path, &role)?,
         other => return Err(WireError::wrong_type(&format!("{path}.role"), "a string", &other)),
@@ -127,19 +124,22 @@ fn content(path: &str, value: Value) -> Result<String, WireError> {
         other => return Err(WireError::wrong_type(path, "a string or an array of parts", &other)),
     };
     let mut text = String::new();
-    for (index, part) in parts.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        match (&part["type"], &part["text"]) {
-            (Value::String(kind), Value::String(part)) if kind == "text" => text.push_str(part),
-            (Value::String(kind), other) if kind == "text" => {
-                return Err(WireError::wrong_type(&format!("{path}.text"), "a string", other));
-            }
-            (Value::String(kind), _) => {
-                return Err(WireError::unsupported(&format!("{path}.type"), &format!(" for `{kind}` parts")));
-            }
-            (other, _) => return Err(WireError::wrong_type(&format!("{path}.type"), "a string", other)),
-        }
+    for (index, value) in parts.into_iter().enumerate() {
+        text.push_str(&part(&format!("{path}[{index}]"), value)?);
     }
+    Ok(text)
+}
+
+fn part(path: &str, value: Value) -> Result<String, WireError> {
+    let Value::Object(map) = value else { return Err(WireError::wrong_type(path, "an object", &value)) };
+    let mut fields = Fields::new(map);
+    let within = |error: WireError| error.within(path);
+    let kind = fields.string("type").map_err(within)?.unwrap_or_default();
+    if kind != "text" {
+        return Err(WireError::unsupported(&format!("{path}.type"), &format!(" for `{kind}` parts")));
+    }
+    let text = fields.string("text").and_then(|text| text.ok_or_else(|| WireError::missing("text"))).map_err(within)?;
+    fields.finish(&[]).map_err(within)?;
     Ok(text)
 }
 
@@ -230,6 +230,11 @@ mod tests {
         refused("messages", json!([{"role": "user", "content": 5}]), "messages[0].content", "invalid_type");
         let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]);
         refused("messages", image, "messages[0].content[0].type", "unsupported_parameter");
+        let part = json!([{"role": "user", "content": [{"type": "text", "text": "x", "bold": true}]}]);
+        refused("messages", part, "messages[0].content[0].bold", "unknown_parameter");
+        let part = json!([{"role": "user", "content": [{"type": "text"}]}]);
+        refused("messages", part, "messages[0].content[0].text", "missing_required_parameter");
+        refused("response_format", json!({"type": "text", "strict": true}), "response_format", "unsupported_parameter");
     }
 
     #[test]

@@ -33,8 +33,14 @@ impl WireError {
         Self::new(param, "unsupported_parameter", format!("`{param}` is not supported yet{why}"))
     }
 
-    fn missing(param: &str) -> Self {
+    pub(crate) fn missing(param: &str) -> Self {
         Self::new(param, "missing_required_parameter", format!("`{param}` is required"))
+    }
+
+    /// The same error of a field within another.
+    pub(crate) fn within(self, path: &str) -> Self {
+        let param = self.param.map_or_else(|| path.to_owned(), |param| format!("{path}.{param}"));
+        Self { message: format!("in {path}: {}", self.message), param: Some(param), code: self.code }
     }
 }
 

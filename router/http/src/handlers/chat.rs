@@ -10,7 +10,6 @@ use allerac_wire::{
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use uuid::Uuid;
 
 use super::collect::collect;
 use super::{Body, Bounded, FINGERPRINT, logprobs, now_s, served_by};
@@ -27,7 +26,7 @@ const ENDPOINT: &str = "chat.completions";
 pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Authenticated,
-    Admitted(permit): Admitted,
+    admitted: Admitted,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
@@ -36,16 +35,15 @@ pub(crate) async fn create(
         Ok(Route::Upstream(upstream, name)) => {
             let request =
                 relay::Request { endpoint: Endpoint::Chat, envelope: envelope.clone(), name: name.to_owned() };
-            return Ok(relay::relay(&state, &caller.0, upstream, request, permit).await);
+            return Ok(relay::relay(&state, &caller.0, upstream, request, admitted).await);
         }
         Err(reason) => return Err(ApiError::no_route(&envelope.model, reason)),
     };
     let request = ChatRequest::parse(envelope)?;
     let messages_json = serde_json::to_string(&request.messages).expect("messages are plain data");
     let options = request.options;
-    let request_id = Uuid::now_v7();
     let answer = Answer {
-        id: format!("chatcmpl-{}", request_id.simple()),
+        id: format!("chatcmpl-{}", admitted.request_id.simple()),
         created: now_s(),
         model: request.model,
         include_usage: options.include_usage,
@@ -54,13 +52,12 @@ pub(crate) async fn create(
     };
     let (stream, choices) = (options.stream, options.choices as usize);
     let job = Job {
-        request_id,
+        admitted,
         endpoint: ENDPOINT,
         prompt_param: "messages",
         inputs: vec![PromptInput::Chat { messages_json }],
         options,
         top_logprobs: request.top_logprobs,
-        permit,
     };
     let mut lane = start(&state, caller.0, model, job);
     let response = if stream {

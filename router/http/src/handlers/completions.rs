@@ -9,7 +9,6 @@ use allerac_wire::{Completion, CompletionChoice, CompletionRequest, CompletionUs
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use uuid::Uuid;
 
 use super::collect::collect;
 use super::{Body, Bounded, FINGERPRINT, logprobs, now_s, served_by};
@@ -26,7 +25,7 @@ const ENDPOINT: &str = "completions";
 pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Authenticated,
-    Admitted(permit): Admitted,
+    admitted: Admitted,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
@@ -35,15 +34,14 @@ pub(crate) async fn create(
         Ok(Route::Upstream(upstream, name)) => {
             let request =
                 relay::Request { endpoint: Endpoint::Completions, envelope: envelope.clone(), name: name.to_owned() };
-            return Ok(relay::relay(&state, &caller.0, upstream, request, permit).await);
+            return Ok(relay::relay(&state, &caller.0, upstream, request, admitted).await);
         }
         Err(reason) => return Err(ApiError::no_route(&envelope.model, reason)),
     };
     let request = CompletionRequest::parse(envelope)?;
     let options = request.options;
-    let request_id = Uuid::now_v7();
     let answer = Answer {
-        id: format!("cmpl-{}", request_id.simple()),
+        id: format!("cmpl-{}", admitted.request_id.simple()),
         created: now_s(),
         model: request.model,
         include_usage: options.include_usage,
@@ -53,7 +51,7 @@ pub(crate) async fn create(
     let (stream, choices) = (options.stream, request.prompts.len() * options.choices as usize);
     let inputs = request.prompts.into_iter().map(input).collect();
     let (top_logprobs, prompt_param) = (request.top_logprobs, "prompt");
-    let job = Job { request_id, endpoint: ENDPOINT, prompt_param, inputs, options, top_logprobs, permit };
+    let job = Job { admitted, endpoint: ENDPOINT, prompt_param, inputs, options, top_logprobs };
     let mut lane = start(&state, caller.0, model, job);
     let response = if stream {
         match sse::first(&mut lane).await {
