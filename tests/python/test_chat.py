@@ -34,6 +34,15 @@ def test_an_answer_has_every_field_of_the_schema(client):
     assert body["id"] == f"chatcmpl-{raw.headers['x-request-id']}"
 
 
+def test_what_is_left_open_is_as_the_model_recommends(client):
+    """`models.toml` says temperature 0.2 and top_p 0.9 for this one."""
+    texts = [
+        create(client, seed=3, max_tokens=40, **said).choices[0].message.content
+        for said in ({}, {"temperature": 0.2, "top_p": 0.9}, {"temperature": 2, "top_p": 1})
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
 def test_a_stream_adds_up_to_the_answer(client):
     whole = create(client, temperature=0, max_tokens=40)
     chunks = list(

@@ -1,5 +1,7 @@
 //! What computes logits: one model, one context, several sequences.
 
+use std::time::Duration;
+
 use crate::request::TokenId;
 
 /// A model with a KV cache of several sequences. Implemented by llama.cpp and, in tests, by a fake.
@@ -7,12 +9,13 @@ pub trait Backend {
     /// Sizes that do not change while the model is loaded.
     fn limits(&self) -> Limits;
 
-    /// Computes a batch and appends it to the sequences' KV: either one token of each of several sequences
-    /// or a piece of one sequence's prompt, at most `limits().batch` tokens.
+    /// Computes a batch and appends it to the sequences' KV: either the next tokens of several sequences or
+    /// a piece of one sequence's prompt, at most `limits().batch` tokens. A sequence's tokens stand together.
+    /// Returns how long it took, or zero where that is not measured.
     ///
     /// # Errors
     /// [`BackendError`]; the KV of the batch's sequences is then undefined and must be cleared.
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<(), BackendError>;
+    fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError>;
 
     /// The logits of the batch's token at `index` (its place in the last batch), one for each token of
     /// the vocabulary. The token had `wants_logits`.
@@ -65,6 +68,8 @@ pub struct Limits {
     /// The fewest tokens that are cheaper to [copy](Backend::copy) from another sequence than to compute;
     /// `None` where sequences cannot be copied.
     pub copy_min: Option<u32>,
+    /// Whether tokens that were computed on trial can be removed again from the end of a sequence.
+    pub drafts: bool,
     /// Whether only sequences with neighbouring numbers are computed together; others one after another.
     pub neighbours: bool,
     /// Kernels choose their arithmetic by the length of a piece of prompt, and pieces of at least this many

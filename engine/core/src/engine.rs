@@ -2,7 +2,8 @@
 //!
 //! One slot owns one sequence of the backend. Each step decodes one token for every generating slot in one
 //! batch, then computes a bounded chunk of prompt (continuous batching with chunked prefill), so that a long
-//! prompt never stops the others. Prompts are computed apart from the decoding and from each other: a batch
+//! prompt never stops the others. A generating slot may also compute guesses of its next tokens; those that
+//! turn out wrong are removed again, so an answer is the same with and without them. Prompts are computed apart from the decoding and from each other: a batch
 //! of them all would hardly be faster, a prompt's numbers would depend on its company, and a batch that
 //! fails would take the others along. Cells of the KV cache are promised in full when a request is
 //! admitted: an answer can never run out of them half-way. A slot whose request ended keeps its KV; a
@@ -10,33 +11,42 @@
 //! whichever slot has it, be that one still at work.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::backend::{Backend, BatchToken, Limits};
-use crate::event::{Chunk, Event, FinishReason, RefuseReason, Usage};
+use crate::event::{Event, FinishReason, RefuseReason, Usage};
+use crate::pace::Pace;
 use crate::request::{Generate, RequestId, TokenId};
-use crate::sampler;
 use crate::slot::{Active, Outcome, Slot, State, length};
 
 /// How the engine schedules.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Prompt tokens computed in one step while others generate. Larger: prompts are faster; smaller: the
-    /// others stutter less.
+    /// How long the prompts in one step may take while others generate. Longer: prompts are faster; shorter:
+    /// the others stutter less.
+    pub chunk_time: Duration,
+    /// Prompt tokens in such a step before anything was measured.
     pub chunk: u32,
+    /// Whether to guess what follows from what came before, and check the guesses together.
+    pub speculate: bool,
     /// Requests that may wait for a slot; more are refused.
     pub queue: usize,
 }
 
+/// The longest step while nobody generates: whoever leaves or comes meanwhile waits for it.
+const STEP_ALONE_MAX: Duration = Duration::from_millis(500);
+
 /// Schedules requests over one backend.
 #[derive(Debug)]
 pub struct Engine<B> {
-    backend: B,
+    pub(crate) backend: B,
     limits: Limits,
     config: Config,
     waiting: VecDeque<Generate>,
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) pace: Pace,
     /// Counts admissions; orders slots by age and by last use without a clock.
-    ticks: u64,
+    pub(crate) ticks: u64,
 }
 
 impl<B: Backend> Engine<B> {
@@ -47,7 +57,8 @@ impl<B: Backend> Engine<B> {
         limits.piece_min = limits.piece_min.clamp(1, limits.batch);
         let chunk = config.chunk.clamp(limits.piece_min, limits.batch);
         let slots = (0..limits.sequences).map(Slot::new).collect();
-        Self { backend, limits, config: Config { chunk, ..config }, waiting: VecDeque::new(), slots, ticks: 0 }
+        let (waiting, pace) = (VecDeque::new(), Pace::new(limits.sequences));
+        Self { backend, limits, config: Config { chunk, ..config }, waiting, slots, pace, ticks: 0 }
     }
 
     /// Puts a request into the queue, or refuses it with an event.
@@ -96,8 +107,8 @@ impl<B: Backend> Engine<B> {
     /// what came of it.
     pub fn step(&mut self, events: &mut Vec<Event>) {
         self.admit();
-        let batch: Vec<BatchToken> = self.slots.iter_mut().filter_map(Slot::next_token).collect();
-        let mut room = if batch.is_empty() { self.limits.batch } else { self.config.chunk };
+        let batch = self.next_tokens();
+        let mut room = self.room(batch.is_empty());
         self.compute(&batch, events);
         for index in self.prefilling() {
             if room == 0 {
@@ -110,6 +121,33 @@ impl<B: Backend> Engine<B> {
                 self.answer_from_memory(index, events);
             }
         }
+    }
+
+    /// One token for everyone who generates, with guesses of what follows where they are likely to pay.
+    fn next_tokens(&mut self) -> Vec<BatchToken> {
+        let decoding = self.slots.iter().filter(|slot| slot.is_decoding()).count();
+        let mut spare = self.limits.batch.saturating_sub(u32::try_from(decoding).unwrap_or(u32::MAX));
+        let (pace, drafts) = (&mut self.pace, self.limits.drafts && self.config.speculate);
+        let mut batch = Vec::new();
+        for slot in &mut self.slots {
+            let tokens =
+                slot.next_tokens(
+                    |hit, longest| {
+                        if drafts { pace.draft_length(decoding, hit, longest.min(spare)) } else { 0 }
+                    },
+                );
+            spare = spare.saturating_sub(len(&tokens).saturating_sub(1));
+            batch.extend(tokens);
+        }
+        batch
+    }
+
+    /// Prompt tokens to compute in this step: as many as fit its time. With nobody to wait for the step, only
+    /// those who leave or come do.
+    fn room(&self, alone: bool) -> u32 {
+        let (time, start) =
+            if alone { (STEP_ALONE_MAX, self.limits.batch) } else { (self.config.chunk_time, self.config.chunk) };
+        self.pace.prompt_tokens_in(time).unwrap_or(start).clamp(self.limits.piece_min, self.limits.batch)
     }
 
     fn refusal(&self, request: &Generate) -> Option<RefuseReason> {
@@ -199,7 +237,7 @@ impl<B: Backend> Engine<B> {
         0
     }
 
-    fn clear(&mut self, slot: usize) {
+    pub(crate) fn clear(&mut self, slot: usize) {
         self.backend.clear(self.slots[slot].sequence);
         self.slots[slot].state = State::Empty;
         self.slots[slot].after_prompt = None;
@@ -250,67 +288,6 @@ impl<B: Backend> Engine<B> {
         self.slots[to].after_prompt = self.slots[from].after_prompt.clone().filter(|after| after.is_after(length));
     }
 
-    /// Samples the first token of an answer whose whole prompt was known.
-    fn answer_from_memory(&mut self, index: usize, events: &mut Vec<Event>) {
-        let slot = &mut self.slots[index];
-        if !slot.active().is_some_and(Active::is_known) {
-            return;
-        }
-        let after = slot.after_prompt.take().expect("a prompt is known with its logits or not wholly");
-        self.advance(index, Some(&after.logits), 0, events);
-        // A failure cleared the slot.
-        let slot = &mut self.slots[index];
-        if !matches!(slot.state, State::Empty) {
-            slot.after_prompt = Some(after);
-        }
-    }
-
-    /// Computes a batch and reports what came of it.
-    fn compute(&mut self, batch: &[BatchToken], events: &mut Vec<Event>) {
-        if batch.is_empty() {
-            return;
-        }
-        match self.backend.decode(batch) {
-            Ok(()) => self.apply(batch, events),
-            Err(error) => self.fail(batch, &error.to_string(), events),
-        }
-    }
-
-    /// Samples where logits were wanted. `batch` was computed.
-    fn apply(&mut self, batch: &[BatchToken], events: &mut Vec<Event>) {
-        for (index, token) in batch.iter().enumerate().filter(|(_, token)| token.wants_logits) {
-            let place = self.slots.iter().position(|slot| slot.sequence == token.sequence);
-            let place = place.expect("a batch holds tokens of our slots");
-            if self.slots[place].is_prefilling() {
-                self.slots[place].remember(self.backend.logits(index));
-            }
-            self.advance(place, None, index, events);
-        }
-    }
-
-    /// Samples one token for a slot, from these logits or from those at `index` of the last batch.
-    fn advance(&mut self, place: usize, logits: Option<&[f32]>, index: usize, events: &mut Vec<Event>) {
-        let slot = &mut self.slots[place];
-        let logits = logits.unwrap_or_else(|| self.backend.logits(index));
-        let Some(outcome) = produce(slot, &self.backend, logits, events) else { return };
-        let failed = matches!(outcome, Outcome::Failed(_));
-        events.extend(slot.end(outcome, self.ticks));
-        if failed {
-            self.clear(place);
-        }
-    }
-
-    /// Ends every request of a batch that could not be computed; their KV is undefined.
-    fn fail(&mut self, batch: &[BatchToken], message: &str, events: &mut Vec<Event>) {
-        for index in 0..self.slots.len() {
-            let slot = &mut self.slots[index];
-            if batch.iter().any(|token| token.sequence == slot.sequence) {
-                events.extend(slot.end(Outcome::Failed(message.to_owned()), self.ticks));
-                self.clear(index);
-            }
-        }
-    }
-
     /// The backend's sequences that requests are in work on.
     #[must_use]
     pub fn busy_sequences(&self) -> Vec<u32> {
@@ -331,42 +308,12 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// Samples one token for a slot. `Some` when that ends the request.
-fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], events: &mut Vec<Event>) -> Option<Outcome> {
-    let active = slot.active_mut()?;
-    let token = match active.sampler.sample(logits) {
-        Ok(token) => token,
-        Err(error) => return Some(Outcome::Failed(error.to_string())),
-    };
-    if backend.is_end(token) {
-        return Some(Outcome::Finished(FinishReason::Stop));
-    }
-    let top = active.request.top_logprobs;
-    let logprobs = top.map(|top| sampler::logprob(logits, token, top, |token| backend.token_bytes(token)));
-    let (text, stopped) = active.accept(&backend.token_bytes(token));
-    let chunk = Chunk {
-        text,
-        tokens: vec![token],
-        logprobs: logprobs.into_iter().collect(),
-        completion_tokens: active.completion_tokens,
-    };
-    events.push(Event::Chunk { id: active.request.id, chunk });
-    if stopped {
-        Some(Outcome::Finished(FinishReason::Stop))
-    } else if active.completion_tokens >= active.request.max_tokens {
-        Some(Outcome::Finished(FinishReason::Length))
-    } else {
-        active.next = Some(token);
-        None
-    }
-}
-
 /// Cells that a request may come to need.
 fn cells_of(request: &Generate) -> u32 {
     length(&request.prompt).saturating_add(request.max_tokens)
 }
 
-fn len(batch: &[BatchToken]) -> u32 {
+pub(crate) fn len(batch: &[BatchToken]) -> u32 {
     u32::try_from(batch.len()).expect("a batch is bounded by a u32")
 }
 

@@ -5,8 +5,11 @@
 //! [`Engine::step`](engine::Engine::step); every effect comes back as an [`Event`].
 
 pub mod backend;
+mod draft;
 pub mod engine;
 pub mod event;
+mod pace;
+mod produce;
 pub mod request;
 pub mod sampler;
 mod slot;

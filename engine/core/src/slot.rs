@@ -1,6 +1,7 @@
 //! One sequence of the backend and the request that uses it.
 
 use crate::backend::{BatchToken, Limits};
+use crate::draft::Drafter;
 use crate::engine::common_prefix;
 use crate::event::{Event, FinishReason, Usage};
 use crate::request::{Generate, RequestId, TokenId};
@@ -51,6 +52,9 @@ pub(crate) struct Active {
     admitted: u64,
     utf8: Utf8Assembler,
     stop: StopMatcher,
+    drafter: Drafter,
+    /// How many of the last `tokens` are guesses that are being computed.
+    drafted: u32,
 }
 
 impl AfterPrompt {
@@ -162,14 +166,40 @@ impl Slot {
         }
     }
 
-    /// The chosen token to decode next, when this slot generates.
-    pub(crate) fn next_token(&mut self) -> Option<BatchToken> {
+    /// Whether the active request decodes in the next step.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.active().is_some_and(|active| active.next.is_some())
+    }
+
+    /// The chosen token to decode next and guesses of what follows it, when this slot generates. `draft_length`
+    /// tells how long the guess may be, given how often guesses were right here and the longest that makes sense.
+    pub(crate) fn next_tokens(&mut self, draft_length: impl FnMut(f64, u32) -> u32) -> Vec<BatchToken> {
         let sequence = self.sequence;
-        let active = self.active_mut()?;
-        let token = active.next.take()?;
-        let position = u32::try_from(active.tokens.len()).expect("a context is bounded by a u32");
+        let Some(active) = self.active_mut() else { return Vec::new() };
+        let Some(token) = active.next.take() else { return Vec::new() };
+        let from = active.tokens.len();
         active.tokens.push(token);
-        Some(BatchToken { token, position, sequence, wants_logits: true })
+        active.draft(draft_length);
+        let position = |place: usize| u32::try_from(place).expect("a context is bounded by a u32");
+        let tokens = active.tokens.iter().enumerate().skip(from);
+        let batch = tokens.map(|(place, token)| BatchToken {
+            token: *token,
+            position: position(place),
+            sequence,
+            wants_logits: true,
+        });
+        batch.collect()
+    }
+
+    /// Forgets the guesses after the first `right` ones; how many tokens are then left, when some were wrong.
+    pub(crate) fn settle_draft(&mut self, right: u32) -> Option<u32> {
+        let active = self.active_mut()?;
+        let length = std::mem::take(&mut active.drafted);
+        if length > 0 {
+            active.drafter.note(right, length);
+        }
+        active.tokens.truncate(active.tokens.len() - (length - right) as usize);
+        (right < length).then(|| crate::slot::length(&active.tokens))
     }
 
     /// The next piece of the prompt, at most about `room` tokens, empty when there is not enough room; the
@@ -216,6 +246,7 @@ impl Slot {
             assert!(active.tokens.len() <= prompt + generated);
             assert!(active.completion_tokens <= active.request.max_tokens);
             assert_eq!(active.next.is_some(), generated > 0, "a generating slot always has a next token");
+            assert_eq!(active.drafted, 0, "guesses are settled in the step that computes them");
         }
     }
 }
@@ -232,8 +263,31 @@ impl Active {
             admitted,
             utf8: Utf8Assembler::default(),
             stop: StopMatcher::new(&request.stop),
+            drafter: Drafter::new(),
+            drafted: 0,
             request,
         }
+    }
+
+    /// Appends a guess of what follows to the tokens, if one is likely to pay.
+    fn draft(&mut self, mut draft_length: impl FnMut(f64, u32) -> u32) {
+        // The last token of an answer is chosen and not computed.
+        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
+        let Some(from) = self.drafter.find(&self.tokens) else { return };
+        let length = draft_length(self.drafter.hit(), longest);
+        if length == 0 {
+            self.drafter.skip();
+        }
+        self.tokens.extend(Drafter::guess(&self.tokens, from, length));
+        self.drafted = length;
+    }
+
+    /// Whether the token chosen last is the guess at this place, and thus computed already: then it is no
+    /// longer the next one to compute.
+    pub(crate) fn was_guessed(&mut self, place: u32) -> bool {
+        let guesses = self.tokens.len() - self.drafted as usize;
+        let guess = self.tokens[guesses..].get(place as usize).copied();
+        guess.is_some() && self.next.take_if(|next| guess == Some(*next)).is_some()
     }
 
     /// Notes that the KV of the first `tokens` of the prompt was copied from elsewhere.

@@ -11,6 +11,7 @@ use allerac_engine_core::{
     SamplingParams, TokenId,
 };
 use proptest::prelude::*;
+use std::time::Duration;
 
 const VOCABULARY: u32 = 32;
 const END: TokenId = TokenId(0);
@@ -23,10 +24,11 @@ const LIMITS: Limits = Limits {
     copy_min: Some(1),
     neighbours: false,
     piece_min: 1,
+    drafts: true,
 };
 
-/// A model whose next token is a hash of the whole sequence: any mistake in the KV changes the answer.
-/// It checks that positions follow on, that the cells suffice, and what a batch may hold.
+/// A model whose next token depends on the whole sequence, so that any mistake in the KV changes the answer,
+/// and which repeats itself, so that some guesses are right. It checks that positions follow on, that the cells suffice, and what a batch may hold.
 struct Fake {
     limits: Limits,
     sequences: HashMap<u32, Vec<TokenId>>,
@@ -48,6 +50,8 @@ struct Faults {
     nan_at: Vec<usize>,
     /// No part of a sequence can be removed.
     never_truncates: bool,
+    /// What each step costs besides 10 µs a token; 0 measures nothing.
+    step_us: u64,
     /// A token in a piece of prompt shorter than `piece_min` gives other numbers than in a longer one.
     minds_pieces: bool,
 }
@@ -61,7 +65,10 @@ impl Fake {
     /// The model: what follows these tokens.
     fn next(tokens: &[TokenId]) -> TokenId {
         let hash = tokens.iter().fold(7u32, |hash, token| hash.wrapping_mul(31).wrapping_add(token.0 + 1));
-        TokenId((hash >> 3) % VOCABULARY)
+        match tokens {
+            [.., again, _, _, _] if hash % 5 != 0 && *again != END => TokenId(again.0 % VOCABULARY),
+            _ => TokenId((hash >> 3) % VOCABULARY),
+        }
     }
 }
 
@@ -70,13 +77,14 @@ impl Backend for Fake {
         self.limits
     }
 
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<(), BackendError> {
+    fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
         self.steps += 1;
         self.computed += batch.len();
         self.batches.push(batch.len());
         assert!(batch.len() <= self.limits.batch as usize);
         let in_it: HashSet<u32> = batch.iter().map(|token| token.sequence).collect();
-        assert!(in_it.len() == 1 || in_it.len() == batch.len(), "one prompt, or one token of each sequence");
+        let runs = batch.chunk_by(|a, b| a.sequence == b.sequence).count();
+        assert_eq!(in_it.len(), runs, "a sequence's tokens stand together");
         let is_short = batch.len() / in_it.len() < self.limits.piece_min as usize;
         self.logits = vec![Vec::new(); batch.len()];
         for (index, token) in batch.iter().enumerate() {
@@ -92,7 +100,9 @@ impl Backend for Fake {
         }
         let cells: usize = self.sequences.values().map(Vec::len).sum();
         assert!(cells <= self.limits.cells as usize, "{cells} cells used");
-        if self.faults.fail_at.contains(&self.steps) { Err(BackendError::Failed(-1)) } else { Ok(()) }
+        let took =
+            Duration::from_micros(self.faults.step_us + 10 * batch.len() as u64 * u64::from(self.faults.step_us > 0));
+        if self.faults.fail_at.contains(&self.steps) { Err(BackendError::Failed(-1)) } else { Ok(took) }
     }
 
     fn logits(&self, index: usize) -> &[f32] {
@@ -125,6 +135,10 @@ impl Backend for Fake {
     fn is_end(&self, token: TokenId) -> bool {
         token == END
     }
+}
+
+fn config(chunk: u32) -> Config {
+    Config { chunk_time: Duration::from_millis(1), chunk, speculate: true, queue: 8 }
 }
 
 fn engine_with(config: Config) -> Engine<Fake> {
@@ -183,7 +197,7 @@ fn drain(engine: &mut Engine<Fake>, events: &mut Vec<Event>) {
 
 #[test]
 fn a_request_that_cannot_fit_is_refused_with_both_counts() {
-    let mut engine = engine_with(Config { chunk: 4, queue: 1 });
+    let mut engine = engine_with(Config { queue: 1, ..config(4) });
     let mut events = Vec::new();
     engine.submit(request(1, &[5; 60], 5), &mut events);
     let reason = RefuseReason::TooLong { tokens: 65, context: 64 };
@@ -192,7 +206,7 @@ fn a_request_that_cannot_fit_is_refused_with_both_counts() {
 
 #[test]
 fn a_full_queue_refuses() {
-    let mut engine = engine_with(Config { chunk: 4, queue: 1 });
+    let mut engine = engine_with(Config { queue: 1, ..config(4) });
     let mut events = Vec::new();
     engine.submit(request(1, &[5], 5), &mut events);
     engine.submit(request(2, &[5], 5), &mut events);
@@ -202,7 +216,7 @@ fn a_full_queue_refuses() {
 
 #[test]
 fn the_same_owner_gets_the_known_prefix_and_another_owner_does_not() {
-    let mut engine = engine_with(Config { chunk: 8, queue: 8 });
+    let mut engine = engine_with(config(8));
     let prompt = [9, 8, 7, 6, 5, 4];
     let cached = |engine: &mut Engine<Fake>, id| {
         let mut events = Vec::new();
@@ -218,7 +232,7 @@ fn the_same_owner_gets_the_known_prefix_and_another_owner_does_not() {
 
 #[test]
 fn a_cancelled_request_stops_before_the_next_step() {
-    let mut engine = engine_with(Config { chunk: 8, queue: 8 });
+    let mut engine = engine_with(config(8));
     let mut events = Vec::new();
     // A prompt whose answer is long enough to be cut.
     let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 20).0.len() > 5).unwrap();
@@ -233,7 +247,7 @@ fn a_cancelled_request_stops_before_the_next_step() {
 
 #[test]
 fn a_request_without_prompt_or_answer_fails_at_once() {
-    let mut engine = engine_with(Config { chunk: 8, queue: 8 });
+    let mut engine = engine_with(config(8));
     let mut events = Vec::new();
     engine.submit(request(1, &[], 5), &mut events);
     engine.submit(request(2, &[5], 0), &mut events);
@@ -246,7 +260,7 @@ fn what_several_requests_begin_with_is_computed_once() {
     let prompt: Vec<u32> = (1..=20).collect();
     let run = |copy_min: Option<u32>, salts: [u64; 3]| {
         let limits = Limits { copy_min, ..LIMITS };
-        let mut engine = Engine::new(Fake::new(limits, Faults::default()), Config { chunk: 4, queue: 8 });
+        let mut engine = Engine::new(Fake::new(limits, Faults::default()), config(4));
         let mut events = Vec::new();
         for (id, salt) in salts.into_iter().enumerate() {
             engine.submit(Generate { salt, ..request(id as u64, &prompt, 1) }, &mut events);
@@ -264,7 +278,7 @@ fn what_several_requests_begin_with_is_computed_once() {
 #[test]
 fn where_only_neighbours_decode_together_requests_get_neighbouring_slots() {
     let limits = Limits { neighbours: true, sequences: 6, cells: 6 * 64, ..LIMITS };
-    let mut engine = Engine::new(Fake::new(limits, Faults::default()), Config { chunk: 16, queue: 8 });
+    let mut engine = Engine::new(Fake::new(limits, Faults::default()), config(16));
     let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 30).0.len() > 20).unwrap();
     let mut events = Vec::new();
     let submit = |engine: &mut Engine<Fake>, id, salt, prompt: &[u32], max_tokens, events: &mut Vec<Event>| {
@@ -292,7 +306,7 @@ fn a_failed_prompt_does_not_take_the_decoding_along() {
     let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 20).0.len() == 20).unwrap();
     // The third batch is the second request's prompt.
     let faults = Faults { fail_at: vec![3], ..Faults::default() };
-    let mut engine = Engine::new(Fake::new(LIMITS, faults), Config { chunk: 16, queue: 8 });
+    let mut engine = Engine::new(Fake::new(LIMITS, faults), config(16));
     let mut events = Vec::new();
     engine.submit(request(1, &[start], 20), &mut events);
     engine.step(&mut events);
@@ -305,7 +319,7 @@ fn a_failed_prompt_does_not_take_the_decoding_along() {
 
 #[test]
 fn a_short_common_beginning_does_not_cost_a_long_memory() {
-    let mut engine = engine_with(Config { chunk: 16, queue: 8 });
+    let mut engine = engine_with(config(16));
     let conversation: Vec<u32> = (1..=20).collect();
     let run = |engine: &mut Engine<Fake>, id, prompt: &[u32]| {
         let mut events = Vec::new();
@@ -326,7 +340,7 @@ fn a_short_common_beginning_does_not_cost_a_long_memory() {
 
 #[test]
 fn a_long_prompt_does_not_stop_the_others() {
-    let mut engine = engine_with(Config { chunk: 4, queue: 8 });
+    let mut engine = engine_with(config(4));
     let mut events = Vec::new();
     let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 20).0.len() > 8).unwrap();
     engine.submit(request(1, &[start], 20), &mut events);
@@ -338,6 +352,44 @@ fn a_long_prompt_does_not_stop_the_others() {
         // Thirty tokens in chunks of four: none of them holds the other request up.
         assert_eq!((chunks(1), chunks(2)), (produced, 0));
     }
+}
+
+#[test]
+fn right_guesses_save_steps_and_wrong_ones_change_nothing() {
+    let prompt: Vec<TokenId> = [1, 2, 3, 4].repeat(4).into_iter().map(TokenId).collect();
+    let numbers: Vec<u32> = prompt.iter().map(|token| token.0).collect();
+    let steps = |speculate| {
+        let faults = Faults { step_us: 500, ..Faults::default() };
+        let mut engine = Engine::new(Fake::new(LIMITS, faults), Config { speculate, ..config(16) });
+        let mut events = Vec::new();
+        engine.submit(request(1, &numbers, 40), &mut events);
+        drain(&mut engine, &mut events);
+        let chunks = events.iter().filter_map(|event| match event {
+            Event::Chunk { chunk, .. } => Some(chunk.tokens.clone()),
+            _ => None,
+        });
+        assert_eq!(chunks.flatten().collect::<Vec<_>>(), expected(&prompt, 40).0);
+        engine.into_backend().steps
+    };
+    let (with, without) = (steps(true), steps(false));
+    assert!(with * 4 < without * 3, "{with} steps with guesses, {without} without");
+}
+
+#[test]
+fn a_chunk_of_prompt_takes_the_time_it_may() {
+    let faults = Faults { step_us: 1, ..Faults::default() };
+    let limits = Limits { cells: 4096, context: 4096, batch: 512, ..LIMITS };
+    let mut engine = Engine::new(Fake::new(limits, faults), config(16));
+    let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 90).0.len() == 90).unwrap();
+    let mut events = Vec::new();
+    engine.submit(request(1, &[start], 90), &mut events);
+    engine.step(&mut events);
+    engine.submit(request(2, &[3; 2000], 5), &mut events);
+    (0..4).for_each(|_| engine.step(&mut events));
+    let batches = engine.into_backend().batches;
+    let pieces: Vec<usize> = batches.into_iter().filter(|length| *length > 15).collect();
+    // 10 µs a token: the first piece is a guess, then 1 ms has room for 99.
+    assert_eq!(pieces, [16, 99, 99, 99]);
 }
 
 #[derive(Debug, Clone)]
@@ -357,10 +409,12 @@ fn prompt() -> impl Strategy<Value = Vec<u32>> {
 
 fn faults() -> impl Strategy<Value = Faults> {
     let steps = || proptest::collection::vec(1usize..60, 0..2);
-    (steps(), steps(), any::<bool>()).prop_map(|(fail_at, nan_at, never_truncates)| Faults {
+    let cost = prop_oneof![Just(0), 1u64..2000];
+    (steps(), steps(), any::<bool>(), cost).prop_map(|(fail_at, nan_at, never_truncates, step_us)| Faults {
         fail_at,
         nan_at,
         never_truncates,
+        step_us,
         minds_pieces: false,
     })
 }
@@ -394,7 +448,8 @@ proptest! {
         limits in limits(),
         chunk in 1u32..20,
     ) {
-        let mut engine = Engine::new(Fake::new(limits, faults), Config { chunk, queue: 6 });
+        let limits = Limits { drafts: !faults.never_truncates, ..limits };
+        let mut engine = Engine::new(Fake::new(limits, faults), Config { queue: 6, ..config(chunk) });
         let (mut events, mut requests) = (Vec::new(), HashMap::new());
         for action in actions {
             match action {
@@ -443,7 +498,7 @@ proptest! {
         let limits = Limits { piece_min, copy_min: None, ..LIMITS };
         let faults = Faults { minds_pieces: true, ..Faults::default() };
         let answers = |requests: &[Generate], pauses: &[usize]| {
-            let mut engine = Engine::new(Fake::new(limits, faults.clone()), Config { chunk, queue: 9 });
+            let mut engine = Engine::new(Fake::new(limits, faults.clone()), Config { queue: 9, ..config(chunk) });
             let mut events = Vec::new();
             for (request, pause) in requests.iter().zip(pauses) {
                 engine.submit(request.clone(), &mut events);

@@ -57,8 +57,10 @@ pub struct EngineProfile {
     pub cells: u32,
     /// Tokens computed in one step.
     pub batch: u32,
-    /// Prompt tokens computed in one step while others generate.
-    pub chunk: u32,
+    /// How long the prompts in one step may take while others generate, in milliseconds.
+    pub chunk_ms: u32,
+    /// Whether to guess what follows from what came before, where that is measured to pay.
+    pub speculate: bool,
 }
 
 /// A profile that cannot be read.

@@ -19,8 +19,10 @@ pub struct EngineSettings {
     pub cells: u32,
     /// Tokens computed in one step.
     pub batch: u32,
-    /// Prompt tokens computed in one step while others generate.
-    pub chunk: u32,
+    /// How long the prompts in one step may take while others generate, in milliseconds.
+    pub chunk_ms: u32,
+    /// Whether to guess what follows from what came before, where that is measured to pay.
+    pub speculate: bool,
     /// Requests that may wait.
     pub queue: u32,
     /// When to use flash attention.
@@ -62,7 +64,8 @@ impl Default for EngineSettings {
             sequences: 8,
             cells: 32_768,
             batch: 512,
-            chunk: 128,
+            chunk_ms: 100,
+            speculate: true,
             queue: 64,
             flash_attention: FlashAttention::Auto,
             sandbox: true,
@@ -82,13 +85,16 @@ impl EngineSettings {
             ("--sequences", self.sequences),
             ("--cells", self.cells),
             ("--batch", self.batch),
-            ("--chunk", self.chunk),
+            ("--chunk-ms", self.chunk_ms),
             ("--queue", self.queue),
         ];
         for (flag, number) in numbers {
             args.extend([flag.to_owned(), number.to_string()]);
         }
         args.extend(["--flash-attention".to_owned(), self.flash_attention.as_str().to_owned()]);
+        if !self.speculate {
+            args.push("--no-speculation".to_owned());
+        }
         if !self.sandbox {
             args.push("--no-sandbox".to_owned());
         }

@@ -1,6 +1,7 @@
 //! A context: the KV cache of several sequences, and the step that computes a batch.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use allerac_engine_core::{Backend, BackendError, BatchToken, Limits, TokenId};
 use llama_cpp_2::DecodeError;
@@ -103,6 +104,7 @@ impl Context {
             batch: params.batch,
             vocabulary: model.vocabulary(),
             copy_min: copies.then_some(if own_cells { COPY_MIN } else { 1 }),
+            drafts: copies,
             neighbours: own_cells,
             piece_min: PIECE_MIN,
         };
@@ -115,7 +117,8 @@ impl Backend for Context {
         self.limits
     }
 
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<(), BackendError> {
+    fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
+        let begun = Instant::now();
         self.batch.clear();
         for token in batch {
             let id = LlamaToken(signed(token.token.0));
@@ -127,7 +130,8 @@ impl Backend for Context {
             DecodeError::NoKvCacheSlot => BackendError::CacheFull,
             DecodeError::NTokensZero => BackendError::Failed(-1),
             DecodeError::Unknown(code) => BackendError::Failed(code),
-        })
+        })?;
+        Ok(begun.elapsed())
     }
 
     fn logits(&self, index: usize) -> &[f32] {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::ModelsError;
 
@@ -10,7 +10,7 @@ use crate::error::ModelsError;
 const VERSION: u32 = 1;
 
 /// The models that can be fetched.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalogue {
     version: u32,
@@ -19,7 +19,7 @@ pub struct Catalogue {
 }
 
 /// A model that can be fetched.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// The name that clients use: lower case, digits, dots and dashes.
@@ -36,11 +36,32 @@ pub struct Entry {
     pub licence: String,
     /// ISO 639-1.
     pub languages: Vec<String>,
+    /// What a request gets that says nothing else.
+    #[serde(default)]
+    pub sampling: SamplingDefaults,
     /// What is fetched.
     pub file: FileSpec,
     /// From where, in the order tried.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
+}
+
+/// How a model's makers recommend to choose tokens. What is absent is as OpenAI's API has it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingDefaults {
+    /// 0..=2; 1 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// 0..=1; 1 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    /// 0 keeps all, also when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// 0..=1; 0 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f32>,
 }
 
 /// What a model's file must be.
@@ -128,11 +149,20 @@ impl Entry {
             Err("a sha256 is 64 lower-case hexadecimal digits")
         } else if self.file.size_bytes == 0 || self.parameters == 0 || self.context == 0 {
             Err("sizes are not zero")
+        } else if !self.sampling.is_in_range() {
+            Err("temperature is 0 to 2, top_p and min_p are 0 to 1")
         } else if self.sources.is_empty() {
             Err("there is no source")
         } else {
             Ok(())
         }
+    }
+}
+
+impl SamplingDefaults {
+    fn is_in_range(&self) -> bool {
+        let within = |value: Option<f32>, max| value.is_none_or(|value| (0.0..=max).contains(&value));
+        within(self.temperature, 2.0) && within(self.top_p, 1.0) && within(self.min_p, 1.0)
     }
 }
 
@@ -155,6 +185,7 @@ mod tests {
             ("id = \"smollm2-135m", "id = \"../etc", "an id is made of"),
             ("b179c9", "B179c9", "a sha256 is 64"),
             ("98_362_432", "0", "sizes are not zero"),
+            ("temperature = 0.2", "temperature = 2.2", "temperature is 0 to 2"),
             ("kind = \"pypi\"", "kind = \"ftp\"", "unknown variant `ftp`"),
         ];
         for (from, to, said) in cases {

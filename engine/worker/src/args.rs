@@ -1,7 +1,9 @@
 //! The command line, written by `EngineSettings::to_args` of `engine/link`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use allerac_engine_core::Config;
 use allerac_engine_llama::{ContextParams, FlashAttention};
 use clap::Parser;
 
@@ -30,12 +32,15 @@ pub(crate) struct Args {
     /// Tokens computed in one step.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
     batch: u32,
-    /// Prompt tokens computed in one step while others generate.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) chunk: u32,
+    /// How long the prompts in one step may take while others generate, in milliseconds.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    chunk_ms: u32,
+    /// Do not guess what follows from what came before.
+    #[arg(long)]
+    no_speculation: bool,
     /// Requests that may wait for a sequence.
     #[arg(long, default_value_t = 64)]
-    pub(crate) queue: u32,
+    queue: u32,
     /// When to use flash attention.
     #[arg(long, value_enum, default_value_t = Flash::Auto)]
     flash_attention: Flash,
@@ -54,7 +59,20 @@ enum Flash {
     Off,
 }
 
+/// Prompt tokens of a step before anything was measured.
+const FIRST_CHUNK: u32 = 128;
+
 impl Args {
+    /// How the engine schedules.
+    pub(crate) fn schedule(&self) -> Config {
+        Config {
+            chunk_time: Duration::from_millis(self.chunk_ms.into()),
+            chunk: FIRST_CHUNK,
+            speculate: !self.no_speculation,
+            queue: self.queue as usize,
+        }
+    }
+
     /// Sizes of the context, with what was left open filled in.
     pub(crate) fn context_params(&self) -> ContextParams {
         let threads = if self.threads == 0 { physical_cores() } else { self.threads };

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
-use allerac_engine_core::{Backend, Config, Engine, Event, Generate, RequestId};
+use allerac_engine_core::{Backend, Engine, Event, Generate, RequestId};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PromptInput, ToEngine};
 use allerac_engine_llama::{Context, LoadError, Model};
@@ -99,8 +99,7 @@ fn serve(
     let prepared = outbox.clone();
     thread::Builder::new().name("prepare".into()).spawn(move || prepare(&preparer, &to_prepare, &prepared))?;
     let reader = thread::Builder::new().name("reader".into()).spawn(move || read(socket, &commands, &prompts))?;
-    let config = Config { chunk: args.chunk, queue: args.queue as usize };
-    step_loop(Engine::new(context, config), &incoming, outbox);
+    step_loop(Engine::new(context, args.schedule()), &incoming, outbox);
     reader.join().map_err(|_| anyhow::anyhow!("the reader crashed"))?.context("the router sent nonsense")
 }
 

@@ -30,12 +30,17 @@ struct Worker {
 
 impl Worker {
     fn start(model: &Path) -> Self {
+        Self::start_with(model, &[])
+    }
+
+    fn start_with(model: &Path, more: &[&str]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
             .args(["--threads", "2", "--context", "512", "--sequences", "4", "--cells", "2048"])
             // Flash attention computes large batches in another order; without it company changes nothing.
             .args(["--flash-attention", "off", "--model"])
             .arg(model)
+            .args(more)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
@@ -43,7 +48,11 @@ impl Worker {
     }
 
     fn ready(model: &Path) -> (Self, ModelInfo) {
-        let mut worker = Self::start(model);
+        Self::start(model).until_ready()
+    }
+
+    fn until_ready(self) -> (Self, ModelInfo) {
+        let mut worker = self;
         loop {
             match worker.receive().expect("the worker says Ready") {
                 FromEngine::Loading(share) => assert!((0.0..=1.0).contains(&share)),
@@ -87,6 +96,7 @@ impl Worker {
                 Some(FromEngine::Event(Event::Chunk { id, chunk })) => {
                     let answer = answers.get_mut(&id.0).unwrap();
                     answer.text.push_str(&chunk.text);
+                    answer.chunks += 1;
                     answer.tokens.extend(chunk.tokens.iter().map(|token| token.0));
                 }
                 Some(FromEngine::Event(Event::Finished { id, reason, tail, usage })) => {
@@ -112,6 +122,7 @@ impl Drop for Worker {
 struct Answer {
     text: String,
     tokens: Vec<u32>,
+    chunks: usize,
     reason: Option<FinishReason>,
     usage: Usage,
 }
@@ -224,6 +235,21 @@ fn the_same_prompt_again_costs_nothing_and_answers_the_same() {
     assert_eq!(answers[0].tokens, answers[1].tokens);
     let cached: Vec<u32> = answers.iter().map(|answer| answer.usage.cached_tokens).collect();
     assert_eq!(cached, [0, u32::try_from(prompt.len()).unwrap()]);
+}
+
+#[test]
+fn guesses_save_steps_and_change_no_token() {
+    let passage = "The lighthouse keeper climbed the spiral stairs every evening. He carried a brass lamp and a book. ";
+    let answer = |more: &[&str]| {
+        let (mut worker, _) = Worker::start_with(&model(), more).until_ready();
+        let prompt = worker.prepare(PromptInput::Text(passage.repeat(6))).unwrap();
+        worker.send(&greedy(7, prompt, 120));
+        worker.collect(1).remove(&7).unwrap()
+    };
+    let (guessed, plain) = (answer(&[]), answer(&["--no-speculation"]));
+    assert_eq!(guessed.tokens, plain.tokens);
+    assert_eq!(plain.chunks, plain.tokens.len());
+    assert!(guessed.chunks < plain.chunks, "{} steps instead of {}", guessed.chunks, plain.chunks);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use allerac_engine_link::EngineSettings;
 use allerac_hardware::{Probe, Profile};
-use allerac_models::{Installed, Store};
+use allerac_models::{Catalogue, Installed, Store};
 use allerac_router_core::{LocalModel, RegistryConfig};
 
 use crate::args::Setup;
@@ -44,6 +44,7 @@ impl Prepared {
             id: model.id.clone(),
             path: model.path.clone(),
             parameters: model.parameters,
+            sampling: Catalogue::builtin().get(&model.id).map(|entry| entry.sampling).unwrap_or_default(),
             created: model.installed_at,
         });
         RegistryConfig {
@@ -81,7 +82,8 @@ fn engine_settings(profile: &Profile, probe: &Probe) -> EngineSettings {
         sequences: engine.sequences,
         cells: engine.cells,
         batch: engine.batch,
-        chunk: engine.chunk,
+        chunk_ms: engine.chunk_ms,
+        speculate: engine.speculate,
         ..EngineSettings::default()
     }
 }

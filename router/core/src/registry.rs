@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use allerac_engine_link::{Engine, EngineConfig, EngineSettings, EngineStatus};
+use allerac_models::SamplingDefaults;
 
 /// An installed model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LocalModel {
     /// The name that clients use.
     pub id: String,
@@ -15,6 +16,8 @@ pub struct LocalModel {
     pub path: PathBuf,
     /// Parameters.
     pub parameters: u64,
+    /// What a request gets that says nothing else.
+    pub sampling: SamplingDefaults,
     /// When it was installed, in seconds since 1970.
     pub created: i64,
 }

@@ -80,7 +80,13 @@ mod tests {
     }
 
     fn place(model: &str, key: &Key) -> Result<String, NoRoute> {
-        let local = |id: &str, parameters| LocalModel { id: id.into(), path: "f".into(), parameters, created: 0 };
+        let local = |id: &str, parameters| LocalModel {
+            id: id.into(),
+            path: "f".into(),
+            parameters,
+            sampling: allerac_models::SamplingDefaults::default(),
+            created: 0,
+        };
         let registry = Registry::new(RegistryConfig {
             binary: "e".into(),
             settings: EngineSettings::default(),

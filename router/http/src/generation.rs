@@ -12,7 +12,7 @@ use allerac_engine_link::protocol::{ModelInfo, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::{LocalModel, Permit};
-use allerac_wire::{CompletionUsage, Options};
+use allerac_wire::{CompletionUsage, Options, Sampling};
 use futures_util::stream::{SelectAll, unfold};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -58,7 +58,17 @@ pub(crate) enum Progress {
 }
 
 /// Runs a request in a task of its own; what comes of it arrives in the returned lane.
-pub(crate) fn start(state: &AppState, principal: Principal, model: &LocalModel, job: Job) -> mpsc::Receiver<Progress> {
+pub(crate) fn start(
+    state: &AppState,
+    principal: Principal,
+    model: &LocalModel,
+    mut job: Job,
+) -> mpsc::Receiver<Progress> {
+    let wanted = &mut job.options.sampling;
+    wanted.temperature = wanted.temperature.or(model.sampling.temperature);
+    wanted.top_p = wanted.top_p.or(model.sampling.top_p);
+    wanted.top_k = wanted.top_k.or(model.sampling.top_k);
+    wanted.min_p = wanted.min_p.or(model.sampling.min_p);
     let (sender, receiver) = mpsc::channel(PROGRESS_WAITING_MAX);
     let engine = state.registry.engine(model);
     let (ledger, model) = (state.ledger.clone(), model.id.clone());
@@ -164,15 +174,16 @@ fn specs(
     top_logprobs: Option<u8>,
     salt: u64,
 ) -> Vec<GenerateSpec> {
-    let seed = options.sampling.seed.map_or_else(rand::random, i64::cast_unsigned);
+    let sampling = sampling(&options.sampling);
     let mut specs = Vec::new();
     for (prompt, limit) in prompts.iter().zip(limits) {
         for choice in 0..options.choices {
+            let seed = sampling.seed.wrapping_add(u64::from(choice));
             specs.push(GenerateSpec {
                 salt,
                 prompt: prompt.clone(),
                 max_tokens: *limit,
-                sampling: sampling(options, seed.wrapping_add(u64::from(choice))),
+                sampling: SamplingParams { seed, ..sampling.clone() },
                 stop: options.stop.clone(),
                 top_logprobs,
             });
@@ -181,17 +192,17 @@ fn specs(
     specs
 }
 
-fn sampling(options: &Options, seed: u64) -> SamplingParams {
-    let sampling = &options.sampling;
+fn sampling(wanted: &Sampling) -> SamplingParams {
+    let open = SamplingParams::default();
     SamplingParams {
-        logit_bias: sampling.logit_bias.iter().map(|(token, bias)| (TokenId(*token), *bias)).collect(),
-        presence_penalty: sampling.presence_penalty,
-        frequency_penalty: sampling.frequency_penalty,
-        top_k: sampling.top_k,
-        top_p: sampling.top_p,
-        min_p: sampling.min_p,
-        temperature: sampling.temperature,
-        seed,
+        logit_bias: wanted.logit_bias.iter().map(|(token, bias)| (TokenId(*token), *bias)).collect(),
+        presence_penalty: wanted.presence_penalty,
+        frequency_penalty: wanted.frequency_penalty,
+        top_k: wanted.top_k.unwrap_or(open.top_k),
+        top_p: wanted.top_p.unwrap_or(open.top_p),
+        min_p: wanted.min_p.unwrap_or(open.min_p),
+        temperature: wanted.temperature.unwrap_or(open.temperature),
+        seed: wanted.seed.map_or_else(rand::random, i64::cast_unsigned),
     }
 }
 

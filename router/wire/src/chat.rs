@@ -168,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_openais() {
+    fn what_is_left_open_is_for_the_model() {
         let request = parse(&with("user", json!("u"))).unwrap();
         assert_eq!(request.messages, [Message { role: "user", content: "hi".into(), name: None }]);
         assert_eq!((request.options.choices, request.options.stream, request.top_logprobs), (1, false, None));
         let sampling = request.options.sampling;
-        assert_eq!((sampling.temperature, sampling.top_p, sampling.seed), (1.0, 1.0, None));
+        assert_eq!((sampling.temperature, sampling.top_p, sampling.seed), (None, None, None));
     }
 
     #[test]
@@ -196,7 +196,8 @@ mod tests {
         assert_eq!((options.stream, options.include_usage), (true, true));
         assert_eq!(options.stop, ["a", "b"]);
         let sampling = &options.sampling;
-        assert_eq!((sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p), (0.5, 0.9, 40, 0.1));
+        assert_eq!((sampling.temperature, sampling.top_p), (Some(0.5), Some(0.9)));
+        assert_eq!((sampling.top_k, sampling.min_p), (Some(40), Some(0.1)));
         assert_eq!((sampling.presence_penalty, sampling.frequency_penalty, sampling.seed), (1.0, -1.5, Some(-7)));
         assert_eq!(sampling.logit_bias, [(5, -100.0), (6, 2.5)]);
     }

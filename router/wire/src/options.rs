@@ -13,17 +13,17 @@ const STOP_CHARS_MAX: usize = 16_384;
 /// Tokens whose likelihood one request may change.
 const BIASES_MAX: usize = 1024;
 
-/// How tokens are chosen.
+/// How tokens are chosen. What the client leaves open is for the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// 0..=2; 0 is greedy.
-    pub temperature: f32,
-    /// Above 0, up to 1.
-    pub top_p: f32,
-    /// 0 keeps all.
-    pub top_k: u32,
+    pub temperature: Option<f32>,
     /// 0..=1.
-    pub min_p: f32,
+    pub top_p: Option<f32>,
+    /// 0 keeps all.
+    pub top_k: Option<u32>,
+    /// 0..=1.
+    pub min_p: Option<f32>,
     /// -2..=2.
     pub presence_penalty: f32,
     /// -2..=2.
@@ -71,21 +71,21 @@ impl Options {
 impl Sampling {
     #[allow(clippy::cast_possible_truncation, reason = "the ranges are far within an f32")]
     fn take(fields: &mut Fields) -> Result<Self, WireError> {
-        let mut number = |name, range, default| -> Result<f32, WireError> {
-            Ok(fields.number(name, range)?.map_or(default, |number| number as f32))
+        let mut number = |name, range| -> Result<Option<f32>, WireError> {
+            Ok(fields.number(name, range)?.map(|number| number as f32))
         };
-        let temperature = number("temperature", 0.0..=2.0, 1.0)?;
-        let top_p = number("top_p", 0.0..=1.0, 1.0)?;
-        let min_p = number("min_p", 0.0..=1.0, 0.0)?;
-        let presence_penalty = number("presence_penalty", -2.0..=2.0, 0.0)?;
-        let frequency_penalty = number("frequency_penalty", -2.0..=2.0, 0.0)?;
+        let temperature = number("temperature", 0.0..=2.0)?;
+        let top_p = number("top_p", 0.0..=1.0)?;
+        let min_p = number("min_p", 0.0..=1.0)?;
+        let presence_penalty = number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0);
+        let frequency_penalty = number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0);
         Ok(Self {
             temperature,
             top_p,
             min_p,
             presence_penalty,
             frequency_penalty,
-            top_k: fields.count("top_k", 0..=1_000_000)?.unwrap_or(0),
+            top_k: fields.count("top_k", 0..=1_000_000)?,
             logit_bias: logit_bias(fields)?,
             seed: fields.integer("seed", i64::MIN..=i64::MAX)?,
         })

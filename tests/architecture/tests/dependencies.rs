@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-wire", &[]),
     ("allerac-ledger", &[]),
     ("allerac-discovery", &[]),
-    ("allerac-router-core", &["allerac-engine-link"]),
+    ("allerac-router-core", &["allerac-engine-link", "allerac-models"]),
     (
         "allerac-http",
         &["allerac-engine-core", "allerac-engine-link", "allerac-ledger", "allerac-router-core", "allerac-wire"],

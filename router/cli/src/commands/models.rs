@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use allerac_models::{Catalogue, Entry, Installed, ModelsError, Progress, Store};
+use allerac_models::{Catalogue, Entry, Installed, ModelsError, Progress, SamplingDefaults, Store};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -42,6 +42,7 @@ struct Row<'a> {
     context: u32,
     licence: &'a str,
     languages: &'a [String],
+    sampling: SamplingDefaults,
     file: &'a str,
     size_bytes: u64,
     sha256: &'a str,
@@ -58,6 +59,7 @@ impl<'a> Row<'a> {
             family: &entry.family,
             parameters: entry.parameters,
             context: entry.context,
+            sampling: entry.sampling,
             licence: &entry.licence,
             languages: &entry.languages,
             file: &entry.file.name,
@@ -114,6 +116,7 @@ fn show(id: &str, json: bool, place: &Place) -> Result<(), Failure> {
         ("context", format!("{} tokens", row.context)),
         ("licence", row.licence.to_owned()),
         ("languages", row.languages.join(", ")),
+        ("sampling", sampling(row.sampling)),
         ("file", format!("{} ({})", row.file, bytes(row.size_bytes))),
         ("sha256", row.sha256.to_owned()),
         ("installed", row.path.unwrap_or_else(|| "no".to_owned())),
@@ -122,6 +125,18 @@ fn show(id: &str, json: bool, place: &Place) -> Result<(), Failure> {
         print_line(&format!("{name:<12}{value}"))?;
     }
     Ok(())
+}
+
+/// `temperature 0.2, top_p 0.9`: what a request gets that says nothing else.
+fn sampling(defaults: SamplingDefaults) -> String {
+    let SamplingDefaults { temperature, top_p, top_k, min_p } = defaults;
+    let facts = [
+        temperature.map(|value| format!("temperature {value}")),
+        top_p.map(|value| format!("top_p {value}")),
+        top_k.map(|value| format!("top_k {value}")),
+        min_p.map(|value| format!("min_p {value}")),
+    ];
+    facts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn remove(id: &str, place: &Place) -> Result<(), Failure> {

@@ -1,0 +1,115 @@
+//! Guesses what comes next from what came before: where the last tokens stood earlier, in the prompt or in
+//! the answer, the same tokens may follow again ("prompt lookup decoding", Saxena 2023).
+
+use std::collections::HashMap;
+
+use crate::request::TokenId;
+
+/// Tokens that must agree before a guess is made.
+const AGREE: usize = 3;
+/// How likely a guess is right before any was made.
+const HIT_ASSUMED: f64 = 0.7;
+/// How many guesses ago still count.
+const MEMORY: f64 = 24.0;
+/// How fast disappointment fades while no guess is made, at each token that could have been guessed.
+const FADE: f64 = 0.01;
+
+/// The guesses for one sequence, and how good they were.
+#[derive(Debug)]
+pub(crate) struct Drafter {
+    /// Where the token after each run of `AGREE` stands, the last time that the run came.
+    follows: HashMap<[TokenId; AGREE], usize>,
+    /// Tokens that were looked at: no run that ends at or after this place is known.
+    seen: usize,
+    hit: f64,
+}
+
+impl Drafter {
+    pub(crate) fn new() -> Self {
+        Self { follows: HashMap::new(), seen: 0, hit: HIT_ASSUMED }
+    }
+
+    /// The probability that the next guess is right, as far as is known.
+    pub(crate) fn hit(&self) -> f64 {
+        self.hit
+    }
+
+    /// Where the continuation of `tokens` stands in them, if they ended like this before.
+    pub(crate) fn find(&mut self, tokens: &[TokenId]) -> Option<usize> {
+        let last = tokens.len().checked_sub(AGREE)?;
+        for end in self.seen.max(AGREE)..tokens.len() {
+            self.follows.insert(run(&tokens[end - AGREE..end]), end);
+        }
+        self.seen = tokens.len();
+        self.follows.get(&run(&tokens[last..])).copied()
+    }
+
+    /// The guess of `length` tokens from this place on. What is not there yet repeats what is.
+    pub(crate) fn guess(tokens: &[TokenId], from: usize, length: u32) -> Vec<TokenId> {
+        tokens[from..].iter().copied().cycle().take(length as usize).collect()
+    }
+
+    /// Learns how many tokens of a guess were right.
+    pub(crate) fn note(&mut self, right: u32, length: u32) {
+        let tried = right + u32::from(right < length);
+        let weight = (f64::from(tried) / MEMORY).min(1.0);
+        self.hit += weight * (f64::from(right) / f64::from(tried) - self.hit);
+    }
+
+    /// Learns nothing, as no guess was made; old ones fade.
+    pub(crate) fn skip(&mut self) {
+        self.hit += FADE * (HIT_ASSUMED - self.hit);
+    }
+}
+
+fn run(tokens: &[TokenId]) -> [TokenId; AGREE] {
+    tokens.try_into().expect("a run is as long as it is")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(numbers: &[u32]) -> Vec<TokenId> {
+        numbers.iter().copied().map(TokenId).collect()
+    }
+
+    #[test]
+    fn what_followed_last_time_is_guessed() {
+        let mut drafter = Drafter::new();
+        let mut tokens = ids(&[1, 2, 3, 4, 5, 9, 1, 2]);
+        assert_eq!(drafter.find(&tokens), None);
+        tokens.push(TokenId(3));
+        assert_eq!(drafter.find(&tokens), Some(3));
+        assert_eq!(Drafter::guess(&tokens, 3, 4), ids(&[4, 5, 9, 1]));
+        tokens.extend(ids(&[7, 8, 1, 2, 3]));
+        assert_eq!(drafter.find(&tokens), Some(9));
+        assert_eq!(drafter.find(&tokens), Some(9));
+        assert_eq!(Drafter::guess(&tokens, 9, 7), ids(&[7, 8, 1, 2, 3, 7, 8]));
+        assert_eq!(Drafter::new().find(&ids(&[1, 2])), None);
+    }
+
+    #[test]
+    fn a_run_is_not_its_own_continuation() {
+        let mut drafter = Drafter::new();
+        assert_eq!(drafter.find(&ids(&[5, 5, 5])), None);
+        assert_eq!(drafter.find(&ids(&[5, 5, 5, 5])), Some(3));
+    }
+
+    #[test]
+    fn the_hit_rate_follows_what_was_right_and_is_forgiving() {
+        let mut drafter = Drafter::new();
+        for _ in 0..20 {
+            drafter.note(7, 7);
+        }
+        assert!(drafter.hit() > 0.95);
+        for _ in 0..100 {
+            drafter.note(0, 3);
+        }
+        assert!(drafter.hit() < 0.05);
+        for _ in 0..300 {
+            drafter.skip();
+        }
+        assert!(drafter.hit() > 0.6);
+    }
+}

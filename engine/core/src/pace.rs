@@ -1,0 +1,189 @@
+//! What computing costs on this machine, learnt from every step, and what follows for the next one.
+
+use std::time::Duration;
+
+/// How much a new measurement counts against all before it.
+const WEIGHT: f64 = 0.1;
+/// Pieces of prompt shorter than this say more about a step's fixed cost than about a token's.
+const PIECE_MEASURED_MIN: u32 = 16;
+/// Lengths of drafts. With the token before them they fill batches of 4, 8 and 16, which kernels like;
+/// drafts of one or two tokens gain nothing.
+const DRAFTS: [u32; 3] = [3, 7, 15];
+/// What one more token in a batch of one is taken to cost before it was measured, in steps of one token.
+const TOKEN_ASSUMED: f64 = 0.12;
+/// How fast a measurement that is not repeated fades to what is assumed.
+const FADE: f64 = 0.01;
+
+/// Seconds, smoothed over the measurements.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seconds(Option<f64>);
+
+impl Seconds {
+    fn note(&mut self, seconds: f64) {
+        self.0 = Some(self.0.map_or(seconds, |before| before + WEIGHT * (seconds - before)));
+    }
+}
+
+/// The costs of steps.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// Decoding one token for each of so many sequences, one less.
+    decode: Vec<Seconds>,
+    /// Computing a token with a draft of each of the lengths.
+    drafts: [Seconds; DRAFTS.len()],
+    /// One token of a prompt.
+    prompt_token: Seconds,
+}
+
+impl Pace {
+    pub(crate) fn new(sequences: u32) -> Self {
+        Self {
+            decode: vec![Seconds::default(); sequences as usize],
+            drafts: Default::default(),
+            prompt_token: Seconds::default(),
+        }
+    }
+
+    /// Learns from a step that decoded one token for each of `sequences`.
+    pub(crate) fn note_decode(&mut self, sequences: usize, took: Duration) {
+        if let Some(seconds) = self.decode.get_mut(sequences.wrapping_sub(1)) {
+            note(seconds, took.as_secs_f64());
+        }
+    }
+
+    /// Learns from a step that computed a token and a draft of this length for one sequence.
+    pub(crate) fn note_draft(&mut self, length: u32, took: Duration) {
+        if let Some(index) = DRAFTS.iter().position(|draft| *draft == length) {
+            note(&mut self.drafts[index], took.as_secs_f64());
+        }
+    }
+
+    /// Learns from a piece of a prompt.
+    pub(crate) fn note_prompt(&mut self, tokens: u32, took: Duration) {
+        if tokens >= PIECE_MEASURED_MIN {
+            note(&mut self.prompt_token, took.as_secs_f64() / f64::from(tokens));
+        }
+    }
+
+    /// Prompt tokens that are computed in this time; `None` before the first measurement.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float becomes the nearest u32")]
+    pub(crate) fn prompt_tokens_in(&self, time: Duration) -> Option<u32> {
+        self.prompt_token.0.map(|seconds| (time.as_secs_f64() / seconds) as u32)
+    }
+
+    /// The length of a draft that promises the most tokens a second over all `sequences` that decode, at most
+    /// `longest`, when each guess is right with probability `hit`; 0 when none is better than none.
+    pub(crate) fn draft_length(&mut self, sequences: usize, hit: f64, longest: u32) -> u32 {
+        let Some(plain) = self.plain(sequences) else { return 0 };
+        let others = to_f64(sequences.saturating_sub(1));
+        let (mut best, mut best_rate) = (0, to_f64(sequences) / plain);
+        for (index, length) in DRAFTS.into_iter().enumerate().filter(|(_, length)| *length <= longest) {
+            let assumed = self.single() * (1.0 + TOKEN_ASSUMED * f64::from(length));
+            let alone = self.drafts[index].0.unwrap_or(assumed);
+            // A backend computes sequences with as many tokens together: drafts come on top of the others.
+            let cost = if sequences > 1 { plain + alone } else { alone };
+            let rate = (others + expected_tokens(length, hit)) / cost;
+            if rate > best_rate {
+                (best, best_rate) = (length, rate);
+            }
+        }
+        if best == 0 {
+            self.fade();
+        }
+        best
+    }
+
+    /// A draft that looks too costly is tried again one day: the machine may have been busy.
+    fn fade(&mut self) {
+        let single = self.single();
+        for (seconds, length) in self.drafts.iter_mut().zip(DRAFTS) {
+            if let Some(measured) = &mut seconds.0 {
+                *measured += FADE * (single * (1.0 + TOKEN_ASSUMED * f64::from(length)) - *measured);
+            }
+        }
+    }
+
+    fn single(&self) -> f64 {
+        self.plain(1).unwrap_or(0.0)
+    }
+
+    /// Seconds of a step without drafts; of another number of sequences when this one was never measured.
+    fn plain(&self, sequences: usize) -> Option<f64> {
+        let known = |sequences: usize| self.decode.get(sequences.wrapping_sub(1))?.0;
+        known(sequences).or_else(|| self.decode.iter().find_map(|seconds| seconds.0))
+    }
+}
+
+/// A backend that does not measure reports no time at all.
+fn note(seconds: &mut Seconds, measured: f64) {
+    if measured > 0.0 {
+        seconds.note(measured);
+    }
+}
+
+/// Tokens that come of one step with a draft: one in any case, and each guess counts while all before are right.
+fn expected_tokens(length: u32, hit: f64) -> f64 {
+    (0..=length).map(|place| hit.powi(i32::try_from(place).unwrap_or(i32::MAX))).sum()
+}
+
+fn to_f64(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(single_ms: u64, drafts_ms: [u64; 3]) -> Pace {
+        let mut pace = Pace::new(8);
+        pace.note_decode(1, Duration::from_millis(single_ms));
+        for (length, millis) in DRAFTS.into_iter().zip(drafts_ms) {
+            pace.note_draft(length, Duration::from_millis(millis));
+        }
+        pace
+    }
+
+    #[test]
+    fn a_chunk_is_as_long_as_its_time() {
+        let mut pace = Pace::new(1);
+        let time = Duration::from_millis(100);
+        assert_eq!(pace.prompt_tokens_in(time), None);
+        pace.note_prompt(PIECE_MEASURED_MIN - 1, Duration::from_secs(9));
+        pace.note_prompt(64, Duration::ZERO);
+        assert_eq!(pace.prompt_tokens_in(time), None);
+        pace.note_prompt(50, Duration::from_millis(50));
+        assert_eq!(pace.prompt_tokens_in(time), Some(100));
+        for _ in 0..100 {
+            pace.note_prompt(50, Duration::from_millis(100));
+        }
+        assert_eq!(pace.prompt_tokens_in(time), Some(50));
+    }
+
+    #[test]
+    fn drafts_are_as_long_as_they_pay() {
+        let mut cheap = pace(10, [12, 14, 20]);
+        assert_eq!(cheap.draft_length(1, 0.99, 15), 15);
+        assert_eq!(cheap.draft_length(1, 0.99, 8), 7);
+        assert_eq!(cheap.draft_length(1, 0.5, 15), 3);
+        assert_eq!(cheap.draft_length(1, 0.1, 15), 0);
+        assert_eq!(cheap.draft_length(1, 0.99, 2), 0);
+        // As costly as the tokens one by one: nothing to gain.
+        assert_eq!(pace(10, [40, 80, 160]).draft_length(1, 0.99, 15), 0);
+        assert_eq!(Pace::new(8).draft_length(1, 0.99, 15), 0);
+    }
+
+    #[test]
+    fn drafts_pay_less_among_many() {
+        let mut pace = pace(10, [12, 14, 20]);
+        pace.note_decode(8, Duration::from_millis(16));
+        assert_eq!(pace.draft_length(8, 0.6, 15), 0);
+        assert_eq!(pace.draft_length(8, 0.99, 15), 15);
+    }
+
+    #[test]
+    fn a_draft_that_was_slow_once_is_tried_again() {
+        let mut pace = pace(10, [500, 500, 500]);
+        let tries = (0..).find(|_| pace.draft_length(1, 0.9, 15) > 0).unwrap();
+        assert!((50..2000).contains(&tries), "{tries}");
+    }
+}

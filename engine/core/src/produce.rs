@@ -1,0 +1,134 @@
+//! The second half of a step: what was computed becomes tokens, text and events.
+
+use std::time::Duration;
+
+use crate::backend::{Backend, BatchToken};
+use crate::engine::{Engine, len};
+use crate::event::{Chunk, Event, FinishReason};
+use crate::sampler;
+use crate::slot::{Active, Outcome, Slot, State};
+
+impl<B: Backend> Engine<B> {
+    /// Computes a batch and reports what came of it.
+    pub(crate) fn compute(&mut self, batch: &[BatchToken], events: &mut Vec<Event>) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.backend.decode(batch) {
+            Ok(took) => {
+                self.measure(batch, took);
+                self.apply(batch, events);
+            }
+            Err(error) => self.fail(batch, &error.to_string(), events),
+        }
+    }
+
+    /// Learns from how long a batch took, when it was all of one kind.
+    fn measure(&mut self, batch: &[BatchToken], took: Duration) {
+        let sequences = batch.chunk_by(|a, b| a.sequence == b.sequence).count();
+        if self.slots.iter().any(|slot| slot.sequence == batch[0].sequence && slot.is_prefilling()) {
+            self.pace.note_prompt(len(batch), took);
+        } else if sequences == batch.len() {
+            self.pace.note_decode(sequences, took);
+        } else if sequences == 1 {
+            self.pace.note_draft(len(batch) - 1, took);
+        }
+    }
+
+    /// Samples where logits were wanted. `batch` was computed.
+    fn apply(&mut self, batch: &[BatchToken], events: &mut Vec<Event>) {
+        let mut from = 0;
+        for tokens in batch.chunk_by(|a, b| a.sequence == b.sequence) {
+            let place = self.slots.iter().position(|slot| slot.sequence == tokens[0].sequence);
+            let place = place.expect("a batch holds tokens of our slots");
+            if let Some(first) = tokens.iter().position(|token| token.wants_logits) {
+                if self.slots[place].is_prefilling() {
+                    self.slots[place].remember(self.backend.logits(from + first));
+                }
+                self.advance(place, None, from + first, events);
+            }
+            from += tokens.len();
+        }
+    }
+
+    /// Samples the first token of an answer whose whole prompt was known.
+    pub(crate) fn answer_from_memory(&mut self, index: usize, events: &mut Vec<Event>) {
+        let slot = &mut self.slots[index];
+        if !slot.active().is_some_and(Active::is_known) {
+            return;
+        }
+        let after = slot.after_prompt.take().expect("a prompt is known with its logits or not wholly");
+        self.advance(index, Some(&after.logits), 0, events);
+        // A failure cleared the slot.
+        let slot = &mut self.slots[index];
+        if !matches!(slot.state, State::Empty) {
+            slot.after_prompt = Some(after);
+        }
+    }
+
+    /// Samples for a slot, from these logits or from those at `index` of the last batch: one token, and one
+    /// more for each guess that was right.
+    fn advance(&mut self, place: usize, logits: Option<&[f32]>, index: usize, events: &mut Vec<Event>) {
+        let slot = &mut self.slots[place];
+        let Some(id) = slot.request() else { return };
+        let (mut chunk, mut right) = (Chunk::default(), 0);
+        let outcome = loop {
+            let logits = logits.unwrap_or_else(|| self.backend.logits(index + right as usize));
+            let outcome = produce(slot, &self.backend, logits, &mut chunk);
+            if outcome.is_some() || !slot.active_mut().is_some_and(|active| active.was_guessed(right)) {
+                break outcome;
+            }
+            right += 1;
+        };
+        if !chunk.tokens.is_empty() {
+            events.push(Event::Chunk { id, chunk });
+        }
+        if let Some(length) = slot.settle_draft(right) {
+            let removed = self.backend.truncate(slot.sequence, length);
+            assert!(removed, "guesses are made only where they can be removed");
+        }
+        let Some(outcome) = outcome else { return };
+        let failed = matches!(outcome, Outcome::Failed(_));
+        events.extend(slot.end(outcome, self.ticks));
+        if failed {
+            self.clear(place);
+        }
+    }
+
+    /// Ends every request of a batch that could not be computed; their KV is undefined.
+    fn fail(&mut self, batch: &[BatchToken], message: &str, events: &mut Vec<Event>) {
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            if batch.iter().any(|token| token.sequence == slot.sequence) {
+                events.extend(slot.end(Outcome::Failed(message.to_owned()), self.ticks));
+                self.clear(index);
+            }
+        }
+    }
+}
+
+/// Samples one token for a slot and adds it to `chunk`. `Some` when that ends the request.
+fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut Chunk) -> Option<Outcome> {
+    let active = slot.active_mut()?;
+    let token = match active.sampler.sample(logits) {
+        Ok(token) => token,
+        Err(error) => return Some(Outcome::Failed(error.to_string())),
+    };
+    if backend.is_end(token) {
+        return Some(Outcome::Finished(FinishReason::Stop));
+    }
+    let top = active.request.top_logprobs;
+    chunk.logprobs.extend(top.map(|top| sampler::logprob(logits, token, top, |token| backend.token_bytes(token))));
+    let (text, stopped) = active.accept(&backend.token_bytes(token));
+    chunk.text += &text;
+    chunk.tokens.push(token);
+    chunk.completion_tokens = active.completion_tokens;
+    if stopped {
+        Some(Outcome::Finished(FinishReason::Stop))
+    } else if active.completion_tokens >= active.request.max_tokens {
+        Some(Outcome::Finished(FinishReason::Length))
+    } else {
+        active.next = Some(token);
+        None
+    }
+}
