@@ -40,7 +40,7 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<Vec<Pair>> {
     let theirs = Server::peer(args)?;
     let bench = Bench { model: &args.model, rounds: args.rounds, ours: &ours.target, theirs: &theirs.target };
     let alone = bench.pair("decode, one stream", "tok/s", true, |bench, target, round| {
-        let stream = bench.stream(target, &counting(round), TOKENS_ALONE)?;
+        let stream = bench.stream(target, &prose(round), TOKENS_ALONE)?;
         Ok(f64::from(stream.tokens - 1) / (stream.whole - stream.first).as_secs_f64())
     })?;
     let company = bench.pair("decode, eight streams together", "tok/s", true, |bench, target, round| {
@@ -49,7 +49,7 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<Vec<Pair>> {
         Ok(f64::from(tokens) / began.elapsed().as_secs_f64())
     })?;
     let first = bench.pair("time to the first token, prompt of 20 tokens", "ms", false, |bench, target, round| {
-        Ok(bench.stream(target, &counting(round), 2)?.first.as_secs_f64() * 1e3)
+        Ok(bench.stream(target, &prose(round), 2)?.first.as_secs_f64() * 1e3)
     })?;
     let long = bench.pair("time to the first token, prompt of 1000 tokens", "ms", false, |bench, target, round| {
         Ok(bench.stream(target, &long_prompt(round), 2)?.first.as_secs_f64() * 1e3)
@@ -99,8 +99,8 @@ impl Bench<'_> {
 
     fn stream(&self, target: &Target, prompt: &str, max_tokens: u32) -> anyhow::Result<Stream> {
         let body = json!({
-            "model": self.model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0,
-            "stream": true, "stream_options": {"include_usage": true},
+            "model": self.model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.8, "seed": 1,
+            "logit_bias": {"0": -100, "2": -100}, "stream": true, "stream_options": {"include_usage": true},
         });
         let request = target.post("/v1/completions", &body.to_string());
         let mut connection = target.connect()?;
@@ -122,17 +122,17 @@ impl Bench<'_> {
 
     fn together(&self, target: &Target, round: u32) -> anyhow::Result<Vec<Stream>> {
         std::thread::scope(|scope| {
-            let one = |index| move || self.stream(target, &counting(round * SLOTS + index), TOKENS_IN_COMPANY);
+            let one = |index| move || self.stream(target, &prose(round * SLOTS + index), TOKENS_IN_COMPANY);
             let running: Vec<_> = (0..SLOTS).map(|index| scope.spawn(one(index))).collect();
             running.into_iter().map(|thread| thread.join().expect("a client does not panic")).collect()
         })
     }
 }
 
-/// A prompt that the model goes on with for as long as one likes; no two share a beginning, so that no side
+/// A prompt that the model goes on with without repeating itself; no two share a beginning, so that no side
 /// finds it in its cache.
-fn counting(number: u32) -> String {
-    format!("{number}: 1, 2, 3, 4, 5, 6, 7,")
+fn prose(number: u32) -> String {
+    format!("Chapter {number}. Once upon a time, in a village by the sea, there lived")
 }
 
 fn long_prompt(number: u32) -> String {

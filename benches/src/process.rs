@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Requests that decode together, on both sides.
 pub(crate) const SLOTS: u32 = 8;
 /// Tokens that fit the KV cache, on both sides.
-const CELLS: u32 = 16_384;
+const CELLS: u32 = 32_768;
 
 /// A server under measurement; ended when dropped.
 pub(crate) struct Server {

@@ -7,8 +7,10 @@ use crate::request::TokenId;
 
 /// Tokens that must agree before a guess is made.
 const AGREE: usize = 3;
-/// How likely a guess is right before any was made.
-const HIT_ASSUMED: f64 = 0.7;
+/// Tokens that agree where a text is being copied, and not by chance.
+const AGREE_COPY: usize = 8;
+/// How likely a guess is right before any was made: after few tokens that agree, and after many.
+const HITS_ASSUMED: [f64; 2] = [0.5, 0.95];
 /// How many guesses ago still count.
 const MEMORY: f64 = 24.0;
 /// How fast disappointment fades while no guess is made, at each token that could have been guessed.
@@ -21,17 +23,20 @@ pub(crate) struct Drafter {
     follows: HashMap<[TokenId; AGREE], usize>,
     /// Tokens that were looked at: no run that ends at or after this place is known.
     seen: usize,
-    hit: f64,
+    /// How likely a guess is right, after few tokens that agree and after many.
+    hits: [f64; 2],
+    /// Of which kind the last guess is.
+    kind: usize,
 }
 
 impl Drafter {
     pub(crate) fn new() -> Self {
-        Self { follows: HashMap::new(), seen: 0, hit: HIT_ASSUMED }
+        Self { follows: HashMap::new(), seen: 0, hits: HITS_ASSUMED, kind: 0 }
     }
 
-    /// The probability that the next guess is right, as far as is known.
+    /// The probability that a token of the guess found last is right, as far as is known.
     pub(crate) fn hit(&self) -> f64 {
-        self.hit
+        self.hits[self.kind]
     }
 
     /// Where the continuation of `tokens` stands in them, if they ended like this before.
@@ -41,7 +46,11 @@ impl Drafter {
             self.follows.insert(run(&tokens[end - AGREE..end]), end);
         }
         self.seen = tokens.len();
-        self.follows.get(&run(&tokens[last..])).copied()
+        let from = *self.follows.get(&run(&tokens[last..]))?;
+        let backwards = tokens[..from].iter().rev().zip(tokens.iter().rev());
+        let agree = backwards.take(AGREE_COPY).take_while(|(then, now)| then == now).count();
+        self.kind = usize::from(agree == AGREE_COPY);
+        Some(from)
     }
 
     /// The guess of `length` tokens from this place on. What is not there yet repeats what is.
@@ -53,12 +62,14 @@ impl Drafter {
     pub(crate) fn note(&mut self, right: u32, length: u32) {
         let tried = right + u32::from(right < length);
         let weight = (f64::from(tried) / MEMORY).min(1.0);
-        self.hit += weight * (f64::from(right) / f64::from(tried) - self.hit);
+        let hit = &mut self.hits[self.kind];
+        *hit += weight * (f64::from(right) / f64::from(tried) - *hit);
     }
 
     /// Learns nothing, as no guess was made; old ones fade.
     pub(crate) fn skip(&mut self) {
-        self.hit += FADE * (HIT_ASSUMED - self.hit);
+        let hit = &mut self.hits[self.kind];
+        *hit += FADE * (HITS_ASSUMED[self.kind] - *hit);
     }
 }
 
@@ -97,6 +108,18 @@ mod tests {
     }
 
     #[test]
+    fn what_agrees_for_long_is_trusted_more() {
+        let mut drafter = Drafter::new();
+        let mut tokens: Vec<TokenId> = (0..20).map(TokenId).collect();
+        tokens.extend(ids(&[90, 1, 2, 3]));
+        assert_eq!(drafter.find(&tokens), Some(4));
+        assert!(drafter.hit() < 0.6);
+        tokens.extend(ids(&[4, 5, 6, 7, 8]));
+        assert_eq!(drafter.find(&tokens), Some(9));
+        assert!(drafter.hit() > 0.9);
+    }
+
+    #[test]
     fn the_hit_rate_follows_what_was_right_and_is_forgiving() {
         let mut drafter = Drafter::new();
         for _ in 0..20 {
@@ -110,6 +133,6 @@ mod tests {
         for _ in 0..300 {
             drafter.skip();
         }
-        assert!(drafter.hit() > 0.6);
+        assert!(drafter.hit() > 0.45);
     }
 }

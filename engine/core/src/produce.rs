@@ -23,15 +23,16 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Learns from how long a batch took, when it was all of one kind.
+    /// Learns from how long a batch took.
     fn measure(&mut self, batch: &[BatchToken], took: Duration) {
-        let sequences = batch.chunk_by(|a, b| a.sequence == b.sequence).count();
+        let runs = || batch.chunk_by(|a, b| a.sequence == b.sequence);
+        let drafts: Vec<u32> = runs().map(|tokens| len(tokens) - 1).filter(|length| *length > 0).collect();
         if self.slots.iter().any(|slot| slot.sequence == batch[0].sequence && slot.is_prefilling()) {
             self.pace.note_prompt(len(batch), took);
-        } else if sequences == batch.len() {
-            self.pace.note_decode(sequences, took);
-        } else if sequences == 1 {
-            self.pace.note_draft(len(batch) - 1, took);
+        } else if drafts.is_empty() {
+            self.pace.note_decode(runs().count(), took);
+        } else {
+            self.pace.note_drafts(runs().count(), &drafts, took);
         }
     }
 
