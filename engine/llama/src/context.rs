@@ -11,6 +11,7 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
 use crate::model::{LoadError, Model};
+use crate::threads::{Governor, compute_alone};
 
 /// Sizes of a context.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +67,7 @@ pub struct Context {
     inner: LlamaContext<'static>,
     batch: LlamaBatch<'static>,
     limits: Limits,
+    governor: Governor,
 }
 
 impl Context {
@@ -108,7 +110,22 @@ impl Context {
             neighbours: own_cells,
             piece_min: PIECE_MIN,
         };
-        Ok(Self { model, inner, batch: LlamaBatch::new(params.batch as usize, 1), limits })
+        let batch = LlamaBatch::new(params.batch as usize, 1);
+        Ok(Self { model, inner, batch, limits, governor: Governor::default() })
+    }
+}
+
+impl Context {
+    /// Computes on one thread while others have taken cores.
+    fn govern(&mut self, batch: &[BatchToken], took: Duration) {
+        let is_decoding = batch.iter().all(|token| token.wants_logits)
+            && batch.windows(2).all(|pair| pair[0].sequence != pair[1].sequence);
+        if !is_decoding {
+            return;
+        }
+        if let Some(alone) = self.governor.note(batch.len(), took) {
+            compute_alone(alone);
+        }
     }
 }
 
@@ -131,7 +148,9 @@ impl Backend for Context {
             DecodeError::NTokensZero => BackendError::Failed(-1),
             DecodeError::Unknown(code) => BackendError::Failed(code),
         })?;
-        Ok(begun.elapsed())
+        let took = begun.elapsed();
+        self.govern(batch, took);
+        Ok(took)
     }
 
     fn logits(&self, index: usize) -> &[f32] {

@@ -7,6 +7,7 @@
 mod context;
 mod model;
 mod special;
+mod threads;
 
 pub use context::{Context, ContextParams, FlashAttention};
 pub use model::{LoadError, Model};

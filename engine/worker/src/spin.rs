@@ -7,10 +7,11 @@ use std::process::Command;
 const VARIABLE: &str = "GOMP_SPINCOUNT";
 
 /// Turns of the waiting loop before a thread sleeps. A token takes hundreds of barriers; with libgomp's own
-/// number (300,000) a thread whose peer was put aside by the system burns its core instead of yielding it.
-/// Measured with a 135M model and two threads on two cores, tokens a second alone and, after the slash,
-/// beside a busy process: 300,000: 167 / 0.6 to 84; 1000: 166 / 33; 300: 170 / 64; 100: 120 / 86; 0: 56 / 94.
-const TURNS: &str = "300";
+/// number (300,000) a thread whose peer was put aside by the system burns its core until the engine computes
+/// on one thread. With too few, threads that wake from sleep put each other to sleep again. Measured with a
+/// 135M model and two threads on two cores, tokens a second and, after the slash, the milliseconds of a prompt
+/// of 20 tokens: 100: 87 / 83; 300: 131 / 79; 1000: 147 / 62; 3000: 145 / 62.
+const TURNS: &str = "1000";
 
 /// Starts this program again with the variable set, in the same process. Does nothing where it is set
 /// already, by the first start or by someone who knows better.
