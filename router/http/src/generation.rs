@@ -51,9 +51,9 @@ pub(crate) enum Progress {
     Chunk { index: u32, chunk: Chunk },
     /// One choice ended.
     Finished { index: u32, reason: &'static str, tail: String },
-    /// All ended, and the cost is settled.
+    /// All ended, and the cost is being settled.
     Done(CompletionUsage),
-    /// It failed, and the cost is settled.
+    /// It failed, and the cost is being settled.
     Failed(ApiError),
 }
 
@@ -254,7 +254,7 @@ impl Run {
         while let Some((index, event)) = running.next().await {
             let _ = self.note(index, event);
         }
-        self.settle(end).await
+        self.settle(end)
     }
 
     /// Passes events on until all choices ended, one failed, or the client left.
@@ -318,31 +318,30 @@ impl Run {
         CompletionUsage::new(self.prompt_tokens, cached, sum(|choice| choice.completion_tokens))
     }
 
-    async fn settle(self, end: End) -> Progress {
+    /// Settles, and does not wait until that is durable: what was counted stands for it until then.
+    fn settle(self, end: End) -> Progress {
         let usage = self.usage();
         let outcome = match &end {
             End::Completed => Outcome::Completed,
             End::ClientLeft => Outcome::Cancelled,
             End::Failed(_) => Outcome::Failed,
         };
-        let settled = if self.choices.iter().any(|choice| choice.started) {
+        if self.choices.iter().any(|choice| choice.started) {
             let settlement = Settlement {
                 prompt_tokens: usage.prompt_tokens,
                 cached_tokens: usage.prompt_tokens_details.cached_tokens,
                 completion_tokens: usage.completion_tokens,
                 outcome,
             };
-            self.reservation.settle(settlement).await
+            drop(self.reservation.settle(settlement));
         } else {
-            self.reservation.release().await
-        };
-        match (end, settled) {
-            (End::Failed(error), _) => Progress::Failed(error),
-            // It is written as soon as it can be; the client must not take the answer for settled.
-            (_, Err(error)) => Progress::Failed(error.into()),
+            drop(self.reservation.release());
+        }
+        match end {
+            End::Failed(error) => Progress::Failed(error),
             // A client that was given up may yet read on: it must not take the answer for whole.
-            (End::ClientLeft, Ok(())) => Progress::Failed(EngineError::ClientStalled.into()),
-            (End::Completed, Ok(())) => Progress::Done(usage),
+            End::ClientLeft => Progress::Failed(EngineError::ClientStalled.into()),
+            End::Completed => Progress::Done(usage),
         }
     }
 }

@@ -174,7 +174,7 @@ impl Run {
             Ok(UpstreamReply::Refused { status, message }) => Err(ApiError::upstream_refused(status, message)),
             Err(error) => Err(error),
         };
-        self.settle(reservation, last).await
+        self.settle(reservation, last)
     }
 
     async fn whole(&mut self, upstream: &Upstream, body: UpstreamBody) -> Result<Relayed, ApiError> {
@@ -224,24 +224,24 @@ impl Run {
         }
     }
 
-    async fn settle(self, reservation: Reservation, last: Result<Relayed, ApiError>) -> Relayed {
+    /// Settles, and does not wait until that is durable: what was counted stands for it until then.
+    fn settle(self, mut reservation: Reservation, last: Result<Relayed, ApiError>) -> Relayed {
         let (prompt_tokens, completion_tokens) = self.meter.tokens();
         let outcome = match &last {
             Ok(_) => Outcome::Completed,
             Err(_) if self.sender.is_closed() => Outcome::Cancelled,
             Err(_) => Outcome::Failed,
         };
-        let settled = if self.meter.begun {
+        if self.meter.begun {
             let cached_tokens = self.meter.cached;
-            reservation.settle(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome }).await
+            if let Err(error) = reservation.count(prompt_tokens, cached_tokens, completion_tokens) {
+                return Relayed::Failed(error.into());
+            }
+            drop(reservation.settle(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome }));
         } else {
-            reservation.release().await
-        };
-        match (last, settled) {
-            (Err(error), _) => Relayed::Failed(error),
-            (Ok(_), Err(error)) => Relayed::Failed(error.into()),
-            (Ok(last), Ok(())) => last,
+            drop(reservation.release());
         }
+        last.unwrap_or_else(Relayed::Failed)
     }
 }
 

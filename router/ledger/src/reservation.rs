@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::error::{LedgerError, ReserveError};
@@ -155,28 +156,25 @@ impl Reservation {
             .map_err(|source| LedgerError::NotWritable { path: "inflight.bin".into(), source })
     }
 
-    /// Replaces what was set aside by what it did cost; durable when it returns.
+    /// Replaces what was set aside by what it did cost. It is in the writer's queue when this returns, so that
+    /// whatever is asked of the ledger afterwards counts it; it is durable when the returned future is ready.
+    /// Until then what was [counted](Self::count) stands for it, should the process die.
     ///
     /// # Errors
     /// When it cannot be written now; it is then tried again until it can.
-    pub async fn settle(mut self, settlement: Settlement) -> Result<(), LedgerError> {
-        let Some(answer) = self.send(Some(settlement)) else { return Ok(()) };
-        answer.await.map_err(|_| LedgerError::Closed)?
+    pub fn settle(mut self, settlement: Settlement) -> impl Future<Output = Result<(), LedgerError>> + use<> {
+        durable(self.send(Some(settlement)))
     }
 
-    /// Gives back what was set aside; nothing was used.
+    /// Gives back what was set aside; nothing was used. Otherwise as [`settle`](Self::settle).
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
-    pub async fn release(mut self) -> Result<(), LedgerError> {
-        let Some(answer) = self.send(None) else { return Ok(()) };
-        answer.await.map_err(|_| LedgerError::Closed)?
+    pub fn release(mut self) -> impl Future<Output = Result<(), LedgerError>> + use<> {
+        durable(self.send(None))
     }
 
-    fn send(
-        &mut self,
-        settlement: Option<Settlement>,
-    ) -> Option<tokio::sync::oneshot::Receiver<Result<(), LedgerError>>> {
+    fn send(&mut self, settlement: Option<Settlement>) -> Option<oneshot::Receiver<Result<(), LedgerError>>> {
         let place = self.place.take()?;
         let id = self.id;
         let (slot, inflight) = (self.slot, Arc::clone(&self.inflight));
@@ -193,6 +191,14 @@ impl Drop for Reservation {
         let Counted { prompt_tokens, cached_tokens, completion_tokens } = self.counted;
         let outcome = Outcome::Cancelled;
         self.send(Some(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome }));
+    }
+}
+
+/// Waits for the writer's answer, if there is one to come.
+async fn durable(answer: Option<oneshot::Receiver<Result<(), LedgerError>>>) -> Result<(), LedgerError> {
+    match answer {
+        Some(answer) => answer.await.map_err(|_| LedgerError::Closed)?,
+        None => Ok(()),
     }
 }
 

@@ -11,6 +11,10 @@ use crate::error::LedgerError;
 /// How long a connection waits for another process that writes.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
+/// Pages of the log (32 MiB) after which a commit also moves it into the database, which takes as long as tens of
+/// commits.
+const CHECKPOINT_PAGES: u32 = 8192;
+
 const MIGRATIONS: &[M<'static>] = &[M::up(
     "CREATE TABLE users (
         id INTEGER PRIMARY KEY,
@@ -84,6 +88,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
     // FULL syncs the log at every commit: what was promised survives a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(32);
     Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).map_err(LedgerError::Migration)?;
     Ok(connection)

@@ -15,6 +15,8 @@ use crate::error::LedgerError;
 const JOBS_WAITING_MAX: usize = 16_384;
 /// Jobs in one transaction; about 20 ms of work.
 const GROUP_MAX: usize = 512;
+/// How long a group that nobody waits for waits for one that somebody does: they share an `fsync`.
+const LINGER: Duration = Duration::from_millis(10);
 /// How often settlements that could not be written are tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -29,6 +31,8 @@ pub(crate) trait Job: Send {
     fn finish(&mut self, result: Result<(), LedgerError>);
     /// Whether it is tried again until it succeeds.
     fn must_happen(&self) -> bool;
+    /// Whether somebody waits for its outcome.
+    fn is_awaited(&self) -> bool;
 }
 
 /// The writer's end that jobs are sent to.
@@ -109,6 +113,10 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, LedgerError> + Send> Job for Ca
     fn must_happen(&self) -> bool {
         self.afterwards.is_some()
     }
+
+    fn is_awaited(&self) -> bool {
+        self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
+    }
 }
 
 async fn run(mut connection: Connection, mut incoming: mpsc::Receiver<Box<dyn Job>>, blocked: &AtomicBool) {
@@ -127,6 +135,9 @@ async fn run(mut connection: Connection, mut incoming: mpsc::Receiver<Box<dyn Jo
                 return;
             }
             group.extend(deferred.drain(..));
+        }
+        if !group.iter().any(|job| job.is_awaited()) {
+            let _ = tokio::time::timeout(LINGER, incoming.recv_many(&mut group, GROUP_MAX)).await;
         }
         if commit(&mut connection, &mut group).is_ok() {
             group.iter_mut().for_each(|job| job.finish(Ok(())));
