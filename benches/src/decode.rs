@@ -1,132 +1,169 @@
-//! Tokens a second and the time to the first, of one stream and of eight, on both servers in turns.
+//! What is measured beside the peer: one stream, eight, long prompts, and people in each other's way.
 
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use anyhow::{Context, ensure};
-use serde_json::{Value, json};
+use anyhow::Context;
 
 use crate::Args;
-use crate::http::Target;
-use crate::process::{SLOTS, Server, pause};
-use crate::stats::Sorted;
+use crate::bench::{Bench, Pair};
+use crate::process::{SLOTS, Server};
 
-/// A measurement that takes this long ends with the rounds it has: the machine is busy with something else.
-const TIME_MAX: Duration = Duration::from_secs(100);
 /// Tokens of the one stream.
 const TOKENS_ALONE: u32 = 256;
 /// Tokens of each of eight.
 const TOKENS_IN_COMPANY: u32 = 128;
-/// Threads that wait for work spin for a while; after this they sleep and do not disturb the other side.
-const CALM: Duration = Duration::from_millis(300);
-
-/// The same measurement of both.
-pub(crate) struct Pair {
-    pub(crate) what: String,
-    pub(crate) unit: &'static str,
-    pub(crate) more_is_better: bool,
-    pub(crate) ours: Sorted,
-    pub(crate) theirs: Sorted,
-}
-
-/// One stream as it came.
-struct Stream {
-    first: Duration,
-    whole: Duration,
-    tokens: u32,
-}
+/// Numbers that make a prompt of about 1000, 2000 and 3500 tokens.
+const NUMBERS_1K: u32 = 230;
+const NUMBERS_2K: u32 = 420;
+const NUMBERS_3K: u32 = 700;
+/// Prompts of earlier measurements are numbered below this apart.
+const APART: u32 = 1000;
 
 pub(crate) fn measure(args: &Args) -> anyhow::Result<Vec<Pair>> {
     let ours = Server::allerac(args, None)?;
     let theirs = Server::peer(args)?;
-    let bench = Bench { model: &args.model, rounds: args.rounds, ours: &ours.target, theirs: &theirs.target };
-    let alone = bench.pair("decode, one stream", "tok/s", true, |bench, target, round| {
-        let stream = bench.stream(target, &prose(round), TOKENS_ALONE)?;
-        Ok(f64::from(stream.tokens - 1) / (stream.whole - stream.first).as_secs_f64())
-    })?;
-    let company = bench.pair("decode, eight streams together", "tok/s", true, |bench, target, round| {
-        let began = Instant::now();
-        let tokens: u32 = bench.together(target, round)?.iter().map(|stream| stream.tokens).sum();
-        Ok(f64::from(tokens) / began.elapsed().as_secs_f64())
-    })?;
-    let first = bench.pair("time to the first token, prompt of 20 tokens", "ms", false, |bench, target, round| {
-        Ok(bench.stream(target, &prose(round), 2)?.first.as_secs_f64() * 1e3)
-    })?;
-    let long = bench.pair("time to the first token, prompt of 1000 tokens", "ms", false, |bench, target, round| {
-        Ok(bench.stream(target, &long_prompt(round), 2)?.first.as_secs_f64() * 1e3)
-    })?;
-    Ok(vec![alone, company, first, long])
+    let bench = Bench { model: &args.model, rounds: args.rounds, ours: &ours, theirs: &theirs };
+    let mut pairs = alone(&bench)?;
+    pairs.extend(in_company(&bench)?);
+    pairs.push(beside_a_busy_program(&bench)?);
+    Ok(pairs)
 }
 
-struct Bench<'a> {
-    model: &'a str,
-    rounds: u32,
-    ours: &'a Target,
-    theirs: &'a Target,
+/// Guessing what comes next, beside the product itself without it.
+pub(crate) fn measure_guesses(args: &Args) -> anyhow::Result<Vec<Pair>> {
+    let with = Server::allerac(args, None)?;
+    let without = Server::allerac_with(args, None, "speculate = false\n")?;
+    let bench = Bench { model: &args.model, rounds: args.rounds, ours: &with, theirs: &without };
+    let copied = bench.pair("text that repeats its prompt", "tok/s", true, |bench, server, round| {
+        let passage = format!(
+            "In house {round} the keeper climbed the stairs every evening. He carried a brass lamp and a small book. "
+        );
+        Ok(bench.stream(server, &passage.repeat(6), TOKENS_ALONE, 0.0, |_| ())?.rate())
+    })?;
+    let other = bench.pair("other text", "tok/s", true, |bench, server, round| {
+        Ok(bench.stream(server, &prose(round), TOKENS_ALONE, 0.8, |_| ())?.rate())
+    })?;
+    Ok(vec![copied, other])
 }
 
-impl Bench<'_> {
-    /// Measures both in turns, ours first in one round and theirs in the next, after a round for warmth.
-    fn pair(
-        &self,
-        what: &str,
-        unit: &'static str,
-        more_is_better: bool,
-        measure: impl Fn(&Self, &Target, u32) -> anyhow::Result<f64>,
-    ) -> anyhow::Result<Pair> {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        let began = Instant::now();
-        for round in 0..=self.rounds {
-            if !ours.is_empty() && began.elapsed() > TIME_MAX {
-                break;
-            }
-            let mut sides = [(self.ours, &mut ours), (self.theirs, &mut theirs)];
-            if round % 2 == 1 {
-                sides.reverse();
-            }
-            for (target, values) in sides {
-                pause(CALM);
-                let value = measure(self, target, round)?;
-                if round > 0 {
-                    values.push(value);
-                }
-            }
-        }
-        let pair =
-            Pair { what: what.to_owned(), unit, more_is_better, ours: Sorted::new(ours), theirs: Sorted::new(theirs) };
-        eprintln!("{what}: {:.1} beside {:.1} {unit}", pair.ours.median(), pair.theirs.median());
-        Ok(pair)
-    }
+fn alone(bench: &Bench) -> anyhow::Result<Vec<Pair>> {
+    let short = bench.pair("decode, one stream", "tok/s", true, |bench, server, round| {
+        Ok(bench.stream(server, &prose(round), TOKENS_ALONE, 0.8, |_| ())?.rate())
+    })?;
+    let deep = bench.pair("decode, one stream after 2,000 tokens", "tok/s", true, |bench, server, round| {
+        let prompt = format!("{}{}", numbers(0, NUMBERS_2K), prose(round));
+        Ok(bench.stream(server, &prompt, 64, 0.8, |_| ())?.rate())
+    })?;
+    let first = bench.pair("first token, prompt of 20 tokens", "ms", false, |bench, server, round| {
+        Ok(millis(bench.stream(server, &prose(APART + round), 2, 0.0, |_| ())?.first))
+    })?;
+    let long = bench.pair("first token, prompt of 1,000 tokens", "ms", false, |bench, server, round| {
+        Ok(millis(bench.stream(server, &numbers(round, NUMBERS_1K), 2, 0.0, |_| ())?.first))
+    })?;
+    Ok(vec![short, deep, first, long])
+}
 
-    fn stream(&self, target: &Target, prompt: &str, max_tokens: u32) -> anyhow::Result<Stream> {
-        let body = json!({
-            "model": self.model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.8, "seed": 1,
-            "logit_bias": {"0": -100, "2": -100}, "stream": true, "stream_options": {"include_usage": true},
+fn in_company(bench: &Bench) -> anyhow::Result<Vec<Pair>> {
+    let eight = |round: u32| move |index: u32| prose(2 * APART + round * SLOTS + index);
+    let aggregate = bench.pair("decode, eight streams together", "tok/s", true, |bench, server, round| {
+        let began = Instant::now();
+        let streams = bench.together(server, TOKENS_IN_COMPANY, eight(round))?;
+        Ok(f64::from(streams.iter().map(|stream| stream.tokens).sum::<u32>()) / began.elapsed().as_secs_f64())
+    })?;
+    let cost = bench.pair("CPU time a token, eight streams", "ms", false, |bench, server, round| {
+        let before = server.cpu_time_of_all()?;
+        let streams = bench.together(server, TOKENS_IN_COMPANY, eight(APART + round))?;
+        let tokens: u32 = streams.iter().map(|stream| stream.tokens).sum();
+        Ok(millis(server.cpu_time_of_all()? - before) / f64::from(tokens))
+    })?;
+    let shared = bench.pair(
+        "eight at once with one new beginning of 2,000 tokens, all answered",
+        "ms",
+        false,
+        |bench, server, round| {
+            let began = Instant::now();
+            bench.together(server, 1, |index| format!("{}{}", numbers(2 * APART + round, NUMBERS_2K), prose(index)))?;
+            Ok(millis(began.elapsed()))
+        },
+    )?;
+    let warm = bench.pair(
+        "first token of a known prompt while a new one of 2,000 tokens is read",
+        "ms",
+        false,
+        |bench, server, round| {
+            let known = numbers(0, 40);
+            bench.stream(server, &known, 1, 0.0, |_| ())?;
+            beside(bench, server, &numbers(3 * APART + round, NUMBERS_2K), || {
+                Ok(millis(bench.stream(server, &known, 1, 0.0, |_| ())?.first))
+            })
+        },
+    )?;
+    let gap = bench.pair(
+        "longest gap in a stream while a prompt of 3,500 tokens is read",
+        "ms",
+        false,
+        |bench, server, round| Ok(disturbed(bench, server, 4 * APART + round)?.0),
+    )?;
+    let newcomer = bench.pair("first token of that prompt", "ms", false, |bench, server, round| {
+        Ok(disturbed(bench, server, 5 * APART + round)?.1)
+    })?;
+    Ok(vec![aggregate, cost, shared, warm, gap, newcomer])
+}
+
+/// Runs something while a prompt is being read.
+fn beside(
+    bench: &Bench,
+    server: &Server,
+    prompt: &str,
+    run: impl FnOnce() -> anyhow::Result<f64>,
+) -> anyhow::Result<f64> {
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| bench.stream(server, prompt, 1, 0.0, |_| ()));
+        crate::process::pause(std::time::Duration::from_millis(300));
+        let result = run();
+        reading.join().expect("a client does not panic")?;
+        result
+    })
+}
+
+/// A stream beside which a long prompt arrives: its longest gap, and the newcomer's first token, in milliseconds.
+fn disturbed(bench: &Bench, server: &Server, number: u32) -> anyhow::Result<(f64, f64)> {
+    let (begun, arrived) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let newcomer = scope.spawn(move || {
+            arrived.recv().context("the stream ended before it began")?;
+            bench.stream(server, &numbers(number, NUMBERS_3K), 1, 0.0, |_| ())
         });
-        let request = target.post("/v1/completions", &body.to_string());
-        let mut connection = target.connect()?;
-        let (mut first, mut tokens) = (None, None);
-        let began = Instant::now();
-        let mut last = began;
-        connection.stream(&request, |now, data| {
-            let chunk: Value = serde_json::from_str(data).unwrap_or_default();
-            if chunk["choices"][0]["text"].as_str().is_some_and(|text| !text.is_empty()) {
-                first.get_or_insert(now);
-                last = now;
+        let stream = bench.stream(server, &prose(number), 4 * TOKENS_ALONE, 0.8, |pieces| {
+            if pieces == 10 {
+                let _ = begun.send(());
             }
-            tokens = chunk["usage"]["completion_tokens"].as_u64().or(tokens);
         })?;
-        let tokens = u32::try_from(tokens.context("no usage came")?)?;
-        ensure!(tokens == max_tokens, "the answer ended after {tokens} tokens");
-        Ok(Stream { first: first.context("no token came")? - began, whole: last - began, tokens })
-    }
+        let newcomer = newcomer.join().expect("a client does not panic")?;
+        Ok((millis(stream.gap), millis(newcomer.first)))
+    })
+}
 
-    fn together(&self, target: &Target, round: u32) -> anyhow::Result<Vec<Stream>> {
-        std::thread::scope(|scope| {
-            let one = |index| move || self.stream(target, &prose(round * SLOTS + index), TOKENS_IN_COMPANY);
-            let running: Vec<_> = (0..SLOTS).map(|index| scope.spawn(one(index))).collect();
-            running.into_iter().map(|thread| thread.join().expect("a client does not panic")).collect()
-        })
-    }
+fn beside_a_busy_program(bench: &Bench) -> anyhow::Result<Pair> {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                std::hint::black_box(0);
+            }
+        });
+        let pair =
+            bench.pair("decode, one stream while another program has a core", "tok/s", true, |bench, server, round| {
+                Ok(bench.stream(server, &prose(6 * APART + round), 48, 0.8, |_| ())?.rate())
+            });
+        over.store(true, Ordering::Relaxed);
+        pair
+    })
+}
+
+fn millis(time: std::time::Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// A prompt that the model goes on with without repeating itself; no two share a beginning, so that no side
@@ -135,6 +172,7 @@ fn prose(number: u32) -> String {
     format!("Chapter {number}. Once upon a time, in a village by the sea, there lived")
 }
 
-fn long_prompt(number: u32) -> String {
-    format!("{number}: {}", (1..250).map(|count| format!("{count}, ")).collect::<String>())
+/// A long prompt that begins like no other.
+fn numbers(number: u32, count: u32) -> String {
+    format!("{number}: {}", (1..count).map(|count| format!("{count}, ")).collect::<String>())
 }

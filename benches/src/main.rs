@@ -1,6 +1,7 @@
 //! Measures the product beside llama.cpp's own server, on the same file, threads and machine, in turns, and
 //! the router alone over a stub of the engine. Prints a table and writes it to a file; never fails on time.
 
+mod bench;
 mod decode;
 mod http;
 mod machine;
@@ -51,7 +52,7 @@ struct Args {
     #[arg(long, default_value_t = 20)]
     seconds: u32,
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["decode", "overhead"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["decode", "guesses", "overhead"])]
     what: Vec<What>,
     /// Where the results are written; nowhere when left out
     #[arg(long)]
@@ -61,6 +62,7 @@ struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     Decode,
+    Guesses,
     Overhead,
 }
 
@@ -71,7 +73,11 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = report::Report::new(&args)?;
     if args.what.contains(&What::Decode) {
-        report.decode(&decode::measure(&args).context("the decoding benchmark")?);
+        report.decode("llama.cpp's own server", "peer", &decode::measure(&args).context("the decoding benchmark")?);
+    }
+    if args.what.contains(&What::Guesses) {
+        let pairs = decode::measure_guesses(&args).context("the benchmark of guesses")?;
+        report.decode("itself without guesses (`speculate = false`)", "without", &pairs);
     }
     if args.what.contains(&What::Overhead) {
         report.overhead(&overhead::measure(&args).context("the overhead benchmark")?);

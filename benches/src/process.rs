@@ -33,6 +33,11 @@ pub(crate) struct Server {
 impl Server {
     /// The product, with its own engine or with another program in its place.
     pub(crate) fn allerac(args: &Args, engine: Option<&Path>) -> anyhow::Result<Self> {
+        Self::allerac_with(args, engine, "")
+    }
+
+    /// Likewise, with more lines in the section `[engine]` of its configuration.
+    pub(crate) fn allerac_with(args: &Args, engine: Option<&Path>, more: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(&args.data).context("a folder for the data")?;
         let data = folder.path().join("data");
         share_models(&args.models, &data.join("models"))?;
@@ -44,7 +49,7 @@ impl Server {
         fs::write(
             &config,
             format!(
-                "[mdns]\nenabled = false\n[engine]\n{binary}threads = {}\nsequences = {SLOTS}\ncells = {CELLS}\n",
+                "[mdns]\nenabled = false\n[engine]\n{binary}threads = {}\nsequences = {SLOTS}\ncells = {CELLS}\n{more}",
                 args.threads
             ),
         )?;
@@ -104,11 +109,16 @@ impl Server {
 
     /// Time that the process itself has computed.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
-        let mut total = Duration::ZERO;
+        cpu_time(self.child.id())
+    }
+
+    /// Likewise with the processes that it started.
+    pub(crate) fn cpu_time_of_all(&self) -> anyhow::Result<Duration> {
+        let mut total = self.cpu_time()?;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
-            let nanoseconds: u64 = schedstat.split(' ').next().unwrap_or_default().parse()?;
-            total += Duration::from_nanos(nanoseconds);
+            for child in fs::read_to_string(task?.path().join("children"))?.split_whitespace() {
+                total += cpu_time(child.parse()?)?;
+            }
         }
         Ok(total)
     }
@@ -124,6 +134,16 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn cpu_time(process: u32) -> anyhow::Result<Duration> {
+    let mut total = Duration::ZERO;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
+        let nanoseconds: u64 = schedstat.split(' ').next().unwrap_or_default().parse()?;
+        total += Duration::from_nanos(nanoseconds);
+    }
+    Ok(total)
 }
 
 /// Starts a program and reads the address that it prints.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::Args;
-use crate::decode::Pair;
+use crate::bench::Pair;
 use crate::machine;
 use crate::overhead::Overhead;
 
@@ -34,9 +34,12 @@ impl Report {
         Ok(Self(text))
     }
 
-    pub(crate) fn decode(&mut self, pairs: &[Pair]) {
-        self.0 += "## Beside llama.cpp's own server\n\nMedians of alternating runs, least and greatest in brackets. \
-            Ratio above 1: the product is better.\n\n| | product | peer | ratio |\n|---|---:|---:|---:|\n";
+    /// A table of the product beside something else.
+    pub(crate) fn decode(&mut self, what: &str, short: &str, pairs: &[Pair]) {
+        self.0 += &format!(
+            "## Beside {what}\n\nMedians of alternating runs, least and greatest in brackets. Ratio above 1: the \
+             product is better.\n\n| | product | {short} | ratio |\n|---|---:|---:|---:|\n"
+        );
         for pair in pairs {
             let (ours, theirs) = (pair.ours.median(), pair.theirs.median());
             let ratio = if pair.more_is_better { ours / theirs } else { theirs / ours };

@@ -188,9 +188,10 @@ def test_the_router_is_killed_many_times(fresh, key):
             fresh.start()
             assert books.open_reservations() == 0
             books.check()
-            completed = [outcome for outcome in books.outcomes() if outcome == ("completed", 8, 4)]
+            # The last answer before a kill may have been counted and not settled yet: the next start settles it.
+            whole = [outcome for outcome in books.outcomes() if outcome in {("completed", 8, 4), ("crashed", 8, 4)}]
             # One more may be settled than was received: its answer was on the way.
-            assert answered <= len(completed) <= answered + round_ + 1
+            assert answered <= len(whole) <= answered + round_ + 1
 
 
 def test_a_client_leaves_in_the_middle_of_a_stream(fresh, key, books):

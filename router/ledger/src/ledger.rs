@@ -92,6 +92,14 @@ impl Ledger {
             .await
     }
 
+    /// Waits until everything asked for so far is durable.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
+        self.writer.call(|_| Ok(())).await
+    }
+
     /// The file that counts running requests.
     pub(crate) fn inflight(&self) -> Result<Arc<Inflight>, LedgerError> {
         if let Some(inflight) = self.shared.inflight.get() {

@@ -16,7 +16,7 @@ const JOBS_WAITING_MAX: usize = 16_384;
 /// Jobs in one transaction; about 20 ms of work.
 const GROUP_MAX: usize = 512;
 /// How long a group that nobody waits for waits for one that somebody does: they share an `fsync`.
-const LINGER: Duration = Duration::from_millis(10);
+const LINGER: Duration = Duration::from_millis(2);
 /// How often settlements that could not be written are tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 

@@ -115,6 +115,9 @@ impl Server {
             self.registry.shutdown().await;
             // What ran is settled before the process ends; the next start would settle it otherwise.
             limits.idle().await;
+            if let Err(error) = self.ledger.flush().await {
+                tracing::warn!("the last settlements wait for the next start: {error}");
+            }
             if let Some(announcement) = announcement {
                 announcement.stop().await;
             }
