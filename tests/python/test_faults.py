@@ -6,6 +6,7 @@ Each test starts a server of its own, since it kills it.
 import contextlib
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -33,6 +34,7 @@ class Stream(threading.Thread):
         self.server, self.key, self.body = server, key, body or LONG
         self.tokens = 0
         self.events = []
+        self.comments = []
         self.broke = None
         self.headers = None
         self._response = None
@@ -44,6 +46,8 @@ class Stream(threading.Thread):
             with self.server.http(self.key) as http, http.stream("POST", "/v1/completions", json=self.body) as answer:
                 self.headers = answer.headers
                 for line in answer.iter_lines():
+                    if line.startswith(":"):
+                        self.comments.append(line)
                     if line.startswith("data: "):
                         self._note(line.removeprefix("data: "))
                     if self._leave.is_set():
@@ -252,6 +256,41 @@ def test_requests_in_flight_are_settled_when_the_server_is_asked_to_end(fresh, k
     ((_, prompt, tokens),) = books.settled(1)
     assert prompt == PROMPT_TOKENS
     assert stream.tokens <= tokens
+
+
+# Who waits.
+
+
+def test_a_waiting_client_hears_its_place_and_a_refused_one_when_to_come_back(tmp_path):
+    config = "sequences = 1\nqueue = 1\n"
+    with allerac.Server(allerac.data_dir(tmp_path / "data"), config=config) as server:
+        key = server.create_key("anna")
+        assert ask(server, key).status_code == 200
+        streams = [Stream(server, key)]
+        streams[0].wait_tokens(5)
+        streams.append(Stream(server, key))
+        wait_for("a comment", lambda: streams[1].comments)
+        assert re.fullmatch(r": place 1 in the queue(, about \d+ s)?", streams[1].comments[0])
+        refused = ask(server, key)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_overloaded")
+        assert 5 <= int(refused.headers["retry-after"]) <= 600
+        streams[0].leave()
+        streams[1].wait_tokens(5)
+        streams[1].leave()
+
+
+def test_whoever_asks_a_lot_does_not_hold_up_the_others(fresh):
+    """Eight slots: one person's twelve long answers leave room for another's at once."""
+    greedy, other = fresh.create_key("greta"), fresh.create_key("otto")
+    assert ask(fresh, other).status_code == 200
+    streams = [Stream(fresh, greedy, {**LONG, "seed": seed}) for seed in range(12)]
+    wait_for("six at work", lambda: sum(stream.tokens > 0 for stream in streams) == 6)
+    began = time.monotonic()
+    assert ask(fresh, other).status_code == 200
+    assert time.monotonic() - began < 10
+    assert sum(stream.tokens > 0 for stream in streams) == 6
+    for stream in streams:
+        stream.leave()
 
 
 # The month's tokens.

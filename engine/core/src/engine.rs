@@ -10,12 +10,12 @@
 //! later request of the same owner that begins alike takes it over, or copies the common beginning from
 //! whichever slot has it, be that one still at work.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backend::{Backend, BatchToken, Limits};
 use crate::event::{Event, FinishReason, RefuseReason, Usage};
 use crate::pace::Pace;
+use crate::queue::Queue;
 use crate::request::{Generate, RequestId, TokenId};
 use crate::slot::{Active, Outcome, Slot, State, length};
 
@@ -33,8 +33,16 @@ pub struct Config {
     pub queue: usize,
 }
 
+/// One in so many slots is kept free for others where several people use the machine.
+const KEPT_FREE: usize = 4;
+/// Steps that a prompt waits for shorter ones before it comes first.
+const PASSED_OVER_MAX: u32 = 3;
+
+/// How many times the time of a chunk the shortest piece of prompt may take.
+const PIECE_STRETCH: u32 = 4;
+
 /// The longest step while nobody generates: whoever leaves or comes meanwhile waits for it.
-const STEP_ALONE_MAX: Duration = Duration::from_millis(500);
+const STEP_ALONE_MAX: Duration = Duration::from_millis(250);
 
 /// Schedules requests over one backend.
 #[derive(Debug)]
@@ -42,7 +50,7 @@ pub struct Engine<B> {
     pub(crate) backend: B,
     limits: Limits,
     config: Config,
-    waiting: VecDeque<Generate>,
+    pub(crate) queue: Queue,
     pub(crate) slots: Vec<Slot>,
     pub(crate) pace: Pace,
     /// Counts admissions; orders slots by age and by last use without a clock.
@@ -57,8 +65,8 @@ impl<B: Backend> Engine<B> {
         limits.piece_min = limits.piece_min.clamp(1, limits.batch);
         let chunk = config.chunk.clamp(limits.piece_min, limits.batch);
         let slots = (0..limits.sequences).map(Slot::new).collect();
-        let (waiting, pace) = (VecDeque::new(), Pace::new(limits.sequences));
-        Self { backend, limits, config: Config { chunk, ..config }, waiting, slots, pace, ticks: 0 }
+        let (queue, pace) = (Queue::default(), Pace::new(limits.sequences));
+        Self { backend, limits, config: Config { chunk, ..config }, queue, slots, pace, ticks: 0 }
     }
 
     /// Puts a request into the queue, or refuses it with an event.
@@ -70,14 +78,13 @@ impl<B: Backend> Engine<B> {
         }
         match self.refusal(&request) {
             Some(reason) => events.push(Event::Refused { id: request.id, reason }),
-            None => self.waiting.push_back(request),
+            None => self.queue.push(request, active_owners(&self.slots)),
         }
     }
 
     /// Ends a request, wherever it is. Unknown ids are ignored: it may just have ended.
     pub fn cancel(&mut self, id: RequestId, events: &mut Vec<Event>) {
-        if let Some(index) = self.waiting.iter().position(|request| request.id == id) {
-            self.waiting.remove(index);
+        if self.queue.remove(id).is_some() {
             let (reason, tail, usage) = (FinishReason::Cancelled, String::new(), Usage::default());
             events.push(Event::Finished { id, reason, tail, usage });
         } else if let Some(slot) = self.slots.iter_mut().find(|slot| slot.request() == Some(id)) {
@@ -88,7 +95,7 @@ impl<B: Backend> Engine<B> {
     /// Whether a call of [`step`](Self::step) would do anything.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || self.slots.iter().any(Slot::is_active)
+        !self.queue.is_empty() || self.slots.iter().any(Slot::is_active)
     }
 
     /// Ends the engine; what it was built over.
@@ -100,22 +107,28 @@ impl<B: Backend> Engine<B> {
     /// Requests waiting for a slot.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.queue.len()
     }
 
     /// Admits what fits, decodes a token for everyone who generates, computes a chunk of prompt, and reports
     /// what came of it.
     pub fn step(&mut self, events: &mut Vec<Event>) {
         self.admit();
+        for (id, place) in self.queue.moved() {
+            events.push(Event::Waiting { id, place, wait_ms: self.pace.wait_ms(place) });
+        }
         let batch = self.next_tokens();
         let mut room = self.room(batch.is_empty());
         self.compute(&batch, events);
         for index in self.prefilling() {
             if room == 0 {
-                break;
+                self.slots[index].pass_over();
+                continue;
             }
             if self.begin(index, events) {
-                let piece = self.slots[index].next_piece(room, &self.limits);
+                let limits = Limits { piece_min: self.piece_min(), ..self.limits };
+                let piece = self.slots[index].next_piece(room, &limits);
+                self.count_prompt(index, len(&piece));
                 self.compute(&piece, events);
                 room = room.saturating_sub(len(&piece));
                 self.answer_from_memory(index, events);
@@ -147,7 +160,20 @@ impl<B: Backend> Engine<B> {
     fn room(&self, alone: bool) -> u32 {
         let (time, start) =
             if alone { (STEP_ALONE_MAX, self.limits.batch) } else { (self.config.chunk_time, self.config.chunk) };
-        self.pace.prompt_tokens_in(time).unwrap_or(start).clamp(self.limits.piece_min, self.limits.batch)
+        self.pace.prompt_tokens_in(time).unwrap_or(start).clamp(self.piece_min(), self.limits.batch)
+    }
+
+    /// The shortest piece of prompt that keeps its numbers, or what can be computed in a bearable time where even
+    /// that takes longer: then others come before the last places of a number.
+    fn piece_min(&self) -> u32 {
+        let bearable = self.pace.prompt_tokens_in(self.config.chunk_time * PIECE_STRETCH);
+        self.limits.piece_min.min(bearable.unwrap_or(u32::MAX)).max(1)
+    }
+
+    fn count_prompt(&mut self, index: usize, tokens: u32) {
+        if let Some(active) = self.slots[index].active() {
+            self.queue.count(active.request.salt, tokens, 0);
+        }
     }
 
     fn refusal(&self, request: &Generate) -> Option<RefuseReason> {
@@ -155,26 +181,35 @@ impl<B: Backend> Engine<B> {
         let context = self.limits.context.min(self.limits.cells);
         if tokens > context {
             Some(RefuseReason::TooLong { tokens, context })
-        } else if self.waiting.len() >= self.config.queue {
-            let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
-            Some(RefuseReason::QueueFull { waiting })
+        } else if self.queue.len() >= self.config.queue {
+            let waiting = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+            Some(RefuseReason::QueueFull { waiting, wait_ms: self.pace.wait_ms(waiting.saturating_add(1)) })
         } else {
             None
         }
     }
 
-    /// Moves requests from the head of the queue into slots for as long as slots and cells last.
+    /// Moves requests from the queue into slots, in its order, for as long as slots and cells last.
     fn admit(&mut self) {
-        while let Some(request) = self.waiting.front() {
+        while let Some(request) = self.queue.next(|owner| self.may_have_another(owner)) {
+            let (id, cells) = (request.id, cells_of(request));
             let Some(slot) = self.choose_slot(request) else { return };
-            if !self.make_room(slot, cells_of(request)) {
+            if !self.make_room(slot, cells) {
                 return;
             }
-            let request = self.waiting.pop_front().expect("the queue has a head");
+            let request = self.queue.take(id).expect("the queue has the request it gave");
             let cached_tokens = self.take_over(slot, &request);
             self.ticks += 1;
             self.slots[slot].state = State::Active(Box::new(Active::new(request, cached_tokens, self.ticks)));
         }
+    }
+
+    /// Whether an owner may have one more slot. Where several people use the machine, nobody has all of it: who
+    /// comes next begins at once.
+    fn may_have_another(&self, owner: u64) -> bool {
+        let all = self.slots.len();
+        let most = if self.queue.has_others(owner) { all - all / KEPT_FREE } else { all };
+        active_owners(&self.slots).filter(|active| *active == owner).count() < most.max(1)
     }
 
     /// The slot for a request. The one whose KV is mostly the beginning of its prompt (the same conversation
@@ -243,11 +278,17 @@ impl<B: Backend> Engine<B> {
         self.slots[slot].after_prompt = None;
     }
 
-    /// The slots whose prompt is not through, in the order of admission.
+    /// The slots whose prompt is not through: those that were passed over for too long, then those of the owner
+    /// served least, then those that are through first.
     fn prefilling(&self) -> Vec<usize> {
         let mut prefilling: Vec<usize> =
             (0..self.slots.len()).filter(|index| self.slots[*index].is_prefilling()).collect();
-        prefilling.sort_by_key(|index| self.slots[*index].admitted());
+        prefilling.sort_by_cached_key(|index| {
+            let active = self.slots[*index].active().expect("a slot that prefills is active");
+            let patient = active.passed_over() < PASSED_OVER_MAX;
+            let rest = if patient { (self.queue.served(active.request.salt), active.prompt_left()) } else { (0, 0) };
+            (patient, rest, active.admitted())
+        });
         prefilling
     }
 
@@ -301,11 +342,16 @@ impl<B: Backend> Engine<B> {
     pub fn check_invariants(&self) {
         let promised: u32 = self.slots.iter().map(Slot::promised_cells).sum();
         assert!(promised <= self.limits.cells, "{promised} cells promised of {}", self.limits.cells);
-        assert!(self.waiting.len() <= self.config.queue);
+        assert!(self.queue.len() <= self.config.queue);
         for slot in &self.slots {
             slot.check_invariants();
         }
     }
+}
+
+/// The owners of the requests in work, one for each.
+fn active_owners(slots: &[Slot]) -> impl Iterator<Item = u64> {
+    slots.iter().filter_map(|slot| Some(slot.active()?.request.salt))
 }
 
 /// Cells that a request may come to need.

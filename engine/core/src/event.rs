@@ -7,6 +7,15 @@ use crate::request::{RequestId, TokenId};
 /// One thing that happened to a request. After `Finished`, `Failed` or `Refused` nothing follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
+    /// The request's place in the queue changed.
+    Waiting {
+        /// Whose event this is.
+        id: RequestId,
+        /// 1 is next.
+        place: u32,
+        /// How long it is likely to wait, in milliseconds; 0 where nothing is known yet.
+        wait_ms: u32,
+    },
     /// The request left the queue; `cached_tokens` of its prompt need no computing.
     Started {
         /// Whose event this is.
@@ -57,6 +66,8 @@ pub enum RefuseReason {
     QueueFull {
         /// Requests waiting.
         waiting: u32,
+        /// How long another one would be likely to wait, in milliseconds; 0 where nothing is known yet.
+        wait_ms: u32,
     },
     /// Prompt and `max_tokens` together do not fit the context.
     TooLong {

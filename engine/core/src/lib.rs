@@ -10,6 +10,7 @@ pub mod engine;
 pub mod event;
 mod pace;
 mod produce;
+mod queue;
 pub mod request;
 pub mod sampler;
 mod slot;

@@ -33,6 +33,8 @@ pub(crate) struct Pace {
     drafts: [Seconds; DRAFTS.len()],
     /// One token of a prompt.
     prompt_token: Seconds,
+    /// Tokens of an answer; not seconds, but smoothed likewise.
+    answer: Seconds,
 }
 
 impl Pace {
@@ -41,6 +43,7 @@ impl Pace {
             decode: vec![Seconds::default(); sequences as usize],
             drafts: Default::default(),
             prompt_token: Seconds::default(),
+            answer: Seconds::default(),
         }
     }
 
@@ -67,6 +70,20 @@ impl Pace {
         if tokens >= PIECE_MEASURED_MIN {
             note(&mut self.prompt_token, took.as_secs_f64() / f64::from(tokens));
         }
+    }
+
+    /// Learns how long an answer became.
+    pub(crate) fn note_answer(&mut self, tokens: u32) {
+        self.answer.note(f64::from(tokens.max(1)));
+    }
+
+    /// How long a request at this place of the queue is likely to wait for one of the slots, in milliseconds: until
+    /// so many answers of the usual length have ended. 0 before anything was measured.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float becomes the nearest u32")]
+    pub(crate) fn wait_ms(&self, place: u32) -> u32 {
+        let slots = self.decode.len();
+        let (Some(step), Some(tokens)) = (self.plain(slots), self.answer.0) else { return 0 };
+        (step * tokens * f64::from(place) / to_f64(slots) * 1e3) as u32
     }
 
     /// Prompt tokens that are computed in this time; `None` before the first measurement.
@@ -161,6 +178,16 @@ mod tests {
             pace.note_prompt(50, Duration::from_millis(100));
         }
         assert_eq!(pace.prompt_tokens_in(time), Some(50));
+    }
+
+    #[test]
+    fn a_wait_lasts_until_answers_of_the_usual_length_have_ended() {
+        let mut pace = Pace::new(8);
+        assert_eq!(pace.wait_ms(1), 0);
+        pace.note_decode(8, Duration::from_millis(40));
+        assert_eq!(pace.wait_ms(1), 0);
+        pace.note_answer(200);
+        assert_eq!([pace.wait_ms(1), pace.wait_ms(8)], [1000, 8000]);
     }
 
     #[test]

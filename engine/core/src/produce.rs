@@ -71,7 +71,7 @@ impl<B: Backend> Engine<B> {
     /// more for each guess that was right.
     fn advance(&mut self, place: usize, logits: Option<&[f32]>, index: usize, events: &mut Vec<Event>) {
         let slot = &mut self.slots[place];
-        let Some(id) = slot.request() else { return };
+        let Some((id, owner)) = slot.active().map(|active| (active.request.id, active.request.salt)) else { return };
         let (mut chunk, mut right) = (Chunk::default(), 0);
         let outcome = loop {
             let logits = logits.unwrap_or_else(|| self.backend.logits(index + right as usize));
@@ -82,6 +82,7 @@ impl<B: Backend> Engine<B> {
             right += 1;
         };
         if !chunk.tokens.is_empty() {
+            self.queue.count(owner, 0, u32::try_from(chunk.tokens.len()).unwrap_or(u32::MAX));
             events.push(Event::Chunk { id, chunk });
         }
         if let Some(length) = slot.settle_draft(right) {
@@ -90,6 +91,9 @@ impl<B: Backend> Engine<B> {
         }
         let Some(outcome) = outcome else { return };
         let failed = matches!(outcome, Outcome::Failed(_));
+        if let Some(active) = slot.active() {
+            self.pace.note_answer(active.completion_tokens);
+        }
         events.extend(slot.end(outcome, self.ticks));
         if failed {
             self.clear(place);

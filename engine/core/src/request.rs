@@ -17,8 +17,8 @@ pub struct RequestId(pub u64);
 pub struct Generate {
     /// The caller's name for this request; every event carries it.
     pub id: RequestId,
-    /// Requests share cached prefixes only under an equal salt, so that timing tells nobody what
-    /// another owner asked.
+    /// Whose request it is: owners share the machine fairly, and cached prefixes are shared only under an equal
+    /// salt, so that timing tells nobody what another owner asked.
     pub salt: u64,
     /// The whole prompt, at least one token.
     pub prompt: Vec<TokenId>,

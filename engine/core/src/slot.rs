@@ -49,6 +49,8 @@ pub(crate) struct Active {
     cached_tokens: u32,
     /// Whether the request was told that it left the queue; by then `cached_tokens` is final.
     started: bool,
+    /// Steps that had no room for this prompt, since one had.
+    passed_over: u32,
     admitted: u64,
     utf8: Utf8Assembler,
     stop: StopMatcher,
@@ -101,6 +103,13 @@ impl Slot {
         let all = length(&request.prompt);
         let remembered = self.after_prompt.as_ref().is_some_and(|after| after.length == all);
         if common == all && remembered { all } else { common.min(all.saturating_sub(1)) }
+    }
+
+    /// Notes that a step had no room for this prompt.
+    pub(crate) fn pass_over(&mut self) {
+        if let Some(active) = self.active_mut() {
+            active.passed_over += 1;
+        }
     }
 
     /// The order of admission of the active request.
@@ -218,6 +227,7 @@ impl Slot {
         });
         let piece = tokens.collect();
         active.tokens.extend_from_slice(&prompt[from as usize..to as usize]);
+        active.passed_over = if to > from { 0 } else { active.passed_over + 1 };
         piece
     }
 
@@ -260,6 +270,7 @@ impl Active {
             completion_tokens: 0,
             cached_tokens,
             started: false,
+            passed_over: 0,
             admitted,
             utf8: Utf8Assembler::default(),
             stop: StopMatcher::new(&request.stop),
@@ -298,6 +309,19 @@ impl Active {
 
     pub(crate) fn cached_tokens(&self) -> u32 {
         self.cached_tokens
+    }
+
+    pub(crate) fn passed_over(&self) -> u32 {
+        self.passed_over
+    }
+
+    pub(crate) fn admitted(&self) -> u64 {
+        self.admitted
+    }
+
+    /// Tokens of the prompt that are still to be computed.
+    pub(crate) fn prompt_left(&self) -> u32 {
+        length(&self.request.prompt).saturating_sub(length(&self.tokens))
     }
 
     pub(crate) fn is_started(&self) -> bool {

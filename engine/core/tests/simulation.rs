@@ -172,7 +172,8 @@ fn expected(prompt: &[TokenId], max_tokens: u32) -> (Vec<TokenId>, FinishReason)
 
 fn id_of(event: &Event) -> RequestId {
     match event {
-        Event::Started { id, .. }
+        Event::Waiting { id, .. }
+        | Event::Started { id, .. }
         | Event::Chunk { id, .. }
         | Event::Finished { id, .. }
         | Event::Failed { id, .. }
@@ -210,7 +211,7 @@ fn a_full_queue_refuses() {
     let mut events = Vec::new();
     engine.submit(request(1, &[5], 5), &mut events);
     engine.submit(request(2, &[5], 5), &mut events);
-    let reason = RefuseReason::QueueFull { waiting: 1 };
+    let reason = RefuseReason::QueueFull { waiting: 1, wait_ms: 0 };
     assert_eq!(events, [Event::Refused { id: RequestId(2), reason }]);
 }
 
@@ -354,6 +355,89 @@ fn a_long_prompt_does_not_stop_the_others() {
     }
 }
 
+/// The ids in the order in which the first token of each came.
+fn begun(events: &[Event]) -> Vec<u64> {
+    let mut ids = Vec::new();
+    for event in events {
+        if let Event::Chunk { id, .. } = event
+            && !ids.contains(&id.0)
+        {
+            ids.push(id.0);
+        }
+    }
+    ids
+}
+
+#[test]
+fn whoever_asks_a_lot_waits_behind_whoever_asks_a_little() {
+    let mut engine = engine_with(config(16));
+    let mut events = Vec::new();
+    let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 12).0.len() == 12).unwrap();
+    for id in 0..7 {
+        engine.submit(Generate { salt: 1, ..request(id, &[start], 12) }, &mut events);
+    }
+    engine.step(&mut events);
+    engine.submit(Generate { salt: 2, ..request(9, &[start], 12) }, &mut events);
+    drain(&mut engine, &mut events);
+    assert_eq!(begun(&events)[..5], [0, 1, 2, 9, 3]);
+}
+
+#[test]
+fn nobody_has_all_slots_where_others_were_lately() {
+    let limits = Limits { sequences: 4, cells: 400, ..LIMITS };
+    let mut engine = Engine::new(Fake::new(limits, Faults::default()), config(16));
+    let mut events = Vec::new();
+    let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 30).0.len() == 30).unwrap();
+    engine.submit(Generate { salt: 2, ..request(0, &[start], 1) }, &mut events);
+    drain(&mut engine, &mut events);
+    for id in 1..6 {
+        engine.submit(Generate { salt: 1, ..request(id, &[start], 30) }, &mut events);
+    }
+    engine.step(&mut events);
+    assert_eq!(engine.busy_sequences().len(), 3);
+    engine.submit(Generate { salt: 2, ..request(6, &[start], 30) }, &mut events);
+    engine.step(&mut events);
+    assert_eq!(engine.busy_sequences().len(), 4);
+    drain(&mut engine, &mut events);
+    assert_eq!(begun(&events), [0, 1, 2, 3, 6, 4, 5]);
+}
+
+#[test]
+fn a_waiting_request_hears_its_place() {
+    let mut engine = engine_with(config(16));
+    let mut events = Vec::new();
+    let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 12).0.len() == 12).unwrap();
+    for id in 0..5 {
+        engine.submit(Generate { salt: 1, ..request(id, &[start], 12) }, &mut events);
+    }
+    drain(&mut engine, &mut events);
+    let places = events.iter().filter_map(|event| match event {
+        Event::Waiting { id, place, .. } => Some((id.0, *place)),
+        _ => None,
+    });
+    assert_eq!(places.collect::<Vec<_>>(), [(3, 1), (4, 2)]);
+}
+
+#[test]
+fn short_prompts_pass_a_long_one_which_is_not_starved() {
+    let mut engine = engine_with(config(4));
+    let mut events = Vec::new();
+    let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 60).0.len() == 60).unwrap();
+    // Somebody generates, so that there is a chunk of four tokens a step.
+    engine.submit(Generate { salt: 1, ..request(0, &[start], 60) }, &mut events);
+    engine.step(&mut events);
+    engine.submit(Generate { salt: 1, ..request(1, &[3; 20], 1) }, &mut events);
+    engine.step(&mut events);
+    for id in 2..60 {
+        engine.submit(Generate { salt: 1, ..request(u64::from(id), &[1 + id % 29, 5, 6, 7], 1) }, &mut events);
+        engine.step(&mut events);
+    }
+    drain(&mut engine, &mut events);
+    let order = begun(&events);
+    let place = order.iter().position(|id| *id == 1).unwrap();
+    assert!((10..50).contains(&place), "{order:?}");
+}
+
 #[test]
 fn right_guesses_save_steps_and_wrong_ones_change_nothing() {
     let prompt: Vec<TokenId> = [1, 2, 3, 4].repeat(4).into_iter().map(TokenId).collect();
@@ -390,6 +474,28 @@ fn a_chunk_of_prompt_takes_the_time_it_may() {
     let pieces: Vec<usize> = batches.into_iter().filter(|length| *length > 15).collect();
     // 10 µs a token: the first piece is a guess, then 1 ms has room for 99.
     assert_eq!(pieces, [16, 99, 99, 99]);
+}
+
+#[test]
+fn where_even_the_shortest_piece_takes_long_it_is_cut_further() {
+    let pieces = |piece_min| {
+        let faults = Faults { step_us: 1, ..Faults::default() };
+        let limits = Limits { cells: 8192, context: 8192, batch: 1024, piece_min, ..LIMITS };
+        let mut engine = Engine::new(Fake::new(limits, faults), config(1024));
+        let start = (1..VOCABULARY).find(|first| expected(&[TokenId(*first)], 90).0.len() == 90).unwrap();
+        let mut events = Vec::new();
+        engine.submit(request(1, &[start], 90), &mut events);
+        engine.step(&mut events);
+        engine.submit(request(2, &[3; 4000], 5), &mut events);
+        (0..3).for_each(|_| engine.step(&mut events));
+        let batches = engine.into_backend().batches;
+        batches.into_iter().filter(|length| *length > 15).collect::<Vec<_>>()
+    };
+    // 10 µs a token: a chunk of 1 ms has room for 99, and 4 ms are bearable.
+    assert_eq!(pieces(64), [1024, 99, 99]);
+    assert_eq!(pieces(300), [1024, 300, 300]);
+    // Of the 1024 of a batch 625 are left, too few for two such pieces.
+    assert_eq!(pieces(800), [1024, 399, 625]);
 }
 
 #[derive(Debug, Clone)]

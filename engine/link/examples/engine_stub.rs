@@ -104,7 +104,7 @@ fn generate(socket: &Socket, cancelled: &Cancelled, request: &Generate, may_cras
     let (id, text) = (request.id, text_of(request));
     let prompt_tokens = u32::try_from(request.prompt.len()).expect("a prompt is short");
     if text.contains("full") {
-        let reason = allerac_engine_core::event::RefuseReason::QueueFull { waiting: 64 };
+        let reason = allerac_engine_core::event::RefuseReason::QueueFull { waiting: 64, wait_ms: 7500 };
         return send(socket, &FromEngine::Event(Event::Refused { id, reason }));
     }
     if text.contains("garbage") && may_crash {

@@ -18,6 +18,8 @@ pub enum EngineError {
     QueueFull {
         /// Requests waiting.
         waiting: u32,
+        /// How long another one would be likely to wait, in milliseconds; 0 where nothing is known yet.
+        wait_ms: u32,
     },
     /// Prompt and output do not fit.
     #[error("{tokens} tokens do not fit the context of {context}")]
@@ -53,7 +55,7 @@ pub enum EngineError {
 impl From<RefuseReason> for EngineError {
     fn from(reason: RefuseReason) -> Self {
         match reason {
-            RefuseReason::QueueFull { waiting } => Self::QueueFull { waiting },
+            RefuseReason::QueueFull { waiting, wait_ms } => Self::QueueFull { waiting, wait_ms },
             RefuseReason::TooLong { tokens, context } => Self::TooLong { tokens, context },
         }
     }

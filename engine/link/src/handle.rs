@@ -90,6 +90,13 @@ pub struct GenerateSpec {
 /// What happens to a generation; `Finished` or `Failed` is the last.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GenerationEvent {
+    /// Its place in the queue changed.
+    Waiting {
+        /// 1 is next.
+        place: u32,
+        /// How long it is likely to wait, in milliseconds; 0 where nothing is known yet.
+        wait_ms: u32,
+    },
     /// It left the queue.
     Started {
         /// Prompt tokens that were known already.
@@ -204,6 +211,7 @@ impl Generation {
         let event = self.events.recv().await;
         let event = event.unwrap_or(GenerationEvent::Failed { error: EngineError::Stopped, usage: self.usage });
         match &event {
+            GenerationEvent::Waiting { .. } => {}
             GenerationEvent::Started { cached_tokens } => self.usage.cached_tokens = *cached_tokens,
             GenerationEvent::Chunk(chunk) => self.usage.completion_tokens = chunk.completion_tokens,
             GenerationEvent::Finished { usage, .. } | GenerationEvent::Failed { usage, .. } => {

@@ -215,6 +215,7 @@ impl Supervisor {
         let (id, event) = translate(event);
         let Some(Pending::Generate(generation)) = self.pending.get_mut(&id) else { return None };
         match &event {
+            GenerationEvent::Waiting { .. } => {}
             GenerationEvent::Started { cached_tokens } => generation.usage.cached_tokens = *cached_tokens,
             GenerationEvent::Chunk(chunk) => {
                 generation.delivered = true;
@@ -353,6 +354,7 @@ fn version_reason(info: &ModelInfo) -> String {
 
 fn translate(event: Event) -> (RequestId, GenerationEvent) {
     match event {
+        Event::Waiting { id, place, wait_ms } => (id, GenerationEvent::Waiting { place, wait_ms }),
         Event::Started { id, cached_tokens } => (id, GenerationEvent::Started { cached_tokens }),
         Event::Chunk { id, chunk } => (id, GenerationEvent::Chunk(chunk)),
         Event::Finished { id, reason, tail, usage } => (id, GenerationEvent::Finished { reason, tail, usage }),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use allerac_engine_core::{FinishReason, SamplingParams, TokenId, Usage};
-use allerac_engine_link::protocol::{PrepareError, PromptInput};
+use allerac_engine_link::protocol::{PROTOCOL_VERSION, PrepareError, PromptInput};
 use allerac_engine_link::{
     Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent,
 };
@@ -153,7 +153,7 @@ async fn a_killed_process_comes_back() {
 async fn a_full_queue_is_said() {
     let engine = start("m");
     let (_, last) = run(&engine, "full", 1).await;
-    assert_eq!(failed(&last), (&EngineError::QueueFull { waiting: 64 }, 0));
+    assert_eq!(failed(&last), (&EngineError::QueueFull { waiting: 64, wait_ms: 7500 }, 0));
 }
 
 #[tokio::test]
@@ -175,7 +175,8 @@ async fn a_client_that_does_not_read_is_cancelled_and_the_rest_goes_on() {
 
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_is_a_typed_error() {
-    for (model, said) in [("unloadable", "the stub was told so"), ("old-protocol", "version 0 of the protocol")] {
+    let old = format!("version {} of the protocol", PROTOCOL_VERSION - 1);
+    for (model, said) in [("unloadable", "the stub was told so"), ("old-protocol", &*old)] {
         let engine = start(model);
         let Err(EngineError::LoadFailed { reason }) = engine.ready(WAIT).await else { panic!("{model} was loaded") };
         assert!(reason.contains(said), "{reason}");

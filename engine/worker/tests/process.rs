@@ -90,6 +90,7 @@ impl Worker {
         let mut answers: HashMap<u64, Answer> = HashMap::new();
         while answers.values().filter(|answer| answer.reason.is_some()).count() < requests {
             match self.receive() {
+                Some(FromEngine::Event(Event::Waiting { .. })) => {}
                 Some(FromEngine::Event(Event::Started { id, .. })) => {
                     answers.insert(id.0, Answer::default());
                 }

@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 
 /// How long a client is asked to wait when the box is busy, in seconds. Most answers take less.
 const RETRY_AFTER_BUSY_S: u32 = 5;
+/// The longest such wait; by then everything may have changed.
+const RETRY_AFTER_MAX_S: u32 = 600;
 
 /// An answer in OpenAI's error shape.
 #[derive(Debug, Clone)]
@@ -198,7 +200,8 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
         match error {
-            EngineError::QueueFull { .. } => Self::busy("engine_overloaded", message),
+            EngineError::QueueFull { wait_ms, .. } => Self::busy("engine_overloaded", message)
+                .retry_after(wait_ms.div_ceil(1000).clamp(RETRY_AFTER_BUSY_S, RETRY_AFTER_MAX_S)),
             EngineError::TooLong { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
             }

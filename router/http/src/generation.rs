@@ -45,6 +45,8 @@ pub(crate) struct Job {
 /// What a running request tells its handler. `Done` or `Failed` is the last.
 #[derive(Debug)]
 pub(crate) enum Progress {
+    /// One of the choices waits at this place of the engine's queue, likely for so long.
+    Waiting { place: u32, wait_ms: u32 },
     /// The engine began with one of the choices.
     Started,
     /// One choice goes on.
@@ -281,6 +283,7 @@ impl Run {
         let choice = &mut self.choices[index];
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let progress = match event {
+            GenerationEvent::Waiting { place, wait_ms } => return Ok(Progress::Waiting { place, wait_ms }),
             GenerationEvent::Started { cached_tokens } => {
                 choice.started = true;
                 choice.cached_tokens = cached_tokens;

@@ -68,6 +68,14 @@ pub(crate) fn event(data: &impl Serialize) -> String {
     format!("data: {json}\n\n")
 }
 
+/// A comment that tells a waiting client where it stands; clients that want events only pass it over.
+pub(crate) fn place(place: u32, wait_ms: u32) -> String {
+    match wait_ms.div_ceil(1000) {
+        0 => format!(": place {place} in the queue\n\n"),
+        seconds => format!(": place {place} in the queue, about {seconds} s\n\n"),
+    }
+}
+
 /// An error in the middle of a stream; nothing follows it.
 pub(crate) fn error_event(error: &ApiError) -> String {
     event(&error.body())

@@ -132,6 +132,7 @@ impl Answer {
 impl sse::Format<Progress> for Answer {
     fn format(&mut self, progress: Progress) -> (String, bool) {
         match progress {
+            Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
             Progress::Started => (String::new(), false),
             Progress::Chunk { index, chunk } => {
                 let mut text = self.begin(index);

@@ -24,7 +24,7 @@ pub(super) async fn collect(
     collected.resize_with(choices, Collected::default);
     while let Some(progress) = lane.recv().await {
         match progress {
-            Progress::Started => {}
+            Progress::Waiting { .. } | Progress::Started => {}
             Progress::Chunk { index, chunk } => {
                 let choice = &mut collected[index as usize];
                 choice.text.push_str(&chunk.text);

@@ -116,6 +116,7 @@ impl Answer {
 impl sse::Format<Progress> for Answer {
     fn format(&mut self, progress: Progress) -> (String, bool) {
         match progress {
+            Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
             Progress::Started => (String::new(), false),
             Progress::Chunk { index, chunk } if chunk.text.is_empty() && !self.wants_logprobs => {
                 self.offsets.entry(index).or_default();

@@ -1,0 +1,220 @@
+//! Who is next: fair between owners, in tokens, by virtual token counting (Sheng et al., "Fairness in Serving
+//! Large Language Models", 2024). Whoever was served least comes first; whoever comes back after a while begins
+//! at the least of those who are here, so that nobody saves up.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::request::{Generate, RequestId};
+
+/// What a token of output counts, in tokens of prompt: it takes a step of its own.
+const OUTPUT_WEIGHT: u64 = 2;
+/// Owners whose counters are kept; a box has fewer people.
+const OWNERS_MAX: usize = 1024;
+/// Requests that say who uses the machine these days.
+const RECENT: usize = 64;
+
+/// Requests that wait, and what their owners had so far. An owner is known by the salt of their requests.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// In the order of arrival.
+    waiting: Vec<Waiting>,
+    /// What each owner was served, in tokens of prompt.
+    served: HashMap<u64, u64>,
+    /// The owners of the requests that left the queue last.
+    recent: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: Generate,
+    /// The place in the queue that was last told; 0 before any.
+    told: u32,
+}
+
+impl Queue {
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Appends a request. `present` are the owners that are being served.
+    pub(crate) fn push(&mut self, request: Generate, present: impl Iterator<Item = u64>) {
+        let here: Vec<u64> = self.owners().chain(present).collect();
+        if !here.contains(&request.salt) {
+            let least = here.iter().map(|owner| self.served(*owner)).min().unwrap_or(0);
+            self.forget_one(&here);
+            let counter = self.served.entry(request.salt).or_default();
+            *counter = least.max(*counter);
+        }
+        self.waiting.push(Waiting { request, told: 0 });
+    }
+
+    /// The owners of what waits.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().map(|waiting| waiting.request.salt)
+    }
+
+    /// Whether somebody else was served lately, or waits.
+    pub(crate) fn has_others(&self, owner: u64) -> bool {
+        self.recent.iter().copied().chain(self.owners()).any(|other| other != owner)
+    }
+
+    /// What an owner was served.
+    pub(crate) fn served(&self, owner: u64) -> u64 {
+        self.served.get(&owner).copied().unwrap_or(0)
+    }
+
+    /// Counts what was computed for an owner.
+    pub(crate) fn count(&mut self, owner: u64, prompt: u32, output: u32) {
+        let tokens = u64::from(prompt) + OUTPUT_WEIGHT * u64::from(output);
+        let served = self.served.entry(owner).or_default();
+        *served = served.saturating_add(tokens);
+    }
+
+    /// The next request, of owners that `may` have another: of the owner served least the one that came first.
+    pub(crate) fn next(&self, may: impl Fn(u64) -> bool) -> Option<&Generate> {
+        let allowed = self.waiting.iter().map(|waiting| &waiting.request).filter(|request| may(request.salt));
+        // Of equal ones the first is taken.
+        allowed.min_by_key(|request| self.served(request.salt))
+    }
+
+    /// Takes a request out to be served.
+    pub(crate) fn take(&mut self, id: RequestId) -> Option<Generate> {
+        let request = self.remove(id)?;
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(request.salt);
+        Some(request)
+    }
+
+    /// Takes a request out.
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Generate> {
+        let index = self.waiting.iter().position(|waiting| waiting.request.id == id)?;
+        Some(self.waiting.remove(index).request)
+    }
+
+    /// The requests whose place changed since they were told, with their places from 1 on: the order in which they
+    /// would be served if nothing else came.
+    pub(crate) fn moved(&mut self) -> Vec<(RequestId, u32)> {
+        let mut order: Vec<usize> = (0..self.waiting.len()).collect();
+        order.sort_by_key(|index| self.served(self.waiting[*index].request.salt));
+        let mut moved = Vec::new();
+        for (place, index) in (1..).zip(order) {
+            let waiting = &mut self.waiting[index];
+            if waiting.told != place {
+                waiting.told = place;
+                moved.push((waiting.request.id, place));
+            }
+        }
+        moved
+    }
+
+    /// Makes room for another owner. Whoever is away and was served least loses nothing by being forgotten.
+    fn forget_one(&mut self, here: &[u64]) {
+        if self.served.len() >= OWNERS_MAX {
+            let away = self.served.iter().filter(|(owner, _)| !here.contains(owner));
+            if let Some(owner) = away.min_by_key(|(_, served)| **served).map(|(owner, _)| *owner) {
+                self.served.remove(&owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{SamplingParams, TokenId};
+
+    fn request(id: u64, owner: u64) -> Generate {
+        Generate {
+            id: RequestId(id),
+            salt: owner,
+            prompt: vec![TokenId(1)],
+            max_tokens: 1,
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            top_logprobs: None,
+        }
+    }
+
+    fn take(queue: &mut Queue) -> Option<u64> {
+        let id = queue.next(|_| true)?.id;
+        queue.take(id).map(|request| request.id.0)
+    }
+
+    #[test]
+    fn whoever_was_served_least_comes_first_and_else_who_came_first() {
+        let mut queue = Queue::default();
+        for (id, owner) in [(1, 7), (2, 7), (3, 8), (4, 7)] {
+            queue.push(request(id, owner), std::iter::empty());
+        }
+        assert_eq!(take(&mut queue), Some(1));
+        queue.count(7, 100, 0);
+        assert_eq!(take(&mut queue), Some(3));
+        queue.count(8, 0, 51);
+        assert_eq!([take(&mut queue), take(&mut queue), take(&mut queue)], [Some(2), Some(4), None]);
+    }
+
+    #[test]
+    fn nobody_saves_up_by_being_away() {
+        let mut queue = Queue::default();
+        queue.push(request(1, 7), std::iter::empty());
+        queue.count(7, 1000, 0);
+        queue.push(request(2, 8), std::iter::empty());
+        assert_eq!(queue.served(8), 1000);
+        queue.push(request(3, 9), [7].into_iter());
+        assert_eq!(queue.served(9), 1000);
+    }
+
+    #[test]
+    fn places_are_told_when_they_change() {
+        let mut queue = Queue::default();
+        queue.push(request(1, 7), std::iter::empty());
+        queue.push(request(2, 7), std::iter::empty());
+        assert_eq!(queue.moved(), [(RequestId(1), 1), (RequestId(2), 2)]);
+        assert_eq!(queue.moved(), []);
+        queue.push(request(3, 8), std::iter::empty());
+        queue.count(7, 10, 0);
+        assert_eq!(queue.moved(), [(RequestId(3), 1), (RequestId(1), 2), (RequestId(2), 3)]);
+        queue.remove(RequestId(1));
+        assert_eq!(queue.moved(), [(RequestId(2), 2)]);
+    }
+
+    #[test]
+    fn an_owner_who_has_enough_is_passed_over() {
+        let mut queue = Queue::default();
+        queue.push(request(1, 7), std::iter::empty());
+        queue.push(request(2, 8), std::iter::empty());
+        assert_eq!(queue.next(|owner| owner != 7).map(|request| request.id.0), Some(2));
+        assert!(queue.next(|_| false).is_none());
+    }
+
+    #[test]
+    fn others_are_known_for_a_while() {
+        let mut queue = Queue::default();
+        queue.push(request(0, 7), std::iter::empty());
+        assert!(!queue.has_others(7));
+        queue.push(request(1, 8), std::iter::empty());
+        assert!(queue.has_others(7));
+        queue.take(RequestId(1));
+        for id in 2..RECENT as u64 + 1 {
+            queue.push(request(id, 7), std::iter::empty());
+            queue.take(RequestId(id));
+            assert!(queue.has_others(7));
+        }
+        take(&mut queue);
+        assert!(!queue.has_others(7));
+    }
+
+    #[test]
+    fn a_bounded_number_of_owners_is_known() {
+        let mut queue = Queue::default();
+        for owner in 0..3000 {
+            queue.push(request(owner, owner), std::iter::empty());
+            queue.remove(RequestId(owner));
+        }
+        assert_eq!(queue.served.len(), OWNERS_MAX);
+    }
+}
