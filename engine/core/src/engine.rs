@@ -3,9 +3,9 @@
 //! One slot owns one sequence of the backend. Each step decodes one token for every generating slot in one
 //! batch, then computes a bounded chunk of prompt (continuous batching with chunked prefill), so that a long
 //! prompt never stops the others. A generating slot may also compute guesses of its next tokens; those that
-//! turn out wrong are removed again, so an answer is the same with and without them. Prompts are computed apart from the decoding and from each other: a batch
-//! of them all would hardly be faster, a prompt's numbers would depend on its company, and a batch that
-//! fails would take the others along. Cells of the KV cache are promised in full when a request is
+//! turn out wrong are removed again, so an answer is the same with and without them. Prompts are computed
+//! apart from the decoding and from each other: a batch of them all would hardly be faster, a prompt's
+//! numbers would depend on its company, and a batch that fails would take the others along. Cells of the KV cache are promised in full when a request is
 //! admitted: an answer can never run out of them half-way. A slot whose request ended keeps its KV; a
 //! later request of the same owner that begins alike takes it over, or copies the common beginning from
 //! whichever slot has it, be that one still at work.
@@ -37,10 +37,8 @@ pub struct Config {
 const KEPT_FREE: usize = 4;
 /// Steps that a prompt waits for shorter ones before it comes first.
 const PASSED_OVER_MAX: u32 = 3;
-
 /// How many times the time of a chunk the shortest piece of prompt may take.
-const PIECE_STRETCH: u32 = 4;
-
+const PIECE_STRETCH: u32 = 2;
 /// The longest step while nobody generates: whoever leaves or comes meanwhile waits for it.
 const STEP_ALONE_MAX: Duration = Duration::from_millis(250);
 
@@ -143,12 +141,9 @@ impl<B: Backend> Engine<B> {
         let (pace, drafts) = (&mut self.pace, self.limits.drafts && self.config.speculate);
         let mut batch = Vec::new();
         for slot in &mut self.slots {
-            let tokens =
-                slot.next_tokens(
-                    |hit, longest| {
-                        if drafts { pace.draft_length(decoding, hit, longest.min(spare)) } else { 0 }
-                    },
-                );
+            let draft_length =
+                |hit, longest: u32| if drafts { pace.draft_length(decoding, hit, longest.min(spare)) } else { 0 };
+            let tokens = slot.next_tokens(draft_length);
             spare = spare.saturating_sub(len(&tokens).saturating_sub(1));
             batch.extend(tokens);
         }

@@ -491,11 +491,10 @@ fn where_even_the_shortest_piece_takes_long_it_is_cut_further() {
         let batches = engine.into_backend().batches;
         batches.into_iter().filter(|length| *length > 15).collect::<Vec<_>>()
     };
-    // 10 µs a token: a chunk of 1 ms has room for 99, and 4 ms are bearable.
+    // 10 µs a token: a chunk of 1 ms has room for 99, and 2 ms are bearable.
     assert_eq!(pieces(64), [1024, 99, 99]);
-    assert_eq!(pieces(300), [1024, 300, 300]);
-    // Of the 1024 of a batch 625 are left, too few for two such pieces.
-    assert_eq!(pieces(800), [1024, 399, 625]);
+    assert_eq!(pieces(150), [1024, 150, 150]);
+    assert_eq!(pieces(800), [1024, 199, 199]);
 }
 
 #[derive(Debug, Clone)]
