@@ -61,6 +61,8 @@ test: setup-test lint build test-model ## Everything that continuous integration
 .PHONY: lint
 lint: web ## Format, clippy, the page's types, licences and sources of dependencies
 	cargo fmt --all -- --check
+	@# The fuzz targets are a workspace of their own; its lock follows the dependencies here.
+	cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml > /dev/null
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cd $(WEB) && npm run check
 	scripts/cargo-deny.sh check --hide-inclusion-graph bans licenses sources
