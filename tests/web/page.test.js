@@ -52,11 +52,16 @@ async function shot(page, name) {
   await page.screenshot({ path: join(SHOTS, `${name}.png`) });
 }
 
+/** The models are there: before, nothing can be asked. */
+async function ready(page) {
+  await page.getByLabel("Model").locator("option").first().waitFor({ state: "attached" });
+}
+
 async function signIn(options) {
   const page = await open(options);
   await page.getByLabel("Key").fill(key);
   await page.getByRole("button", { name: "Enter" }).click();
-  await page.getByLabel("Model").waitFor();
+  await ready(page);
   return page;
 }
 
@@ -91,6 +96,7 @@ test("a wrong code is refused in words, the right one claims the box and gives a
   assert.ok((await page.locator("pre").nth(1).innerText()).includes(key), "the snippet is ready to paste");
   await shot(page, "key");
   await page.getByRole("button", { name: /start chatting/ }).click();
+  await ready(page);
   assert.equal(await page.getByLabel("Model").inputValue(), MODEL);
   await page.context().close();
 });
@@ -192,7 +198,7 @@ test("a key that is revoked meanwhile is explained, and the chat is there with a
   const page = await open();
   await page.getByLabel("Key").fill(other);
   await page.getByRole("button", { name: "Enter" }).click();
-  await page.getByLabel("Model").waitFor();
+  await ready(page);
   server.cli("keys", "revoke", other.split("-")[2]);
   await ask(page, "Am I welcome?");
   assert.match(await alert(page).innerText(), /does not know this key, or it was revoked/);
