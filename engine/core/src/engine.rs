@@ -282,7 +282,7 @@ impl<B: Backend> Engine<B> {
             let active = self.slots[*index].active().expect("a slot that prefills is active");
             let patient = active.passed_over() < PASSED_OVER_MAX;
             let rest = if patient { (self.queue.served(active.request.salt), active.prompt_left()) } else { (0, 0) };
-            (patient, rest, active.admitted())
+            (patient, rest, self.slots[*index].admitted())
         });
         prefilling
     }

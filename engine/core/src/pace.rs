@@ -14,43 +14,46 @@ const TOKEN_ASSUMED: f64 = 0.5;
 /// How fast a measurement that is not repeated fades to what is assumed.
 const FADE: f64 = 0.0005;
 
-/// Seconds, smoothed over the measurements.
+/// A measure smoothed over its measurements; none before the first.
 #[derive(Debug, Clone, Copy, Default)]
-struct Seconds(Option<f64>);
+struct Smoothed(Option<f64>);
 
-impl Seconds {
-    fn note(&mut self, seconds: f64) {
-        self.0 = Some(self.0.map_or(seconds, |before| before + WEIGHT * (seconds - before)));
+impl Smoothed {
+    /// Takes a measurement; a backend that does not measure reports zero.
+    fn note(&mut self, measured: f64) {
+        if measured > 0.0 {
+            self.0 = Some(self.0.map_or(measured, |before| before + WEIGHT * (measured - before)));
+        }
     }
 }
 
-/// The costs of steps.
+/// The costs of steps, and how long answers are.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// Decoding one token for each of so many sequences, one less.
-    decode: Vec<Seconds>,
-    /// Computing a token with a draft of each of the lengths.
-    drafts: [Seconds; DRAFTS.len()],
-    /// One token of a prompt.
-    prompt_token: Seconds,
-    /// Tokens of an answer; not seconds, but smoothed likewise.
-    answer: Seconds,
+    /// Seconds of decoding one token for each of so many sequences, one less.
+    decode: Vec<Smoothed>,
+    /// Seconds of computing a token with a draft of each of the lengths.
+    drafts: [Smoothed; DRAFTS.len()],
+    /// Seconds of one token of a prompt.
+    prompt_token: Smoothed,
+    /// Tokens of an answer.
+    answer: Smoothed,
 }
 
 impl Pace {
     pub(crate) fn new(sequences: u32) -> Self {
         Self {
-            decode: vec![Seconds::default(); sequences as usize],
+            decode: vec![Smoothed::default(); sequences as usize],
             drafts: Default::default(),
-            prompt_token: Seconds::default(),
-            answer: Seconds::default(),
+            prompt_token: Smoothed::default(),
+            answer: Smoothed::default(),
         }
     }
 
     /// Learns from a step that decoded one token for each of `sequences`.
     pub(crate) fn note_decode(&mut self, sequences: usize, took: Duration) {
         if let Some(seconds) = self.decode.get_mut(sequences.wrapping_sub(1)) {
-            note(seconds, took.as_secs_f64());
+            seconds.note(took.as_secs_f64());
         }
     }
 
@@ -60,7 +63,7 @@ impl Pace {
         let share = (took.as_secs_f64() - plain) / f64::from(lengths.iter().sum::<u32>());
         for length in lengths {
             if let Some(index) = DRAFTS.iter().position(|draft| draft == length) {
-                note(&mut self.drafts[index], share * f64::from(*length));
+                self.drafts[index].note(share * f64::from(*length));
             }
         }
     }
@@ -68,7 +71,7 @@ impl Pace {
     /// Learns from a piece of a prompt.
     pub(crate) fn note_prompt(&mut self, tokens: u32, took: Duration) {
         if tokens >= PIECE_MEASURED_MIN {
-            note(&mut self.prompt_token, took.as_secs_f64() / f64::from(tokens));
+            self.prompt_token.note(took.as_secs_f64() / f64::from(tokens));
         }
     }
 
@@ -132,13 +135,6 @@ impl Pace {
     fn plain(&self, sequences: usize) -> Option<f64> {
         let known = |sequences: usize| self.decode.get(sequences.wrapping_sub(1))?.0;
         known(sequences).or_else(|| self.decode.iter().find_map(|seconds| seconds.0))
-    }
-}
-
-/// A backend that does not measure reports no time at all.
-fn note(seconds: &mut Seconds, measured: f64) {
-    if measured > 0.0 {
-        seconds.note(measured);
     }
 }
 

@@ -315,10 +315,6 @@ impl Active {
         self.passed_over
     }
 
-    pub(crate) fn admitted(&self) -> u64 {
-        self.admitted
-    }
-
     /// Tokens of the prompt that are still to be computed.
     pub(crate) fn prompt_left(&self) -> u32 {
         length(&self.request.prompt).saturating_sub(length(&self.tokens))
