@@ -1,5 +1,7 @@
 //! Chooses where a request is computed. Local first; another server only where plan and key allow it.
 
+use std::sync::Arc;
+
 use crate::registry::{LocalModel, Registry};
 use crate::upstream::{Upstream, Upstreams};
 
@@ -17,7 +19,7 @@ pub enum Route<'a> {
     /// On this box.
     Local(&'a LocalModel),
     /// On another server, under that server's name for the model.
-    Upstream(&'a Upstream, &'a str),
+    Upstream(&'a Arc<Upstream>, &'a str),
 }
 
 /// Nowhere.

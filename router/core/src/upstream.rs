@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,7 +60,7 @@ pub struct Upstream {
 
 /// All configured servers.
 #[derive(Debug, Default)]
-pub struct Upstreams(Vec<Upstream>);
+pub struct Upstreams(Vec<Arc<Upstream>>);
 
 /// What is asked of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,18 +148,29 @@ impl Upstreams {
     /// # Errors
     /// [`UpstreamError::BadUrl`], or when the TLS set-up of this machine cannot be read.
     pub fn new(configs: Vec<UpstreamConfig>) -> Result<Self, UpstreamError> {
-        let upstreams = configs.into_iter().map(Upstream::new);
+        let upstreams = configs.into_iter().map(|config| Upstream::new(config).map(Arc::new));
         upstreams.collect::<Result<_, _>>().map(Self)
     }
 
     /// Every server with a model of this name or alias, and its own name for it.
-    pub fn serving<'a>(&'a self, model: &str) -> impl Iterator<Item = (&'a Upstream, &'a str)> {
+    pub fn serving<'a>(&'a self, model: &str) -> impl Iterator<Item = (&'a Arc<Upstream>, &'a str)> {
         self.0.iter().filter_map(move |upstream| Some((upstream, upstream.own_name(model)?)))
     }
 
     /// All servers.
     pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
-        self.0.iter()
+        self.0.iter().map(AsRef::as_ref)
+    }
+}
+
+impl Endpoint {
+    /// Its name in the ledger.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat.completions",
+            Self::Completions => "completions",
+        }
     }
 }
 

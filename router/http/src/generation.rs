@@ -11,7 +11,7 @@ use allerac_engine_core::{Chunk, FinishReason, SamplingParams, TokenId};
 use allerac_engine_link::protocol::{ModelInfo, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
-use allerac_router_core::{LocalModel, Permit};
+use allerac_router_core::{Endpoint, LocalModel, Permit};
 use allerac_wire::{CompletionUsage, Options, Sampling};
 use futures_util::stream::{SelectAll, unfold};
 use futures_util::{Stream, StreamExt};
@@ -34,7 +34,7 @@ const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
 /// A request ready to be computed here.
 pub(crate) struct Job {
     pub(crate) admitted: Admitted,
-    pub(crate) endpoint: &'static str,
+    pub(crate) endpoint: Endpoint,
     /// The field of the request that the prompt came in, for errors about it.
     pub(crate) prompt_param: &'static str,
     pub(crate) inputs: Vec<PromptInput>,
@@ -108,7 +108,7 @@ async fn prepare(
     let reserve = Reserve {
         request_id: job.admitted.request_id,
         model,
-        endpoint: job.endpoint,
+        endpoint: job.endpoint.name(),
         served_by: "local".into(),
         prompt_tokens,
         max_output_tokens: max_output_tokens.saturating_mul(job.options.choices),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::sse::Parser;
-use allerac_router_core::{Endpoint, Upstream, UpstreamBody, UpstreamError, UpstreamReply, Upstreams};
+use allerac_router_core::{Endpoint, Upstream, UpstreamBody, UpstreamError, UpstreamReply};
 use allerac_wire::Envelope;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
@@ -53,7 +53,7 @@ enum Relayed {
 pub(crate) async fn relay(
     state: &AppState,
     principal: &Principal,
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     request: Request,
     admitted: Admitted,
 ) -> Response {
@@ -64,15 +64,14 @@ pub(crate) async fn relay(
 async fn answer(
     state: &AppState,
     principal: &Principal,
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     request: Request,
     admitted: Admitted,
 ) -> Result<Response, ApiError> {
     let stream = request.envelope.stream;
     let (sender, mut lane) = mpsc::channel(EVENTS_WAITING_MAX);
     let run = Run {
-        upstreams: Arc::clone(&state.upstreams),
-        upstream: upstream.name().to_owned(),
+        upstream: Arc::clone(upstream),
         ledger: state.ledger.clone(),
         principal: principal.clone(),
         sender: sender.clone(),
@@ -121,8 +120,7 @@ impl sse::Format<Relayed> for Passed {
 
 /// A request on its way.
 struct Run {
-    upstreams: Arc<Upstreams>,
-    upstream: String,
+    upstream: Arc<Upstream>,
     ledger: Ledger,
     principal: Principal,
     sender: mpsc::Sender<Relayed>,
@@ -137,11 +135,8 @@ impl Run {
         let reserve = Reserve {
             request_id: self.admitted.request_id,
             model: request.name.clone(),
-            endpoint: match request.endpoint {
-                Endpoint::Chat => "chat.completions",
-                Endpoint::Completions => "completions",
-            },
-            served_by: format!("upstream:{}", self.upstream),
+            endpoint: request.endpoint.name(),
+            served_by: format!("upstream:{}", self.upstream.name()),
             prompt_tokens: prompt_estimate(&request.envelope),
             max_output_tokens: output_estimate(&request.envelope),
         };
@@ -151,10 +146,7 @@ impl Run {
             Err(error) => return Relayed::Failed(error.into()),
         };
         let (endpoint, stream) = (request.endpoint, request.envelope.stream);
-        let upstreams = Arc::clone(&self.upstreams);
-        let Some(upstream) = upstreams.iter().find(|upstream| upstream.name() == self.upstream) else {
-            return Relayed::Failed(allerac_engine_link::EngineError::Stopped.into());
-        };
+        let upstream = Arc::clone(&self.upstream);
         let sender = self.sender.clone();
         let sent = tokio::select! {
             reply = upstream.send(endpoint, outgoing(request)) => reply.map_err(ApiError::from),
@@ -166,9 +158,9 @@ impl Run {
             Ok(UpstreamReply::Success(body)) => {
                 self.meter.begun = true;
                 if stream {
-                    self.stream(upstream, body, &mut reservation).await
+                    self.stream(&upstream, body, &mut reservation).await
                 } else {
-                    self.whole(upstream, body).await
+                    self.whole(&upstream, body).await
                 }
             }
             Ok(UpstreamReply::Refused { status, message }) => Err(ApiError::upstream_refused(status, message)),

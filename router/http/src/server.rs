@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::handlers::{chat, claim, completions, health, models, unknown, wrong_method};
+use crate::handlers::{chat, claim, completions, generate, health, models, unknown, wrong_method};
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -35,8 +35,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Everything that is served.
 pub fn app(state: AppState) -> Router {
     Router::new()
-        .route("/v1/chat/completions", post(chat::create))
-        .route("/v1/completions", post(completions::create))
+        .route("/v1/chat/completions", post(generate::create::<chat::Answer>))
+        .route("/v1/completions", post(generate::create::<completions::Answer>))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
         .route("/healthz", get(health::live))

@@ -105,11 +105,11 @@ pub struct TopLogprob {
 /// A plain completion; a chunk of one has the same shape.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
-pub struct Completion {
-    pub id: String,
+pub struct Completion<'a> {
+    pub id: &'a str,
     pub object: &'static str,
     pub created: i64,
-    pub model: String,
+    pub model: &'a str,
     pub choices: Vec<CompletionChoice>,
     /// Absent from chunks unless asked for; then null in every chunk but the last.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,77 +3,23 @@
 use std::collections::HashSet;
 
 use allerac_engine_link::protocol::PromptInput;
-use allerac_router_core::{Endpoint, Route, route};
+use allerac_router_core::Endpoint;
 use allerac_wire::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatMessage, ChatRequest, CompletionUsage, Delta, Envelope,
 };
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use super::collect::collect;
-use super::{Body, Bounded, FINGERPRINT, logprobs, now_s, served_by};
-use crate::auth::{Admitted, Authenticated};
+use super::collect::Collected;
+use super::generate::Shape;
+use super::{FINGERPRINT, logprobs, now_s};
+use crate::auth::Admitted;
 use crate::error::ApiError;
-use crate::generation::{Job, Progress, start};
-use crate::relay;
+use crate::generation::{Job, Progress};
 use crate::sse;
-use crate::state::AppState;
-
-const ENDPOINT: &str = "chat.completions";
-
-/// Answers a conversation, here or elsewhere.
-pub(crate) async fn create(
-    State(state): State<AppState>,
-    caller: Authenticated,
-    admitted: Admitted,
-    Bounded(body): Body,
-) -> Result<Response, ApiError> {
-    let envelope = Envelope::parse(&body)?;
-    let model = match route(&envelope.model, &state.registry, &state.upstreams, &caller) {
-        Ok(Route::Local(model)) => model,
-        Ok(Route::Upstream(upstream, name)) => {
-            let request =
-                relay::Request { endpoint: Endpoint::Chat, envelope: envelope.clone(), name: name.to_owned() };
-            return Ok(relay::relay(&state, &caller.0, upstream, request, admitted).await);
-        }
-        Err(reason) => return Err(ApiError::no_route(&envelope.model, reason)),
-    };
-    let request = ChatRequest::parse(envelope)?;
-    let messages_json = serde_json::to_string(&request.messages).expect("messages are plain data");
-    let options = request.options;
-    let answer = Answer {
-        id: format!("chatcmpl-{}", admitted.request_id.simple()),
-        created: now_s(),
-        model: request.model,
-        include_usage: options.include_usage,
-        wants_logprobs: request.top_logprobs.is_some(),
-        begun: HashSet::new(),
-    };
-    let (stream, choices) = (options.stream, options.choices as usize);
-    let job = Job {
-        admitted,
-        endpoint: ENDPOINT,
-        prompt_param: "messages",
-        inputs: vec![PromptInput::Chat { messages_json }],
-        options,
-        top_logprobs: request.top_logprobs,
-    };
-    let mut lane = start(&state, caller.0, model, job);
-    let response = if stream {
-        match sse::first(&mut lane).await {
-            Some(Progress::Failed(error)) => return Err(error),
-            first => sse::response(first, lane, answer),
-        }
-    } else {
-        let (collected, usage) = collect(&mut lane, choices).await?;
-        answer.whole(collected, usage).into_response()
-    };
-    Ok(served_by(response, "local"))
-}
 
 /// What all parts of one answer share.
-struct Answer {
+pub(crate) struct Answer {
     id: String,
     created: i64,
     model: String,
@@ -83,15 +29,33 @@ struct Answer {
     begun: HashSet<u32>,
 }
 
-impl Answer {
-    fn whole(self, collected: Vec<super::collect::Collected>, usage: CompletionUsage) -> Json<ChatCompletion> {
-        let choices = (0..).zip(collected).map(|(index, choice)| ChatChoice {
+impl Shape for Answer {
+    const ENDPOINT: Endpoint = Endpoint::Chat;
+
+    fn parse(envelope: Envelope, admitted: Admitted) -> Result<(Job, Self), ApiError> {
+        let ChatRequest { model, messages, top_logprobs, options } = ChatRequest::parse(envelope)?;
+        let messages_json = serde_json::to_string(&messages).expect("messages are plain data");
+        let answer = Self {
+            id: format!("chatcmpl-{}", admitted.request_id.simple()),
+            created: now_s(),
+            model,
+            include_usage: options.include_usage,
+            wants_logprobs: top_logprobs.is_some(),
+            begun: HashSet::new(),
+        };
+        let inputs = vec![PromptInput::Chat { messages_json }];
+        let (endpoint, prompt_param) = (Self::ENDPOINT, "messages");
+        Ok((Job { admitted, endpoint, prompt_param, inputs, options, top_logprobs }, answer))
+    }
+
+    fn whole(self, choices: Vec<Collected>, usage: CompletionUsage) -> Response {
+        let choices = (0..).zip(choices).map(|(index, choice)| ChatChoice {
             index,
             logprobs: self.wants_logprobs.then(|| logprobs::chat(&choice.logprobs)),
             message: ChatMessage { role: "assistant", content: choice.text, refusal: None, annotations: Vec::new() },
             finish_reason: choice.finish_reason,
         });
-        Json(ChatCompletion {
+        let completion = ChatCompletion {
             choices: choices.collect(),
             id: self.id,
             object: "chat.completion",
@@ -100,9 +64,12 @@ impl Answer {
             usage,
             service_tier: "default",
             system_fingerprint: FINGERPRINT,
-        })
+        };
+        Json(completion).into_response()
     }
+}
 
+impl Answer {
     fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<CompletionUsage>) -> String {
         sse::event(&ChatChunk {
             id: &self.id,

@@ -9,13 +9,13 @@ use crate::generation::Progress;
 
 /// One whole choice.
 #[derive(Debug, Default)]
-pub(super) struct Collected {
+pub(crate) struct Collected {
     pub(super) text: String,
     pub(super) logprobs: Vec<TokenLogprob>,
     pub(super) finish_reason: &'static str,
 }
 
-/// Waits for all choices and for the settlement.
+/// Waits for all choices.
 pub(super) async fn collect(
     lane: &mut mpsc::Receiver<Progress>,
     choices: usize,

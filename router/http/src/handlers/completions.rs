@@ -4,66 +4,18 @@ use std::collections::HashMap;
 
 use allerac_engine_core::TokenId;
 use allerac_engine_link::protocol::PromptInput;
-use allerac_router_core::{Endpoint, Route, route};
+use allerac_router_core::Endpoint;
 use allerac_wire::{Completion, CompletionChoice, CompletionRequest, CompletionUsage, Envelope, Prompt};
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use super::collect::collect;
-use super::{Body, Bounded, FINGERPRINT, logprobs, now_s, served_by};
-use crate::auth::{Admitted, Authenticated};
+use super::collect::Collected;
+use super::generate::Shape;
+use super::{FINGERPRINT, logprobs, now_s};
+use crate::auth::Admitted;
 use crate::error::ApiError;
-use crate::generation::{Job, Progress, start};
-use crate::relay;
+use crate::generation::{Job, Progress};
 use crate::sse;
-use crate::state::AppState;
-
-const ENDPOINT: &str = "completions";
-
-/// Continues a text, here or elsewhere.
-pub(crate) async fn create(
-    State(state): State<AppState>,
-    caller: Authenticated,
-    admitted: Admitted,
-    Bounded(body): Body,
-) -> Result<Response, ApiError> {
-    let envelope = Envelope::parse(&body)?;
-    let model = match route(&envelope.model, &state.registry, &state.upstreams, &caller) {
-        Ok(Route::Local(model)) => model,
-        Ok(Route::Upstream(upstream, name)) => {
-            let request =
-                relay::Request { endpoint: Endpoint::Completions, envelope: envelope.clone(), name: name.to_owned() };
-            return Ok(relay::relay(&state, &caller.0, upstream, request, admitted).await);
-        }
-        Err(reason) => return Err(ApiError::no_route(&envelope.model, reason)),
-    };
-    let request = CompletionRequest::parse(envelope)?;
-    let options = request.options;
-    let answer = Answer {
-        id: format!("cmpl-{}", admitted.request_id.simple()),
-        created: now_s(),
-        model: request.model,
-        include_usage: options.include_usage,
-        wants_logprobs: request.top_logprobs.is_some(),
-        offsets: HashMap::new(),
-    };
-    let (stream, choices) = (options.stream, request.prompts.len() * options.choices as usize);
-    let inputs = request.prompts.into_iter().map(input).collect();
-    let (top_logprobs, prompt_param) = (request.top_logprobs, "prompt");
-    let job = Job { admitted, endpoint: ENDPOINT, prompt_param, inputs, options, top_logprobs };
-    let mut lane = start(&state, caller.0, model, job);
-    let response = if stream {
-        match sse::first(&mut lane).await {
-            Some(Progress::Failed(error)) => return Err(error),
-            first => sse::response(first, lane, answer),
-        }
-    } else {
-        let (collected, usage) = collect(&mut lane, choices).await?;
-        answer.whole(collected, usage).into_response()
-    };
-    Ok(served_by(response, "local"))
-}
 
 fn input(prompt: Prompt) -> PromptInput {
     match prompt {
@@ -73,7 +25,7 @@ fn input(prompt: Prompt) -> PromptInput {
 }
 
 /// What all parts of one answer share.
-struct Answer {
+pub(crate) struct Answer {
     id: String,
     created: i64,
     model: String,
@@ -83,9 +35,26 @@ struct Answer {
     offsets: HashMap<u32, usize>,
 }
 
-impl Answer {
-    fn whole(mut self, collected: Vec<super::collect::Collected>, usage: CompletionUsage) -> Json<Completion> {
-        let choices = (0..).zip(collected).map(|(index, choice)| CompletionChoice {
+impl Shape for Answer {
+    const ENDPOINT: Endpoint = Endpoint::Completions;
+
+    fn parse(envelope: Envelope, admitted: Admitted) -> Result<(Job, Self), ApiError> {
+        let CompletionRequest { model, prompts, top_logprobs, options } = CompletionRequest::parse(envelope)?;
+        let answer = Self {
+            id: format!("cmpl-{}", admitted.request_id.simple()),
+            created: now_s(),
+            model,
+            include_usage: options.include_usage,
+            wants_logprobs: top_logprobs.is_some(),
+            offsets: HashMap::new(),
+        };
+        let inputs = prompts.into_iter().map(input).collect();
+        let (endpoint, prompt_param) = (Self::ENDPOINT, "prompt");
+        Ok((Job { admitted, endpoint, prompt_param, inputs, options, top_logprobs }, answer))
+    }
+
+    fn whole(mut self, choices: Vec<Collected>, usage: CompletionUsage) -> Response {
+        let choices = (0..).zip(choices).map(|(index, choice)| CompletionChoice {
             logprobs: self.wants_logprobs.then(|| logprobs::completion(&choice.logprobs, &mut 0)),
             text: choice.text,
             index,
@@ -93,15 +62,17 @@ impl Answer {
         });
         let choices = choices.collect();
         self.include_usage = true;
-        Json(self.part(choices, Some(usage)))
+        Json(self.part(choices, Some(usage))).into_response()
     }
+}
 
-    fn part(&self, choices: Vec<CompletionChoice>, usage: Option<CompletionUsage>) -> Completion {
+impl Answer {
+    fn part(&self, choices: Vec<CompletionChoice>, usage: Option<CompletionUsage>) -> Completion<'_> {
         Completion {
-            id: self.id.clone(),
+            id: &self.id,
             object: "text_completion",
             created: self.created,
-            model: self.model.clone(),
+            model: &self.model,
             choices,
             usage: self.include_usage.then_some(usage),
             system_fingerprint: FINGERPRINT,

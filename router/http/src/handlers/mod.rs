@@ -4,6 +4,7 @@ pub(crate) mod chat;
 pub(crate) mod claim;
 mod collect;
 pub(crate) mod completions;
+pub(crate) mod generate;
 pub(crate) mod health;
 mod logprobs;
 pub(crate) mod models;
