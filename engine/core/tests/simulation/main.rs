@@ -1,0 +1,11 @@
+//! Runs the engine over a fake backend: single rules first, then a seeded storm of arrivals, cancels and
+//! failures, with the invariants checked after every step.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod fairness;
+mod fake;
+mod pace;
+mod requests;
+mod sharing;
+mod storm;

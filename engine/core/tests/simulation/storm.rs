@@ -1,0 +1,142 @@
+//! Thousands of random arrivals, cancels and failures.
+
+use std::collections::HashMap;
+
+use allerac_engine_core::{Config, Engine, Event, FinishReason, Generate, Limits, RequestId, TokenId};
+use proptest::prelude::*;
+
+use crate::fake::{Fake, Faults, LIMITS, config, drain, expected, id_of, is_last, request};
+
+#[derive(Debug, Clone)]
+enum Action {
+    Submit { prompt: Vec<u32>, max_tokens: u32 },
+    Cancel(u64),
+    Step,
+}
+
+/// Prompts that begin alike, as conversations of the same people do.
+fn prompt() -> impl Strategy<Value = Vec<u32>> {
+    (0u32..3, 0usize..30, proptest::collection::vec(1u32..4, 1..12)).prop_map(|(first, common, own)| {
+        let begin = (0..30).map(|place| 1 + (first + place * (first + 1)) % 7).take(common);
+        begin.chain(own).collect()
+    })
+}
+
+fn faults() -> impl Strategy<Value = Faults> {
+    let steps = || proptest::collection::vec(1usize..60, 0..2);
+    let cost = prop_oneof![Just(0), 1u64..2000];
+    (steps(), steps(), any::<bool>(), cost).prop_map(|(fail_at, nan_at, never_truncates, step_us)| Faults {
+        fail_at,
+        nan_at,
+        never_truncates,
+        step_us,
+        minds_pieces: false,
+    })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let copy_min = prop_oneof![Just(None), (0u32..8).prop_map(Some)];
+    (copy_min, any::<bool>(), 1u32..8, 1u32..5).prop_map(|(copy_min, neighbours, piece_min, sequences)| Limits {
+        copy_min,
+        neighbours,
+        piece_min,
+        sequences,
+        ..LIMITS
+    })
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        2 => (prompt(), 1u32..24)
+            .prop_map(|(prompt, max_tokens)| Action::Submit { prompt, max_tokens }),
+        1 => (0u64..60).prop_map(Action::Cancel),
+        4 => Just(Action::Step),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn every_request_ends_once_and_answers_as_if_it_were_alone(
+        actions in proptest::collection::vec(action(), 1..120),
+        faults in faults(),
+        limits in limits(),
+        chunk in 1u32..20,
+    ) {
+        let limits = Limits { drafts: !faults.never_truncates, ..limits };
+        let mut engine = Engine::new(Fake::new(limits, faults), Config { queue: 6, ..config(chunk) });
+        let (mut events, mut requests) = (Vec::new(), HashMap::new());
+        for action in actions {
+            match action {
+                Action::Submit { prompt, max_tokens } => {
+                    let id = requests.len() as u64;
+                    let request = request(id, &prompt, max_tokens);
+                    requests.insert(id, request.clone());
+                    engine.submit(request, &mut events);
+                }
+                Action::Cancel(id) => engine.cancel(RequestId(id), &mut events),
+                Action::Step => engine.step(&mut events),
+            }
+            engine.check_invariants();
+        }
+        drain(&mut engine, &mut events);
+        for (id, request) in requests {
+            let own: Vec<&Event> = events.iter().filter(|event| id_of(event).0 == id).collect();
+            prop_assert_eq!(own.iter().filter(|event| is_last(event)).count(), 1);
+            prop_assert!(is_last(own.last().unwrap()));
+            let mut tokens = Vec::new();
+            for event in &own {
+                if let Event::Chunk { chunk, .. } = event {
+                    tokens.extend_from_slice(&chunk.tokens);
+                    prop_assert_eq!(chunk.completion_tokens as usize, tokens.len());
+                }
+            }
+            let (wanted, wanted_reason) = expected(&request.prompt, request.max_tokens);
+            prop_assert!(wanted.starts_with(&tokens));
+            if let Event::Finished { reason, usage, .. } = own.last().unwrap() {
+                prop_assert_eq!(usage.completion_tokens as usize, tokens.len());
+                if *reason != FinishReason::Cancelled {
+                    prop_assert_eq!(*reason, wanted_reason);
+                    prop_assert_eq!(tokens, wanted);
+                    prop_assert_eq!(usage.prompt_tokens as usize, request.prompt.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn however_a_prompt_is_cut_its_numbers_are_those_of_the_whole(
+        prompts in proptest::collection::vec((proptest::collection::vec(1u32..9, 1..50), 0usize..4), 1..8),
+        piece_min in 1u32..9,
+        chunk in 1u32..17,
+    ) {
+        let limits = Limits { piece_min, copy_min: None, ..LIMITS };
+        let faults = Faults { minds_pieces: true, ..Faults::default() };
+        let answers = |requests: &[Generate], pauses: &[usize]| {
+            let mut engine = Engine::new(Fake::new(limits, faults.clone()), Config { queue: 9, ..config(chunk) });
+            let mut events = Vec::new();
+            for (request, pause) in requests.iter().zip(pauses) {
+                engine.submit(request.clone(), &mut events);
+                (0..*pause).for_each(|_| engine.step(&mut events));
+            }
+            drain(&mut engine, &mut events);
+            let mut tokens: HashMap<u64, Vec<TokenId>> = HashMap::new();
+            for event in events {
+                if let Event::Chunk { id, chunk } = event {
+                    tokens.entry(id.0).or_default().extend(chunk.tokens);
+                }
+            }
+            tokens
+        };
+        let pauses: Vec<usize> = prompts.iter().map(|(_, pause)| *pause).collect();
+        let requests: Vec<Generate> = (0..)
+            .zip(&prompts)
+            .map(|(id, (prompt, _))| Generate { salt: id, ..request(id, prompt, 10) })
+            .collect();
+        let together = answers(&requests, &pauses);
+        for request in &requests {
+            let alone = answers(std::slice::from_ref(request), &[0]);
+            prop_assert_eq!(alone.get(&request.id.0), together.get(&request.id.0));
+        }
+    }
+}
