@@ -10,6 +10,7 @@ const REPOSITORY = new URL("../..", import.meta.url).pathname;
 const BINARY = process.env.ALLERAC_BINARY ?? join(REPOSITORY, "target/release/allerac");
 const TEST_DATA = process.env.ALLERAC_TEST_DATA ?? join(REPOSITORY, ".cache/test-data");
 const START_MS_MAX = 60_000;
+const SETTLE_MS_MAX = 15_000;
 
 export const MODEL = "smollm2-135m-instruct";
 
@@ -66,6 +67,16 @@ export class Server {
     const rows = JSON.parse(this.cli("usage", "--json")).filter((row) => !key || key.includes(row.key));
     const sum = (name) => rows.reduce((total, row) => total + row[name], 0);
     return { requests: sum("requests"), prompt: sum("prompt_tokens"), completion: sum("completion_tokens") };
+  }
+
+  /** Waits until so many requests of a key are settled: an answer does not wait for the disk. */
+  async settled(key, requests) {
+    const deadline = Date.now() + SETTLE_MS_MAX;
+    while (this.usage(key).requests !== requests) {
+      if (Date.now() > deadline) throw new Error(`${JSON.stringify(this.usage(key))} instead of ${requests} requests`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    return this.usage(key);
   }
 
   client(key) {

@@ -131,5 +131,5 @@ test("usage is what the answers said", async () => {
     counted.prompt += usage.prompt_tokens;
     counted.completion += usage.completion_tokens;
   }
-  assert.deepEqual(server.usage(mine), counted);
+  assert.deepEqual(await server.settled(mine, 3), counted);
 });

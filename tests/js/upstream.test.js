@@ -53,15 +53,7 @@ beforeEach((context) => {
 const ask = (content, options) =>
   client.chat.completions.create({ model: "clever", messages: [{ role: "user", content }], ...options });
 
-/** Waits until so many requests of this test's key are settled. */
-async function settled(requests) {
-  const deadline = Date.now() + 15_000;
-  while (server.usage(key).requests !== requests) {
-    assert.ok(Date.now() < deadline, `${JSON.stringify(server.usage(key))} instead of ${requests} requests`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  return server.usage(key);
-}
+const settled = (requests) => server.settled(key, requests);
 
 test("an answer passes through under an alias", async () => {
   const { data, response } = await ask("hello").withResponse();
