@@ -32,6 +32,13 @@ pub trait Backend {
     /// where `limits().copy_min` says that it can be.
     fn copy(&mut self, from: u32, to: u32, length: u32);
 
+    /// The KV of `sequence`, to be [restored](Self::restore) one day; `None` where that cannot be.
+    fn save(&self, sequence: u32) -> Option<Vec<u8>>;
+
+    /// Gives `sequence`, which has none, KV that was saved. `false` when it does not fit: then the sequence is
+    /// cleared.
+    fn restore(&mut self, sequence: u32, state: &[u8]) -> bool;
+
     /// The bytes that a token stands for; empty for control tokens.
     fn token_bytes(&self, token: TokenId) -> Vec<u8>;
 

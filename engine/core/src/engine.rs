@@ -10,14 +10,19 @@
 //! later request of the same owner that begins alike takes it over, or copies the common beginning from
 //! whichever slot has it, be that one still at work.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
+use crate::active::{Outcome, cells_of};
+use crate::archive::Archive;
 use crate::backend::{Backend, BatchToken, Limits};
 use crate::event::{Event, FinishReason, RefuseReason, Usage};
 use crate::pace::Pace;
+use crate::pause::Paused;
+use crate::prefix::Prefixes;
 use crate::queue::Queue;
-use crate::request::{Generate, RequestId, TokenId};
-use crate::slot::{Active, Outcome, Slot, State, length};
+use crate::request::{Class, Generate, RequestId};
+use crate::slot::{Slot, State};
 
 /// How the engine schedules.
 #[derive(Debug, Clone, Copy)]
@@ -31,28 +36,37 @@ pub struct Config {
     pub speculate: bool,
     /// Requests that may wait for a slot; more are refused.
     pub queue: usize,
+    /// Tokens from which on a sequence is worth keeping, or bringing back, beyond the context.
+    pub archive_min: u32,
 }
 
-/// One in so many slots is kept free for others where several people use the machine.
-const KEPT_FREE: usize = 4;
 /// Steps that a prompt waits for shorter ones before it comes first.
 const PASSED_OVER_MAX: u32 = 3;
 /// How many times the time of a chunk the shortest piece of prompt may take.
 const PIECE_STRETCH: u32 = 2;
+/// In one of so many steps, what nobody waits for goes on beside what somebody does.
+const BATCH_TURN: u64 = 16;
 /// The longest step while nobody generates: whoever leaves or comes meanwhile waits for it.
 const STEP_ALONE_MAX: Duration = Duration::from_millis(250);
 
 /// Schedules requests over one backend.
-#[derive(Debug)]
 pub struct Engine<B> {
     pub(crate) backend: B,
-    limits: Limits,
-    config: Config,
+    pub(crate) limits: Limits,
+    pub(crate) config: Config,
     pub(crate) queue: Queue,
     pub(crate) slots: Vec<Slot>,
+    /// The beginnings that the slots have, by their place.
+    pub(crate) known: Prefixes<usize>,
+    /// Requests that gave up their slot to a more urgent one.
+    pub(crate) paused: Vec<Paused>,
+    pub(crate) archive: Option<Box<dyn Archive>>,
     pub(crate) pace: Pace,
     /// Counts admissions; orders slots by age and by last use without a clock.
     pub(crate) ticks: u64,
+    steps: u64,
+    /// Whether the last step brought any request further.
+    pub(crate) has_progressed: bool,
 }
 
 impl<B: Backend> Engine<B> {
@@ -64,7 +78,26 @@ impl<B: Backend> Engine<B> {
         let chunk = config.chunk.clamp(limits.piece_min, limits.batch);
         let slots = (0..limits.sequences).map(Slot::new).collect();
         let (queue, pace) = (Queue::default(), Pace::new(limits.sequences));
-        Self { backend, limits, config: Config { chunk, ..config }, queue, slots, pace, ticks: 0 }
+        Self {
+            backend,
+            limits,
+            config: Config { chunk, ..config },
+            queue,
+            slots,
+            known: Prefixes::default(),
+            paused: Vec::new(),
+            archive: None,
+            pace,
+            ticks: 0,
+            steps: 0,
+            has_progressed: false,
+        }
+    }
+
+    /// Keeps in an archive what has no place in the context any more.
+    #[must_use]
+    pub fn with_archive(self, archive: Box<dyn Archive>) -> Self {
+        Self { archive: Some(archive), ..self }
     }
 
     /// Puts a request into the queue, or refuses it with an event.
@@ -76,7 +109,10 @@ impl<B: Backend> Engine<B> {
         }
         match self.refusal(&request) {
             Some(reason) => events.push(Event::Refused { id: request.id, reason }),
-            None => self.queue.push(request, active_owners(&self.slots)),
+            None => {
+                let present: Vec<u64> = self.owners().collect();
+                self.queue.push(request, present.into_iter());
+            }
         }
     }
 
@@ -85,15 +121,33 @@ impl<B: Backend> Engine<B> {
         if self.queue.remove(id).is_some() {
             let (reason, tail, usage) = (FinishReason::Cancelled, String::new(), Usage::default());
             events.push(Event::Finished { id, reason, tail, usage });
-        } else if let Some(slot) = self.slots.iter_mut().find(|slot| slot.request() == Some(id)) {
-            events.extend(slot.end(Outcome::Finished(FinishReason::Cancelled), self.ticks));
+        } else if let Some(index) = self.slots.iter().position(|slot| slot.request() == Some(id)) {
+            self.end(index, Outcome::Finished(FinishReason::Cancelled), events);
+        } else {
+            events.extend(self.cancel_paused(id));
+        }
+    }
+
+    /// Ends the request in a slot, which keeps its KV.
+    pub(crate) fn end(&mut self, index: usize, outcome: Outcome, events: &mut Vec<Event>) {
+        let slot = &mut self.slots[index];
+        events.extend(slot.end(outcome, self.ticks));
+        match slot.resident() {
+            Some(resident) => self.known.insert(index, resident.salt, resident.common, &resident.tokens),
+            None => self.known.remove(index),
         }
     }
 
     /// Whether a call of [`step`](Self::step) would do anything.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty() || self.slots.iter().any(Slot::is_active)
+        !self.queue.is_empty() || !self.paused.is_empty() || self.slots.iter().any(Slot::is_active)
+    }
+
+    /// Whether all work waits for the archive: then another [`step`](Self::step) helps only when something was brought.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.has_work() && !self.has_progressed
     }
 
     /// Ends the engine; what it was built over.
@@ -111,7 +165,9 @@ impl<B: Backend> Engine<B> {
     /// Admits what fits, decodes a token for everyone who generates, computes a chunk of prompt, and reports
     /// what came of it.
     pub fn step(&mut self, events: &mut Vec<Event>) {
-        self.admit();
+        self.steps += 1;
+        self.has_progressed = false;
+        self.admit(events);
         for (id, place) in self.queue.moved() {
             events.push(Event::Waiting { id, place, wait_ms: self.pace.wait_ms(place) });
         }
@@ -119,35 +175,54 @@ impl<B: Backend> Engine<B> {
         let mut room = self.room(batch.is_empty());
         self.compute(&batch, events);
         for index in self.prefilling() {
-            if room == 0 {
-                self.slots[index].pass_over();
-                continue;
-            }
-            if self.begin(index, events) {
-                let limits = Limits { piece_min: self.piece_min(), ..self.limits };
-                let piece = self.slots[index].next_piece(room, &limits);
-                self.count_prompt(index, len(&piece));
+            if room > 0 && self.begin(index, events) {
+                let piece = self.next_piece(index, room);
                 self.compute(&piece, events);
                 room = room.saturating_sub(len(&piece));
                 self.answer_from_memory(index, events);
+            } else if let Some(active) = self.slots[index].active_mut().filter(|_| room == 0) {
+                active.pass_over();
             }
         }
     }
 
+    /// Whether requests of a class take part in this step.
+    fn takes_part(&self, class: Class) -> bool {
+        let urgent = || self.slots.iter().filter_map(Slot::active).any(|active| active.request.class > Class::Batch);
+        class > Class::Batch || self.steps.is_multiple_of(BATCH_TURN) || !urgent()
+    }
+
     /// One token for everyone who generates, with guesses of what follows where they are likely to pay.
     fn next_tokens(&mut self) -> Vec<BatchToken> {
-        let decoding = self.slots.iter().filter(|slot| slot.is_decoding()).count();
+        let with_batch = self.takes_part(Class::Batch);
+        let takes_part = |slot: &Slot| {
+            slot.is_decoding() && slot.active().is_some_and(|active| with_batch || active.request.class > Class::Batch)
+        };
+        let decoding = self.slots.iter().filter(|slot| takes_part(slot)).count();
         let mut spare = self.limits.batch.saturating_sub(u32::try_from(decoding).unwrap_or(u32::MAX));
         let (pace, drafts) = (&mut self.pace, self.limits.drafts && self.config.speculate);
         let mut batch = Vec::new();
-        for slot in &mut self.slots {
+        for slot in self.slots.iter_mut().filter(|slot| takes_part(slot)) {
             let draft_length =
                 |hit, longest: u32| if drafts { pace.draft_length(decoding, hit, longest.min(spare)) } else { 0 };
-            let tokens = slot.next_tokens(draft_length);
+            let sequence = slot.sequence;
+            let Some(active) = slot.active_mut() else { continue };
+            let tokens = active.next_tokens(sequence, draft_length);
             spare = spare.saturating_sub(len(&tokens).saturating_sub(1));
             batch.extend(tokens);
         }
         batch
+    }
+
+    /// The next piece of a slot's prompt, counted for its owner.
+    fn next_piece(&mut self, index: usize, room: u32) -> Vec<BatchToken> {
+        let limits = Limits { piece_min: self.piece_min(), ..self.limits };
+        let slot = &mut self.slots[index];
+        let sequence = slot.sequence;
+        let Some(active) = slot.active_mut() else { return Vec::new() };
+        let piece = active.next_piece(sequence, room, &limits);
+        self.queue.count(active.request.salt, len(&piece), 0);
+        piece
     }
 
     /// Prompt tokens to compute in this step: as many as fit its time. With nobody to wait for the step, only
@@ -165,12 +240,6 @@ impl<B: Backend> Engine<B> {
         self.limits.piece_min.min(bearable.unwrap_or(u32::MAX)).max(1)
     }
 
-    fn count_prompt(&mut self, index: usize, tokens: u32) {
-        if let Some(active) = self.slots[index].active() {
-            self.queue.count(active.request.salt, tokens, 0);
-        }
-    }
-
     fn refusal(&self, request: &Generate) -> Option<RefuseReason> {
         let tokens = cells_of(request);
         let context = self.limits.context.min(self.limits.cells);
@@ -184,144 +253,33 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Moves requests from the queue into slots, in its order, for as long as slots and cells last.
-    fn admit(&mut self) {
-        while let Some(request) = self.queue.next(|owner| self.may_have_another(owner)) {
-            let (id, cells) = (request.id, cells_of(request));
-            let Some(slot) = self.choose_slot(request) else { return };
-            if !self.make_room(slot, cells) {
-                return;
-            }
-            let request = self.queue.take(id).expect("the queue has the request it gave");
-            let cached_tokens = self.take_over(slot, &request);
-            self.ticks += 1;
-            self.slots[slot].state = State::Active(Box::new(Active::new(request, cached_tokens, self.ticks)));
-        }
-    }
-
-    /// Whether an owner may have one more slot. Where several people use the machine, nobody has all of it: who
-    /// comes next begins at once.
-    fn may_have_another(&self, owner: u64) -> bool {
-        let all = self.slots.len();
-        let most = if self.queue.has_others(owner) { all - all / KEPT_FREE } else { all };
-        active_owners(&self.slots).filter(|active| *active == owner).count() < most.max(1)
-    }
-
-    /// The slot for a request. The one whose KV is mostly the beginning of its prompt (the same conversation
-    /// goes on), where it is no worse placed than others or could not be copied; else of the best placed
-    /// ones an empty one, or the one unused for the longest.
-    fn choose_slot(&self, request: &Generate) -> Option<usize> {
-        let free = || (0..self.slots.len()).filter(|index| !self.slots[*index].is_active());
-        let best = free()
-            .map(|index| (self.distance(index), self.slots[index].last_used(), index))
-            .min_by_key(|(distance, last_used, index)| (*distance, *last_used, *index))?;
-        let known =
-            free().max_by_key(|index| (self.slots[*index].common_prefix(request), std::cmp::Reverse(*index)))?;
-        let common = self.slots[known].common_prefix(request);
-        let same_conversation = common > 0 && common.saturating_mul(2) >= self.slots[known].resident_cells();
-        let well_placed = self.limits.copy_min.is_none() || self.distance(known) <= best.0;
-        Some(if same_conversation && well_placed { known } else { best.2 })
-    }
-
-    /// How far a slot is from those at work, where only neighbours are computed together; 0 between them.
-    fn distance(&self, index: usize) -> usize {
-        let active = || (0..self.slots.len()).filter(|index| self.slots[*index].is_active());
-        match (active().next(), active().next_back()) {
-            (Some(first), Some(last)) if self.limits.neighbours => {
-                first.saturating_sub(index) + index.saturating_sub(last)
-            }
-            _ => 0,
-        }
-    }
-
-    fn oldest_resident(&self, except: usize) -> Option<usize> {
-        let others = (0..self.slots.len()).filter(|index| *index != except);
-        let residents = others.filter_map(|index| Some((self.slots[index].last_used()?, index)));
-        residents.min().map(|(_, index)| index)
-    }
-
-    /// Forgets resident slots, oldest first, until `cells` more can be promised to `slot`.
-    fn make_room(&mut self, slot: usize, cells: u32) -> bool {
-        let others = |slots: &[Slot]| -> u32 {
-            let others = slots.iter().enumerate().filter(|(index, _)| *index != slot);
-            others.map(|(_, slot)| slot.promised_cells()).sum()
-        };
-        while others(&self.slots) + cells > self.limits.cells {
-            let Some(oldest) = self.oldest_resident(slot) else { return false };
-            self.clear(oldest);
-        }
-        true
-    }
-
-    /// Keeps what the slot already knows of the prompt, and drops the rest.
-    fn take_over(&mut self, index: usize, request: &Generate) -> u32 {
-        let slot = &mut self.slots[index];
-        let keep = slot.usable(slot.common_prefix(request), request);
-        if keep < length(&request.prompt) {
-            slot.after_prompt = None;
-        }
-        if keep > 0 && (keep == slot.resident_cells() || self.backend.truncate(slot.sequence, keep)) {
-            return keep;
-        }
-        self.clear(index);
-        0
-    }
-
-    pub(crate) fn clear(&mut self, slot: usize) {
-        self.backend.clear(self.slots[slot].sequence);
-        self.slots[slot].state = State::Empty;
-        self.slots[slot].after_prompt = None;
-    }
-
-    /// The slots whose prompt is not through: those that were passed over for too long, then those of the owner
-    /// served least, then those that are through first.
+    /// The slots whose prompt is not through: the most urgent first, of these those that were passed over for too
+    /// long, then those of the owner served least, then those that are through first.
     fn prefilling(&self) -> Vec<usize> {
-        let mut prefilling: Vec<usize> =
-            (0..self.slots.len()).filter(|index| self.slots[*index].is_prefilling()).collect();
+        let takes_part = |index: &usize| {
+            let slot = &self.slots[*index];
+            slot.is_prefilling() && slot.active().is_some_and(|active| self.takes_part(active.request.class))
+        };
+        let mut prefilling: Vec<usize> = (0..self.slots.len()).filter(takes_part).collect();
         prefilling.sort_by_cached_key(|index| {
             let active = self.slots[*index].active().expect("a slot that prefills is active");
             let patient = active.passed_over() < PASSED_OVER_MAX;
             let rest = if patient { (self.queue.served(active.request.salt), active.prompt_left()) } else { (0, 0) };
-            (patient, rest, self.slots[*index].admitted())
+            (Reverse(active.request.class), patient, rest, active.admitted())
         });
         prefilling
     }
 
-    /// Before a slot's first piece of prompt: copies the beginning that another slot has. `false` when a
-    /// prompt admitted earlier is about to compute a beginning that saves half of the work or more.
-    fn begin(&mut self, index: usize, events: &mut Vec<Event>) -> bool {
-        let Some(active) = self.slots[index].active().filter(|active| !active.is_started()) else { return true };
-        let (own, all) = (active.cached_tokens(), length(&active.request.prompt));
-        let (mut source, mut usable, mut coming) = (index, own, own);
-        if let Some(copy_min) = self.limits.copy_min.map(|least| least.max(1)) {
-            for (other, slot) in self.slots.iter().enumerate().filter(|(other, _)| *other != index) {
-                let known = slot.usable(slot.common_prefix(&active.request), &active.request);
-                if known >= usable.saturating_add(copy_min) {
-                    (source, usable) = (other, known);
-                }
-                if slot.is_prefilling() && slot.admitted() < self.slots[index].admitted() {
-                    coming = coming.max(slot.coming_prefix(&active.request));
-                }
-            }
-            let saved = coming.saturating_sub(usable);
-            if saved >= copy_min && saved.saturating_mul(2) >= all - usable {
-                return false;
-            }
-        }
-        if source != index {
-            self.copy(source, index, usable);
-        }
-        let active = self.slots[index].active_mut().expect("the slot was active above");
-        active.set_cached(usable);
-        events.push(active.start());
-        true
+    /// The owners of the requests in slots, one for each.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().filter_map(|slot| Some(slot.active()?.request.salt))
     }
 
-    /// Gives slot `to` the first `length` tokens of slot `from`.
-    fn copy(&mut self, from: usize, to: usize, length: u32) {
-        self.backend.clear(self.slots[to].sequence);
-        self.backend.copy(self.slots[from].sequence, self.slots[to].sequence, length);
-        self.slots[to].after_prompt = self.slots[from].after_prompt.clone().filter(|after| after.is_after(length));
+    pub(crate) fn clear(&mut self, index: usize) {
+        self.backend.clear(self.slots[index].sequence);
+        self.slots[index].state = State::Empty;
+        self.slots[index].after_prompt = None;
+        self.known.remove(index);
     }
 
     /// The backend's sequences that requests are in work on.
@@ -338,28 +296,14 @@ impl<B: Backend> Engine<B> {
         let promised: u32 = self.slots.iter().map(Slot::promised_cells).sum();
         assert!(promised <= self.limits.cells, "{promised} cells promised of {}", self.limits.cells);
         assert!(self.queue.len() <= self.config.queue);
+        assert!(self.paused.len() <= self.slots.len());
+        self.known.check_invariants();
         for slot in &self.slots {
             slot.check_invariants();
         }
     }
 }
 
-/// The owners of the requests in work, one for each.
-fn active_owners(slots: &[Slot]) -> impl Iterator<Item = u64> {
-    slots.iter().filter_map(|slot| Some(slot.active()?.request.salt))
-}
-
-/// Cells that a request may come to need.
-fn cells_of(request: &Generate) -> u32 {
-    length(&request.prompt).saturating_add(request.max_tokens)
-}
-
 pub(crate) fn len(batch: &[BatchToken]) -> u32 {
     u32::try_from(batch.len()).expect("a batch is bounded by a u32")
-}
-
-/// The length of the common beginning of two token lists.
-pub(crate) fn common_prefix(a: &[TokenId], b: &[TokenId]) -> u32 {
-    let common = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    length(&a[..common])
 }

@@ -4,20 +4,27 @@
 //! Nothing here knows threads, I/O, clocks, JSON, HTTP or people. A caller feeds commands and calls
 //! [`Engine::step`](engine::Engine::step); every effect comes back as an [`Event`].
 
+mod active;
+mod admit;
+pub mod archive;
 pub mod backend;
 mod draft;
 pub mod engine;
 pub mod event;
 mod pace;
+mod pause;
+pub mod prefix;
 mod produce;
 mod queue;
 pub mod request;
+mod reuse;
 pub mod sampler;
 mod slot;
 pub mod stop;
 pub mod utf8;
 
+pub use archive::{Archive, EntryId, Fetched, Found, Kept};
 pub use backend::{Backend, BackendError, BatchToken, Limits};
 pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};
-pub use request::{Generate, RequestId, SamplingParams, TokenId};
+pub use request::{Class, Generate, RequestId, SamplingParams, TokenId};

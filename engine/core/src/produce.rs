@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::active::{Active, Outcome};
 use crate::backend::{Backend, BatchToken};
 use crate::engine::{Engine, len};
 use crate::event::{Chunk, Event, FinishReason};
 use crate::sampler;
-use crate::slot::{Active, Outcome, Slot, State};
+use crate::slot::{Slot, State};
 
 impl<B: Backend> Engine<B> {
     /// Computes a batch and reports what came of it.
@@ -14,6 +15,7 @@ impl<B: Backend> Engine<B> {
         if batch.is_empty() {
             return;
         }
+        self.has_progressed = true;
         match self.backend.decode(batch) {
             Ok(took) => {
                 self.measure(batch, took);
@@ -70,6 +72,7 @@ impl<B: Backend> Engine<B> {
     /// Samples for a slot, from these logits or from those at `index` of the last batch: one token, and one
     /// more for each guess that was right.
     fn advance(&mut self, place: usize, logits: Option<&[f32]>, index: usize, events: &mut Vec<Event>) {
+        self.has_progressed = true;
         let slot = &mut self.slots[place];
         let Some((id, owner)) = slot.active().map(|active| (active.request.id, active.request.salt)) else { return };
         let (mut chunk, mut right) = (Chunk::default(), 0);
@@ -85,7 +88,7 @@ impl<B: Backend> Engine<B> {
             self.queue.count(owner, 0, u32::try_from(chunk.tokens.len()).unwrap_or(u32::MAX));
             events.push(Event::Chunk { id, chunk });
         }
-        if let Some(length) = slot.settle_draft(right) {
+        if let Some(length) = slot.active_mut().and_then(|active| active.settle_draft(right)) {
             let removed = self.backend.truncate(slot.sequence, length);
             assert!(removed, "guesses are made only where they can be removed");
         }
@@ -94,7 +97,7 @@ impl<B: Backend> Engine<B> {
         if let Some(active) = slot.active() {
             self.pace.note_answer(active.completion_tokens);
         }
-        events.extend(slot.end(outcome, self.ticks));
+        self.end(place, outcome, events);
         if failed {
             self.clear(place);
         }
@@ -103,9 +106,9 @@ impl<B: Backend> Engine<B> {
     /// Ends every request of a batch that could not be computed; their KV is undefined.
     fn fail(&mut self, batch: &[BatchToken], message: &str, events: &mut Vec<Event>) {
         for index in 0..self.slots.len() {
-            let slot = &mut self.slots[index];
+            let slot = &self.slots[index];
             if batch.iter().any(|token| token.sequence == slot.sequence) {
-                events.extend(slot.end(Outcome::Failed(message.to_owned()), self.ticks));
+                self.end(index, Outcome::Failed(message.to_owned()), events);
                 self.clear(index);
             }
         }

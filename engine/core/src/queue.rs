@@ -1,10 +1,12 @@
 //! Who is next: fair between owners, in tokens, by virtual token counting (Sheng et al., "Fairness in Serving
 //! Large Language Models", 2024). Whoever was served least comes first; whoever comes back after a while begins
-//! at the least of those who are here, so that nobody saves up.
+//! at the least of those who are here, so that nobody saves up. More urgent classes come before; what nobody waits for
+//! is passed over, but not for ever.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 
-use crate::request::{Generate, RequestId};
+use crate::request::{Class, Generate, RequestId};
 
 /// What a token of output counts, in tokens of prompt: it takes a step of its own.
 const OUTPUT_WEIGHT: u64 = 2;
@@ -12,6 +14,8 @@ const OUTPUT_WEIGHT: u64 = 2;
 const OWNERS_MAX: usize = 1024;
 /// Requests that say who uses the machine these days.
 const RECENT: usize = 64;
+/// Requests of others that come before one that nobody waits for. Then it counts as one that somebody does.
+pub(crate) const PATIENCE: u32 = 64;
 
 /// Requests that wait, and what their owners had so far. An owner is known by the salt of their requests.
 #[derive(Debug, Default)]
@@ -29,6 +33,14 @@ struct Waiting {
     request: Generate,
     /// The place in the queue that was last told; 0 before any.
     told: u32,
+    /// How many others came before, since it waits.
+    passed: u32,
+}
+
+impl Waiting {
+    fn class(&self) -> Class {
+        if self.passed < PATIENCE { self.request.class } else { self.request.class.max(Class::Chat) }
+    }
 }
 
 impl Queue {
@@ -49,7 +61,7 @@ impl Queue {
             let counter = self.served.entry(request.salt).or_default();
             *counter = least.max(*counter);
         }
-        self.waiting.push(Waiting { request, told: 0 });
+        self.waiting.push(Waiting { request, told: 0, passed: 0 });
     }
 
     /// The owners of what waits.
@@ -74,16 +86,26 @@ impl Queue {
         *served = served.saturating_add(tokens);
     }
 
-    /// The next request, of owners that `may` have another: of the owner served least the one that came first.
-    pub(crate) fn next(&self, may: impl Fn(u64) -> bool) -> Option<&Generate> {
-        let allowed = self.waiting.iter().map(|waiting| &waiting.request).filter(|request| may(request.salt));
+    /// The next request, of owners that `may` have another, and its class: of the most urgent ones, of the owner
+    /// served least, the one that came first.
+    pub(crate) fn next(&self, may: impl Fn(u64) -> bool) -> Option<(&Generate, Class)> {
+        let allowed = self.waiting.iter().filter(|waiting| may(waiting.request.salt));
         // Of equal ones the first is taken.
-        allowed.min_by_key(|request| self.served(request.salt))
+        let next = allowed.min_by_key(|waiting| self.order(waiting))?;
+        Some((&next.request, next.class()))
     }
 
-    /// Takes a request out to be served.
+    fn order(&self, waiting: &Waiting) -> (Reverse<Class>, u64) {
+        (Reverse(waiting.class()), self.served(waiting.request.salt))
+    }
+
+    /// Takes a request out to be served. One that was passed over for too long is from now on as urgent as others.
     pub(crate) fn take(&mut self, id: RequestId) -> Option<Generate> {
-        let request = self.remove(id)?;
+        let class = self.waiting.iter().find(|waiting| waiting.request.id == id)?.class();
+        let request = Generate { class, ..self.remove(id)? };
+        for waiting in &mut self.waiting {
+            waiting.passed = waiting.passed.saturating_add(1);
+        }
         self.recent.truncate(RECENT - 1);
         self.recent.push_front(request.salt);
         Some(request)
@@ -99,7 +121,7 @@ impl Queue {
     /// would be served if nothing else came.
     pub(crate) fn moved(&mut self) -> Vec<(RequestId, u32)> {
         let mut order: Vec<usize> = (0..self.waiting.len()).collect();
-        order.sort_by_key(|index| self.served(self.waiting[*index].request.salt));
+        order.sort_by_key(|index| self.order(&self.waiting[*index]));
         let mut moved = Vec::new();
         for (place, index) in (1..).zip(order) {
             let waiting = &mut self.waiting[index];
@@ -131,6 +153,8 @@ mod tests {
         Generate {
             id: RequestId(id),
             salt: owner,
+            class: Class::Chat,
+            common: 0,
             prompt: vec![TokenId(1)],
             max_tokens: 1,
             sampling: SamplingParams::default(),
@@ -140,7 +164,7 @@ mod tests {
     }
 
     fn take(queue: &mut Queue) -> Option<u64> {
-        let id = queue.next(|_| true)?.id;
+        let id = queue.next(|_| true)?.0.id;
         queue.take(id).map(|request| request.id.0)
     }
 
@@ -187,8 +211,27 @@ mod tests {
         let mut queue = Queue::default();
         queue.push(request(1, 7), std::iter::empty());
         queue.push(request(2, 8), std::iter::empty());
-        assert_eq!(queue.next(|owner| owner != 7).map(|request| request.id.0), Some(2));
+        assert_eq!(queue.next(|owner| owner != 7).map(|(request, _)| request.id.0), Some(2));
         assert!(queue.next(|_| false).is_none());
+    }
+
+    #[test]
+    fn the_more_urgent_comes_first_and_what_nobody_waits_for_in_the_end() {
+        let mut queue = Queue::default();
+        queue.push(Generate { class: Class::Batch, ..request(0, 7) }, std::iter::empty());
+        for id in 1..u64::from(PATIENCE) {
+            queue.push(request(id, 8), std::iter::empty());
+            queue.push(Generate { class: Class::Voice, ..request(1000 + id, 8) }, std::iter::empty());
+            assert_eq!([take(&mut queue), take(&mut queue)], [Some(1000 + id), Some(id)]);
+            if 2 * id >= u64::from(PATIENCE) {
+                break;
+            }
+        }
+        // It was passed over for long enough, and its owner was served least.
+        queue.count(8, 1, 0);
+        queue.push(request(1, 8), std::iter::empty());
+        assert_eq!(queue.next(|_| true).map(|(request, class)| (request.id.0, class)), Some((0, Class::Chat)));
+        assert_eq!(queue.take(RequestId(0)).map(|request| request.class), Some(Class::Chat));
     }
 
     #[test]

@@ -12,6 +12,18 @@ pub struct TokenId(pub u32);
 #[serde(transparent)]
 pub struct RequestId(pub u64);
 
+/// How urgent a request is, least first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Class {
+    /// Nobody waits for it: it runs while nothing else does, and is paused for others.
+    Batch,
+    /// Somebody reads along.
+    #[default]
+    Chat,
+    /// Somebody listens: it comes first.
+    Voice,
+}
+
 /// Generate a continuation of `prompt`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generate {
@@ -20,8 +32,13 @@ pub struct Generate {
     /// Whose request it is: owners share the machine fairly, and cached prefixes are shared only under an equal
     /// salt, so that timing tells nobody what another owner asked.
     pub salt: u64,
+    /// How urgent it is.
+    pub class: Class,
     /// The whole prompt, at least one token.
     pub prompt: Vec<TokenId>,
+    /// How many of the prompt's first tokens are common to all owners: what is known of them is shared whatever the
+    /// salt.
+    pub common: u32,
     /// The most tokens to produce, at least one. The prompt and this together fit the context.
     pub max_tokens: u32,
     /// How the next token is chosen.

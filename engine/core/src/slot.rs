@@ -1,13 +1,10 @@
-//! One sequence of the backend and the request that uses it.
+//! One sequence of the backend, and what it holds.
 
-use crate::backend::{BatchToken, Limits};
-use crate::draft::Drafter;
-use crate::engine::common_prefix;
-use crate::event::{Event, FinishReason, Usage};
+use serde::{Deserialize, Serialize};
+
+use crate::active::{Active, Outcome, length};
+use crate::event::Event;
 use crate::request::{Generate, RequestId, TokenId};
-use crate::sampler::Sampler;
-use crate::stop::{Progress, StopMatcher};
-use crate::utf8::Utf8Assembler;
 
 /// A sequence and what it is used for.
 #[derive(Debug)]
@@ -20,10 +17,12 @@ pub(crate) struct Slot {
 }
 
 /// Logits after the first `length` tokens of a sequence.
-#[derive(Debug, Clone)]
-pub(crate) struct AfterPrompt {
-    length: u32,
-    pub(crate) logits: Vec<f32>,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AfterPrompt {
+    /// Tokens before.
+    pub length: u32,
+    /// One for each token of the vocabulary.
+    pub logits: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -31,44 +30,21 @@ pub(crate) enum State {
     /// No KV.
     Empty,
     /// The KV of an ended request, kept for one that begins alike.
-    Resident { salt: u64, tokens: Vec<TokenId>, last_used: u64 },
+    Resident(Box<Resident>),
     /// A request in work.
     Active(Box<Active>),
 }
 
-/// A request in a slot.
+/// What is left of an ended request.
 #[derive(Debug)]
-pub(crate) struct Active {
-    pub(crate) request: Generate,
-    pub(crate) sampler: Sampler,
-    /// Tokens whose KV is computed or in the batch being computed.
-    tokens: Vec<TokenId>,
-    /// The token chosen last, to be decoded in the next step. `None` while the prompt is not through.
-    pub(crate) next: Option<TokenId>,
-    pub(crate) completion_tokens: u32,
-    cached_tokens: u32,
-    /// Whether the request was told that it left the queue; by then `cached_tokens` is final.
-    started: bool,
-    /// Steps that had no room for this prompt, since one had.
-    passed_over: u32,
-    admitted: u64,
-    utf8: Utf8Assembler,
-    stop: StopMatcher,
-    drafter: Drafter,
-    /// How many of the last `tokens` are guesses that are being computed.
-    drafted: u32,
-}
-
-impl AfterPrompt {
-    pub(crate) fn is_after(&self, length: u32) -> bool {
-        self.length == length
-    }
-}
-
-/// How a request ends.
-pub(crate) enum Outcome {
-    Finished(FinishReason),
-    Failed(String),
+pub(crate) struct Resident {
+    pub(crate) salt: u64,
+    /// How many of the first tokens are common to all.
+    pub(crate) common: u32,
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) last_used: u64,
+    /// Whether the archive has it too.
+    pub(crate) is_archived: bool,
 }
 
 impl Slot {
@@ -89,6 +65,11 @@ impl Slot {
         self.active().is_some_and(|active| active.completion_tokens == 0)
     }
 
+    /// Whether the active request decodes in the next step.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.active().is_some_and(|active| active.next.is_some())
+    }
+
     /// Keeps the logits that follow the active request's prompt.
     pub(crate) fn remember(&mut self, logits: &[f32]) {
         if let Some(active) = self.active() {
@@ -97,297 +78,72 @@ impl Slot {
         }
     }
 
-    /// Prompt tokens of a request that need not be computed, given how many begin this sequence. The last
-    /// of a prompt must be, for its logits, where they are not remembered.
+    /// Prompt tokens of a request that need not be computed, given how many begin this sequence, of those computed
+    /// so far. The last of a prompt must be, for its logits, where they are not remembered.
     pub(crate) fn usable(&self, common: u32, request: &Generate) -> u32 {
-        let all = length(&request.prompt);
+        let (common, all) = (common.min(self.computed()), length(&request.prompt));
         let remembered = self.after_prompt.as_ref().is_some_and(|after| after.length == all);
         if common == all && remembered { all } else { common.min(all.saturating_sub(1)) }
-    }
-
-    /// Notes that a step had no room for this prompt.
-    pub(crate) fn pass_over(&mut self) {
-        if let Some(active) = self.active_mut() {
-            active.passed_over += 1;
-        }
-    }
-
-    /// The order of admission of the active request.
-    pub(crate) fn admitted(&self) -> u64 {
-        self.active().map_or(0, |active| active.admitted)
     }
 
     pub(crate) fn active(&self) -> Option<&Active> {
         match &self.state {
             State::Active(active) => Some(active),
-            State::Empty | State::Resident { .. } => None,
+            State::Empty | State::Resident(_) => None,
         }
     }
 
     pub(crate) fn active_mut(&mut self) -> Option<&mut Active> {
         match &mut self.state {
             State::Active(active) => Some(active),
-            State::Empty | State::Resident { .. } => None,
+            State::Empty | State::Resident(_) => None,
         }
     }
 
-    /// How much of a request's prompt is here, in tokens: left by an ended request, or of one in work.
-    pub(crate) fn common_prefix(&self, request: &Generate) -> u32 {
-        let (salt, tokens) = match &self.state {
-            State::Resident { salt, tokens, .. } => (*salt, tokens),
-            State::Active(active) => (active.request.salt, &active.tokens),
-            State::Empty => return 0,
-        };
-        if salt == request.salt { common_prefix(tokens, &request.prompt) } else { 0 }
-    }
-
-    /// How much of a request's prompt will be here once the prompt of the request in work is computed.
-    pub(crate) fn coming_prefix(&self, request: &Generate) -> u32 {
-        match self.active() {
-            Some(active) if active.request.salt == request.salt => {
-                common_prefix(&active.request.prompt, &request.prompt)
-            }
-            _ => 0,
+    /// What it keeps of an ended request.
+    pub(crate) fn resident(&self) -> Option<&Resident> {
+        match &self.state {
+            State::Resident(resident) => Some(resident),
+            State::Empty | State::Active(_) => None,
         }
     }
 
     /// When this slot was last used, if it only remembers an ended request.
     pub(crate) fn last_used(&self) -> Option<u64> {
-        match &self.state {
-            State::Resident { last_used, .. } => Some(*last_used),
-            State::Empty | State::Active(_) => None,
-        }
+        self.resident().map(|resident| resident.last_used)
     }
 
     /// Cells of KV kept of an ended request.
     pub(crate) fn resident_cells(&self) -> u32 {
-        match &self.state {
-            State::Resident { tokens, .. } => length(tokens),
-            State::Empty | State::Active(_) => 0,
-        }
+        self.resident().map_or(0, |resident| length(&resident.tokens))
+    }
+
+    /// Tokens whose KV is here.
+    pub(crate) fn computed(&self) -> u32 {
+        self.active().map_or(self.resident_cells(), Active::computed)
     }
 
     /// Cells that this slot holds or may come to need.
     pub(crate) fn promised_cells(&self) -> u32 {
-        match &self.state {
-            State::Active(active) => length(&active.request.prompt).saturating_add(active.request.max_tokens),
-            State::Empty | State::Resident { .. } => self.resident_cells(),
-        }
-    }
-
-    /// Whether the active request decodes in the next step.
-    pub(crate) fn is_decoding(&self) -> bool {
-        self.active().is_some_and(|active| active.next.is_some())
-    }
-
-    /// The chosen token to decode next and guesses of what follows it, when this slot generates. `draft_length`
-    /// tells how long the guess may be, given how often guesses were right here and the longest that makes sense.
-    pub(crate) fn next_tokens(&mut self, draft_length: impl FnMut(f64, u32) -> u32) -> Vec<BatchToken> {
-        let sequence = self.sequence;
-        let Some(active) = self.active_mut() else { return Vec::new() };
-        let Some(token) = active.next.take() else { return Vec::new() };
-        let from = active.tokens.len();
-        active.tokens.push(token);
-        active.draft(draft_length);
-        let position = |place: usize| u32::try_from(place).expect("a context is bounded by a u32");
-        let tokens = active.tokens.iter().enumerate().skip(from);
-        let batch = tokens.map(|(place, token)| BatchToken {
-            token: *token,
-            position: position(place),
-            sequence,
-            wants_logits: true,
-        });
-        batch.collect()
-    }
-
-    /// Forgets the guesses after the first `right` ones; how many tokens are then left, when some were wrong.
-    pub(crate) fn settle_draft(&mut self, right: u32) -> Option<u32> {
-        let active = self.active_mut()?;
-        let length = std::mem::take(&mut active.drafted);
-        if length > 0 {
-            active.drafter.note(right, length);
-        }
-        active.tokens.truncate(active.tokens.len() - (length - right) as usize);
-        (right < length).then(|| crate::slot::length(&active.tokens))
-    }
-
-    /// The next piece of the prompt, at most about `room` tokens, empty when there is not enough room; the
-    /// last token of a prompt wants logits.
-    pub(crate) fn next_piece(&mut self, room: u32, limits: &Limits) -> Vec<BatchToken> {
-        let sequence = self.sequence;
-        let Some(active) = self.active_mut() else { return Vec::new() };
-        let prompt = &active.request.prompt;
-        let (from, end) = (length(&active.tokens), length(prompt));
-        let to = from + piece_length(from, end, room, limits);
-        let tokens = (from..to).map(|position| BatchToken {
-            token: prompt[position as usize],
-            position,
-            sequence,
-            wants_logits: position + 1 == end,
-        });
-        let piece = tokens.collect();
-        active.tokens.extend_from_slice(&prompt[from as usize..to as usize]);
-        active.passed_over = if to > from { 0 } else { active.passed_over + 1 };
-        piece
+        self.active().map_or(self.resident_cells(), Active::cells)
     }
 
     /// Ends the active request and keeps its KV.
     pub(crate) fn end(&mut self, outcome: Outcome, last_used: u64) -> Option<Event> {
         let State::Active(active) = std::mem::replace(&mut self.state, State::Empty) else { return None };
-        let mut active = *active;
-        let id = active.request.id;
-        let usage = active.usage();
-        let event = match outcome {
-            Outcome::Failed(message) => Event::Failed { id, message, usage },
-            Outcome::Finished(reason) => Event::Finished { id, reason, tail: active.tail(), usage },
-        };
-        if !active.tokens.is_empty() {
-            self.state = State::Resident { salt: active.request.salt, tokens: active.tokens, last_used };
+        let (event, request, tokens) = active.end(outcome);
+        if !tokens.is_empty() {
+            let (salt, common) = (request.salt, request.common);
+            let resident = Resident { salt, common, tokens, last_used, is_archived: false };
+            self.state = State::Resident(Box::new(resident));
         }
         Some(event)
     }
 
     pub(crate) fn check_invariants(&self) {
-        let known = self.active().map_or(self.resident_cells(), |active| length(&active.tokens));
-        assert!(self.after_prompt.as_ref().is_none_or(|after| after.length <= known));
+        assert!(self.after_prompt.as_ref().is_none_or(|after| after.length <= self.computed()));
         if let Some(active) = self.active() {
-            let prompt = active.request.prompt.len();
-            let generated = active.completion_tokens as usize;
-            assert!(active.tokens.len() <= prompt + generated);
-            assert!(active.completion_tokens <= active.request.max_tokens);
-            assert_eq!(active.next.is_some(), generated > 0, "a generating slot always has a next token");
-            assert_eq!(active.drafted, 0, "guesses are settled in the step that computes them");
+            active.check_invariants();
         }
     }
-}
-
-impl Active {
-    pub(crate) fn new(request: Generate, cached_tokens: u32, admitted: u64) -> Self {
-        Self {
-            sampler: Sampler::new(request.sampling.clone()),
-            tokens: request.prompt[..cached_tokens as usize].to_vec(),
-            next: None,
-            completion_tokens: 0,
-            cached_tokens,
-            started: false,
-            passed_over: 0,
-            admitted,
-            utf8: Utf8Assembler::default(),
-            stop: StopMatcher::new(&request.stop),
-            drafter: Drafter::new(),
-            drafted: 0,
-            request,
-        }
-    }
-
-    /// Appends a guess of what follows to the tokens, if one is likely to pay.
-    fn draft(&mut self, mut draft_length: impl FnMut(f64, u32) -> u32) {
-        // The last token of an answer is chosen and not computed.
-        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
-        let Some(from) = self.drafter.find(&self.tokens) else { return };
-        let length = draft_length(self.drafter.hit(), longest);
-        if length == 0 {
-            self.drafter.skip();
-        }
-        self.tokens.extend(Drafter::guess(&self.tokens, from, length));
-        self.drafted = length;
-    }
-
-    /// Whether the token chosen last is the guess at this place, and thus computed already: then it is no
-    /// longer the next one to compute.
-    pub(crate) fn was_guessed(&mut self, place: u32) -> bool {
-        let guesses = self.tokens.len() - self.drafted as usize;
-        let guess = self.tokens[guesses..].get(place as usize).copied();
-        guess.is_some() && self.next.take_if(|next| guess == Some(*next)).is_some()
-    }
-
-    /// Notes that the KV of the first `tokens` of the prompt was copied from elsewhere.
-    pub(crate) fn set_cached(&mut self, tokens: u32) {
-        self.tokens = self.request.prompt[..tokens as usize].to_vec();
-        self.cached_tokens = tokens;
-    }
-
-    pub(crate) fn cached_tokens(&self) -> u32 {
-        self.cached_tokens
-    }
-
-    pub(crate) fn passed_over(&self) -> u32 {
-        self.passed_over
-    }
-
-    /// Tokens of the prompt that are still to be computed.
-    pub(crate) fn prompt_left(&self) -> u32 {
-        length(&self.request.prompt).saturating_sub(length(&self.tokens))
-    }
-
-    pub(crate) fn is_started(&self) -> bool {
-        self.started
-    }
-
-    /// Whether the whole prompt came from memory and the answer is still to begin.
-    pub(crate) fn is_known(&self) -> bool {
-        self.started && self.completion_tokens == 0 && self.cached_tokens == length(&self.request.prompt)
-    }
-
-    /// The event that says that work on it begins.
-    pub(crate) fn start(&mut self) -> Event {
-        self.started = true;
-        Event::Started { id: self.request.id, cached_tokens: self.cached_tokens }
-    }
-
-    /// Counts a produced token; the text it releases, and whether a stop string came.
-    pub(crate) fn accept(&mut self, bytes: &[u8]) -> (String, bool) {
-        self.completion_tokens += 1;
-        match self.stop.push(&self.utf8.push(bytes)) {
-            Progress::Text(text) => (text, false),
-            Progress::Stopped(text) => {
-                self.utf8 = Utf8Assembler::default();
-                (text, true)
-            }
-        }
-    }
-
-    /// Text held back until the end.
-    fn tail(&mut self) -> String {
-        match self.stop.push(self.utf8.finish()) {
-            Progress::Text(text) => text + &self.stop.finish(),
-            Progress::Stopped(text) => text,
-        }
-    }
-
-    /// A request that was cancelled before any work on it cost nothing, whatever was cached for it.
-    fn usage(&self) -> Usage {
-        if !self.started {
-            return Usage::default();
-        }
-        Usage {
-            prompt_tokens: length(&self.tokens).min(length(&self.request.prompt)),
-            cached_tokens: self.cached_tokens,
-            completion_tokens: self.completion_tokens,
-        }
-    }
-}
-
-/// How many of the prompt tokens `from..end` to compute at once where about `room` are wanted.
-///
-/// A prompt falls into segments of a full batch, at fixed places. A segment may be cut further, but never
-/// into pieces shorter than `piece_min`: so its numbers are those of the whole segment, and an answer does
-/// not depend on how much room the company of the moment leaves. A piece may exceed `room` by less than
-/// `piece_min` for that.
-fn piece_length(from: u32, end: u32, room: u32, limits: &Limits) -> u32 {
-    let Limits { batch, piece_min, .. } = *limits;
-    let segment_end = (from / batch + 1).saturating_mul(batch).min(end);
-    let left = segment_end - from;
-    if left <= room || (left < 2 * piece_min && room >= piece_min) {
-        left
-    } else if room < piece_min {
-        0
-    } else {
-        room.min(left - piece_min)
-    }
-}
-
-/// The length of a token list; a context is far shorter than a `u32` can say.
-pub(crate) fn length(tokens: &[TokenId]) -> u32 {
-    u32::try_from(tokens.len()).unwrap_or(u32::MAX)
 }

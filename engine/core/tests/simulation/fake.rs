@@ -1,11 +1,14 @@
 //! A backend that is no model but as strict as one, and what the tests ask of it.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use allerac_engine_core::prefix::Prefixes;
 use allerac_engine_core::{
-    Backend, BackendError, BatchToken, Config, Engine, Event, FinishReason, Generate, Limits, RequestId,
-    SamplingParams, TokenId,
+    Archive, Backend, BackendError, BatchToken, Class, Config, Engine, EntryId, Event, Fetched, FinishReason, Found,
+    Generate, Kept, Limits, RequestId, SamplingParams, TokenId,
 };
 
 pub(crate) const VOCABULARY: u32 = 32;
@@ -47,6 +50,8 @@ pub(crate) struct Faults {
     pub(crate) never_truncates: bool,
     /// What each step costs besides 10 µs a token; 0 measures nothing.
     pub(crate) step_us: u64,
+    /// Saved KV is never taken back.
+    pub(crate) never_restores: bool,
     /// A token in a piece of prompt shorter than `piece_min` gives other numbers than in a longer one.
     pub(crate) minds_pieces: bool,
 }
@@ -123,6 +128,21 @@ impl Backend for Fake {
         assert_eq!(before, None, "a copy goes to an empty sequence");
     }
 
+    fn save(&self, sequence: u32) -> Option<Vec<u8>> {
+        let tokens = &self.sequences[&sequence];
+        self.limits.copy_min.map(|_| tokens.iter().flat_map(|token| token.0.to_le_bytes()).collect())
+    }
+
+    fn restore(&mut self, sequence: u32, state: &[u8]) -> bool {
+        if self.faults.never_restores {
+            return false;
+        }
+        let tokens = state.chunks_exact(4).map(|bytes| TokenId(u32::from_le_bytes(bytes.try_into().unwrap())));
+        let before = self.sequences.insert(sequence, tokens.collect());
+        assert_eq!(before, None, "KV is restored to an empty sequence");
+        true
+    }
+
     fn token_bytes(&self, token: TokenId) -> Vec<u8> {
         vec![b'A' + u8::try_from(token.0).expect("the vocabulary is small")]
     }
@@ -132,8 +152,54 @@ impl Backend for Fake {
     }
 }
 
+/// Keeps everything in memory, and takes its time to bring it.
+#[derive(Debug, Default)]
+pub(crate) struct FakeArchive {
+    pub(crate) known: Prefixes<EntryId>,
+    pub(crate) entries: HashMap<EntryId, Arc<Kept>>,
+    /// How often an entry is still on its way.
+    pub(crate) delay: u32,
+    pub(crate) asked: HashMap<EntryId, u32>,
+    /// Every so many entries are lost when they are asked for.
+    pub(crate) loses: Option<u64>,
+}
+
+impl Archive for FakeArchive {
+    fn find(&mut self, request: &Generate) -> Option<Found> {
+        let (entry, common) =
+            self.known.common(request).into_iter().max_by_key(|(entry, common)| (*common, Reverse(*entry)))?;
+        let length = self.entries[&entry].tokens.len().try_into().unwrap();
+        Some(Found { entry, common, length })
+    }
+
+    fn fetch(&mut self, entry: EntryId) -> Fetched {
+        let asked = self.asked.entry(entry).or_default();
+        *asked += 1;
+        if *asked <= self.delay {
+            return Fetched::Coming;
+        }
+        if self.loses.is_some_and(|every| entry.0.is_multiple_of(every)) {
+            self.forget(entry);
+            return Fetched::Gone;
+        }
+        Fetched::Here(Arc::clone(&self.entries[&entry]))
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        let entry = EntryId(self.asked.len() as u64 + 1);
+        self.asked.insert(entry, 0);
+        self.known.insert(entry, kept.salt, kept.common, &kept.tokens);
+        self.entries.insert(entry, Arc::new(kept));
+    }
+
+    fn forget(&mut self, entry: EntryId) {
+        self.known.remove(entry);
+        self.entries.remove(&entry);
+    }
+}
+
 pub(crate) fn config(chunk: u32) -> Config {
-    Config { chunk_time: Duration::from_millis(1), chunk, speculate: true, queue: 8 }
+    Config { chunk_time: Duration::from_millis(1), chunk, speculate: true, queue: 8, archive_min: 4 }
 }
 
 pub(crate) fn engine_with(config: Config) -> Engine<Fake> {
@@ -144,6 +210,8 @@ pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
     Generate {
         id: RequestId(id),
         salt: id % 2,
+        class: Class::Chat,
+        common: 0,
         prompt: prompt.iter().copied().map(TokenId).collect(),
         max_tokens,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
+mod classes;
 mod fairness;
 mod fake;
 mod pace;

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use allerac_engine_core::{Config, Engine, Event, FinishReason, Generate, Limits, RequestId, TokenId};
+use allerac_engine_core::{Class, Config, Engine, Event, FinishReason, Generate, Limits, RequestId, TokenId};
 use proptest::prelude::*;
 
-use crate::fake::{Fake, Faults, LIMITS, config, drain, expected, id_of, is_last, request};
+use crate::fake::{Fake, FakeArchive, Faults, LIMITS, config, drain, expected, id_of, is_last, request};
 
 #[derive(Debug, Clone)]
 enum Action {
-    Submit { prompt: Vec<u32>, max_tokens: u32 },
+    Submit { prompt: Vec<u32>, max_tokens: u32, class: Class, common: u32 },
+    ArchiveOne,
     Cancel(u64),
     Step,
 }
@@ -25,10 +26,12 @@ fn prompt() -> impl Strategy<Value = Vec<u32>> {
 fn faults() -> impl Strategy<Value = Faults> {
     let steps = || proptest::collection::vec(1usize..60, 0..2);
     let cost = prop_oneof![Just(0), 1u64..2000];
-    (steps(), steps(), any::<bool>(), cost).prop_map(|(fail_at, nan_at, never_truncates, step_us)| Faults {
+    let never = any::<(bool, bool)>();
+    (steps(), steps(), never, cost).prop_map(|(fail_at, nan_at, (never_truncates, never_restores), step_us)| Faults {
         fail_at,
         nan_at,
         never_truncates,
+        never_restores,
         step_us,
         minds_pieces: false,
     })
@@ -45,10 +48,20 @@ fn limits() -> impl Strategy<Value = Limits> {
     })
 }
 
+fn class() -> impl Strategy<Value = Class> {
+    prop_oneof![Just(Class::Batch), Just(Class::Chat), Just(Class::Voice)]
+}
+
+fn archive() -> impl Strategy<Value = Option<FakeArchive>> {
+    let archive = |(delay, loses)| FakeArchive { delay, loses, ..FakeArchive::default() };
+    proptest::option::of((0u32..3, proptest::option::of(1u64..4)).prop_map(archive))
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        2 => (prompt(), 1u32..24)
-            .prop_map(|(prompt, max_tokens)| Action::Submit { prompt, max_tokens }),
+        2 => (prompt(), 1u32..24, class(), 0u32..20)
+            .prop_map(|(prompt, max_tokens, class, common)| Action::Submit { prompt, max_tokens, class, common }),
+        1 => Just(Action::ArchiveOne),
         1 => (0u64..60).prop_map(Action::Cancel),
         4 => Just(Action::Step),
     ]
@@ -61,20 +74,28 @@ proptest! {
         actions in proptest::collection::vec(action(), 1..120),
         faults in faults(),
         limits in limits(),
+        archive in archive(),
         chunk in 1u32..20,
     ) {
         let limits = Limits { drafts: !faults.never_truncates, ..limits };
         let mut engine = Engine::new(Fake::new(limits, faults), Config { queue: 6, ..config(chunk) });
+        if let Some(archive) = archive {
+            engine = engine.with_archive(Box::new(archive));
+        }
         let (mut events, mut requests) = (Vec::new(), HashMap::new());
         for action in actions {
             match action {
-                Action::Submit { prompt, max_tokens } => {
+                Action::Submit { prompt, max_tokens, class, common } => {
                     let id = requests.len() as u64;
-                    let request = request(id, &prompt, max_tokens);
+                    let common = common.min(prompt.len() as u32);
+                    let request = Generate { class, common, ..request(id, &prompt, max_tokens) };
                     requests.insert(id, request.clone());
                     engine.submit(request, &mut events);
                 }
                 Action::Cancel(id) => engine.cancel(RequestId(id), &mut events),
+                Action::ArchiveOne => {
+                    engine.archive_one();
+                }
                 Action::Step => engine.step(&mut events),
             }
             engine.check_invariants();

@@ -1,0 +1,64 @@
+//! Where the KV of sequences goes that have no place in the context any more, and from where it comes back.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::request::{Generate, TokenId};
+pub use crate::slot::AfterPrompt;
+
+/// Keeps sequences outside the context. Nothing in it is needed: what it loses is computed again.
+pub trait Archive {
+    /// The entry that has most of a request's prompt.
+    fn find(&mut self, request: &Generate) -> Option<Found>;
+
+    /// The entry itself, when it is at hand; else it is being brought.
+    fn fetch(&mut self, entry: EntryId) -> Fetched;
+
+    /// Takes a sequence in. It may be dropped at any time.
+    fn keep(&mut self, kept: Kept);
+
+    /// Drops an entry that turned out to be of no use.
+    fn forget(&mut self, entry: EntryId);
+}
+
+/// Names a sequence in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(pub u64);
+
+/// An entry that begins like a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Which one.
+    pub entry: EntryId,
+    /// Tokens it has in common with the prompt.
+    pub common: u32,
+    /// Tokens it has in all.
+    pub length: u32,
+}
+
+/// What became of a wish for an entry.
+#[derive(Debug)]
+pub enum Fetched {
+    /// Here it is.
+    Here(Arc<Kept>),
+    /// It is on its way from a slower place; ask again.
+    Coming,
+    /// It is lost.
+    Gone,
+}
+
+/// A sequence with its KV.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Whose it is; see [`Generate::salt`].
+    pub salt: u64,
+    /// See [`Generate::common`].
+    pub common: u32,
+    /// The sequence.
+    pub tokens: Vec<TokenId>,
+    /// Logits after a prompt that it begins with, where they are known.
+    pub after_prompt: Option<AfterPrompt>,
+    /// The KV, in the backend's own form.
+    pub state: Vec<u8>,
+}
