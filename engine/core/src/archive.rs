@@ -20,6 +20,20 @@ pub trait Archive {
 
     /// Drops an entry that turned out to be of no use.
     fn forget(&mut self, entry: EntryId);
+
+    /// How full it is.
+    fn stats(&self) -> ArchiveStats;
+}
+
+/// How full an archive is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveStats {
+    /// Sequences.
+    pub entries: u64,
+    /// Memory that their KV takes.
+    pub memory_bytes: u64,
+    /// What it takes on disk.
+    pub disk_bytes: u64,
 }
 
 /// Names a sequence in the archive.

@@ -74,6 +74,12 @@ impl<H: Copy + Eq + Hash> Prefixes<H> {
         found
     }
 
+    /// The same for a sequence of an owner, whatever is common to all.
+    #[must_use]
+    pub fn of_owner(&self, salt: u64, tokens: &[TokenId]) -> HashMap<H, u32> {
+        self.own.common(salt, tokens)
+    }
+
     /// Checks what must hold after every change; for tests.
     ///
     /// # Panics

@@ -7,9 +7,13 @@ use std::process::Command;
 /// Our crates and the whole set of our crates that each may depend on (not counting tests).
 const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-engine-core", &[]),
+    ("allerac-engine-archive", &["allerac-engine-core"]),
     ("allerac-engine-link", &["allerac-engine-core"]),
     ("allerac-engine-llama", &["allerac-engine-core"]),
-    ("allerac-engine", &["allerac-engine-core", "allerac-engine-link", "allerac-engine-llama"]),
+    (
+        "allerac-engine",
+        &["allerac-engine-archive", "allerac-engine-core", "allerac-engine-link", "allerac-engine-llama"],
+    ),
     ("allerac-models", &[]),
     ("allerac-hardware", &[]),
     ("allerac-wire", &[]),

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use allerac_engine_core::archive::ArchiveStats;
 use allerac_engine_core::prefix::Prefixes;
 use allerac_engine_core::{
     Archive, Backend, BackendError, BatchToken, Class, Config, Engine, EntryId, Event, Fetched, FinishReason, Found,
@@ -195,6 +196,10 @@ impl Archive for FakeArchive {
     fn forget(&mut self, entry: EntryId) {
         self.known.remove(entry);
         self.entries.remove(&entry);
+    }
+
+    fn stats(&self) -> ArchiveStats {
+        ArchiveStats { entries: self.entries.len() as u64, ..ArchiveStats::default() }
     }
 }
 

@@ -87,7 +87,7 @@ proptest! {
             match action {
                 Action::Submit { prompt, max_tokens, class, common } => {
                     let id = requests.len() as u64;
-                    let common = common.min(prompt.len() as u32);
+                    let common = common.min(prompt.len().try_into().unwrap());
                     let request = Generate { class, common, ..request(id, &prompt, max_tokens) };
                     requests.insert(id, request.clone());
                     engine.submit(request, &mut events);
