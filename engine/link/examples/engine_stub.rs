@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex};
 
 use allerac_engine_core::{Chunk, Event, FinishReason, Generate, RequestId, TokenId, Usage};
 use allerac_engine_link::frame;
-use allerac_engine_link::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
+use allerac_engine_link::protocol::{
+    FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine,
+};
 
 type Socket = Arc<Mutex<UnixStream>>;
 type Cancelled = Arc<Mutex<HashMap<RequestId, bool>>>;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
                     std::thread::spawn(move || generate(&socket, &cancelled, &request, may_crash));
                 }
             }
+            ToEngine::Begin(_) => {}
             ToEngine::Cancel(id) => {
                 cancelled.lock().expect("no thread panics").insert(id, true);
             }
@@ -81,14 +84,14 @@ fn model_info(protocol: u32) -> ModelInfo {
     }
 }
 
-fn prepare(input: PromptInput) -> Result<Vec<TokenId>, PrepareError> {
+fn prepare(input: PromptInput) -> Result<Prompt, PrepareError> {
     let tokens: Vec<TokenId> = match input {
         PromptInput::Chat { messages_json: text } | PromptInput::Text(text) => {
             text.bytes().map(|byte| TokenId(u32::from(byte))).collect()
         }
         PromptInput::Tokens(tokens) => tokens,
     };
-    if tokens.is_empty() { Err(PrepareError::Empty) } else { Ok(tokens) }
+    if tokens.is_empty() { Err(PrepareError::Empty) } else { Ok(Prompt { tokens, common: 0 }) }
 }
 
 fn text_of(request: &Generate) -> String {

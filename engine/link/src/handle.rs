@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use allerac_engine_core::{Chunk, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
+use allerac_engine_core::{Chunk, Class, FinishReason, Generate, RequestId, SamplingParams, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::EngineError;
-use crate::protocol::{ModelInfo, PromptInput};
+use crate::protocol::{Begin, KvKey, ModelInfo, Prompt, PromptInput};
 use crate::settings::EngineSettings;
 use crate::supervisor::{Request, Supervisor};
 
@@ -35,6 +35,27 @@ pub struct EngineConfig {
     pub name: String,
     /// Sizes and switches.
     pub settings: EngineSettings,
+    /// Where KV is kept while there is no place for it; nowhere when it is not to be written.
+    pub kv_file: Option<KvFile>,
+    /// System prompts that are common to all owners.
+    pub common_prompts: Vec<String>,
+}
+
+/// A file for KV, and what it is sealed with.
+#[derive(Debug, Clone)]
+pub struct KvFile {
+    /// Made where it is missing. One engine at a time has it.
+    pub path: PathBuf,
+    /// The key.
+    pub key: KvKey,
+}
+
+impl EngineConfig {
+    /// The first message to the process.
+    pub(crate) fn begin(&self) -> Begin {
+        let kv_key = self.kv_file.as_ref().map(|file| file.key.clone());
+        Begin { kv_key, common_prompts: self.common_prompts.clone() }
+    }
 }
 
 /// What an engine is doing.
@@ -75,8 +96,10 @@ pub struct Engine {
 pub struct GenerateSpec {
     /// See [`Generate::salt`].
     pub salt: u64,
-    /// See [`Generate::prompt`].
-    pub prompt: Vec<TokenId>,
+    /// See [`Generate::class`].
+    pub class: Class,
+    /// The prompt.
+    pub prompt: Prompt,
     /// See [`Generate::max_tokens`].
     pub max_tokens: u32,
     /// See [`Generate::sampling`].
@@ -158,7 +181,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Prepare`] for what is no prompt; others when the engine cannot answer.
-    pub async fn prepare(&self, input: PromptInput) -> Result<Vec<TokenId>, EngineError> {
+    pub async fn prepare(&self, input: PromptInput) -> Result<Prompt, EngineError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Prepare { id: self.new_id(), input, reply };
         self.requests.send(request).await.map_err(|_| EngineError::Stopped)?;
@@ -173,8 +196,9 @@ impl Engine {
         let id = self.new_id();
         let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
         let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
-        let GenerateSpec { salt, prompt, max_tokens, sampling, stop, top_logprobs } = spec;
-        let request = Generate { id, salt, prompt, max_tokens, sampling, stop, top_logprobs };
+        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, top_logprobs } = spec;
+        let Prompt { tokens: prompt, common } = prompt;
+        let request = Generate { id, salt, class, prompt, common, max_tokens, sampling, stop, top_logprobs };
         self.requests.send(Request::Generate { request, events }).await.map_err(|_| EngineError::Stopped)?;
         Ok(Generation { id, events: incoming, cancel: Some(cancel), usage: Usage::default() })
     }

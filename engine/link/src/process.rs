@@ -1,7 +1,9 @@
 //! One engine process and the tasks that move its frames.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -17,6 +19,9 @@ use crate::protocol::{FromEngine, ToEngine};
 const MESSAGES_WAITING_MAX: usize = 1024;
 /// Frames that may wait for the socket. An engine that does not read this many is stuck.
 const FRAMES_WAITING_MAX: usize = 8192;
+
+/// Between the end of its socket and its own a process has nothing to do.
+const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A running engine process. Dropping it kills the process.
 #[derive(Debug)]
@@ -35,6 +40,7 @@ impl Process {
             .arg("--model")
             .arg(&config.model_path)
             .args(config.settings.to_args())
+            .args(config.kv_file.iter().flat_map(|file| [OsStr::new("--kv-file"), file.path.as_os_str()]))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -47,7 +53,9 @@ impl Process {
         let (messages, incoming) = mpsc::channel(MESSAGES_WAITING_MAX);
         tokio::spawn(write(write_half, frames));
         tokio::spawn(read(read_half, messages, config.name.clone()));
-        Ok(Self { child, outgoing, incoming })
+        let process = Self { child, outgoing, incoming };
+        process.send(ToEngine::Begin(config.begin()));
+        Ok(process)
     }
 
     /// The next message; `None` when the process closed its socket or sent nonsense.
@@ -58,6 +66,19 @@ impl Process {
     /// Hands a message to the process; `false` when it is gone or does not read.
     pub(crate) fn send(&self, message: ToEngine) -> bool {
         self.outgoing.try_send(message).is_ok()
+    }
+
+    /// Tells the process to end, and ends it when it has not in time.
+    pub(crate) async fn stop(mut self, time_max: Duration) -> Option<ExitStatus> {
+        self.send(ToEngine::Shutdown);
+        // What it still says is read, or it could not go on.
+        let ended = async { while self.incoming.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(time_max, ended).await;
+        let waited = tokio::time::timeout(EXIT_TIME_MAX, self.child.wait()).await;
+        match waited {
+            Ok(exit) => exit.ok(),
+            Err(_) => self.kill().await,
+        }
     }
 
     /// Ends the process, whatever it is doing, and leaves no zombie.

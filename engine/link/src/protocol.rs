@@ -5,7 +5,7 @@ use allerac_engine_core::request::{Generate, RequestId, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
 pub const FRAME_BYTES_MAX: u32 = 32 * 1024 * 1024;
@@ -13,6 +13,8 @@ pub const FRAME_BYTES_MAX: u32 = 32 * 1024 * 1024;
 /// What the router tells an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToEngine {
+    /// Comes first, once, before the model is loaded.
+    Begin(Begin),
     /// Render and tokenise; answered by [`FromEngine::Prepared`].
     Prepare {
         /// Names the answer.
@@ -26,6 +28,34 @@ pub enum ToEngine {
     Cancel(RequestId),
     /// Finish nothing more and exit.
     Shutdown,
+}
+
+/// What an engine is told that is nobody else's business.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// The key of the file that `--kv-file` names.
+    pub kv_key: Option<KvKey>,
+    /// System prompts that are common to all: what is known of them is shared between owners.
+    pub common_prompts: Vec<String>,
+}
+
+/// What the KV on disk is sealed with.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvKey(pub [u8; 32]);
+
+impl std::fmt::Debug for KvKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KvKey(..)")
+    }
+}
+
+/// A prompt, ready to be computed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// All of it.
+    pub tokens: Vec<TokenId>,
+    /// How many of the first tokens are common to all owners.
+    pub common: u32,
 }
 
 /// What becomes a prompt.
@@ -55,8 +85,8 @@ pub enum FromEngine {
     Prepared {
         /// Which one.
         id: RequestId,
-        /// The prompt's tokens, or why there are none.
-        result: Result<Vec<TokenId>, PrepareError>,
+        /// The prompt, or why there is none.
+        result: Result<Prompt, PrepareError>,
     },
     /// What happened to a request.
     Event(Event),

@@ -25,6 +25,10 @@ pub struct EngineSettings {
     pub speculate: bool,
     /// Requests that may wait.
     pub queue: u32,
+    /// Memory for KV that has no place in the context, in MiB.
+    pub kv_memory_mib: u32,
+    /// The same on disk; 0 keeps nothing there.
+    pub kv_disk_mib: u32,
     /// When to use flash attention.
     pub flash_attention: FlashAttention,
     /// Whether the process confines itself. Switched off only to debug.
@@ -67,6 +71,8 @@ impl Default for EngineSettings {
             chunk_ms: 100,
             speculate: true,
             queue: 64,
+            kv_memory_mib: 512,
+            kv_disk_mib: 4096,
             flash_attention: FlashAttention::Auto,
             sandbox: true,
         }
@@ -87,6 +93,8 @@ impl EngineSettings {
             ("--batch", self.batch),
             ("--chunk-ms", self.chunk_ms),
             ("--queue", self.queue),
+            ("--kv-memory-mib", self.kv_memory_mib),
+            ("--kv-disk-mib", self.kv_disk_mib),
         ];
         for (flag, number) in numbers {
             args.extend([flag.to_owned(), number.to_string()]);

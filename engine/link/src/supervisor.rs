@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::{Event, Generate, RequestId, TokenId, Usage};
+use allerac_engine_core::{Event, Generate, RequestId, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::error::EngineError;
 use crate::handle::{EngineConfig, EngineStatus, GenerationEvent};
 use crate::process::Process;
-use crate::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PromptInput, ToEngine};
+use crate::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine};
 
 /// The first wait before a restart; it doubles with each crash.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -29,12 +29,14 @@ const RELOAD_AFTER: Duration = Duration::from_secs(5);
 const LOAD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 /// Rendering a prompt takes milliseconds; a process that needs this long is stuck.
 const PREPARE_TIME_MAX: Duration = Duration::from_secs(30);
+/// An engine that is told to stop writes what it knows to disk; gigabytes take some seconds.
+const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often the two limits above are checked.
 const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a request is sent again after a crash. A request that crashes two processes is at fault.
 const REPLAYS_MAX: u8 = 1;
 
-pub(crate) type PrepareReply = oneshot::Sender<Result<Vec<TokenId>, EngineError>>;
+pub(crate) type PrepareReply = oneshot::Sender<Result<Prompt, EngineError>>;
 
 /// What a handle asks of the supervisor.
 #[derive(Debug)]
@@ -93,7 +95,10 @@ impl Supervisor {
             let end = match Process::spawn(&self.config) {
                 Ok(mut process) => {
                     let end = self.serve(&mut process).await;
-                    let exit = process.kill().await;
+                    let exit = match end {
+                        End::Shutdown => process.stop(STOP_TIME_MAX).await,
+                        End::Crashed(_) | End::LoadFailed(_) => process.kill().await,
+                    };
                     tracing::debug!(model = self.config.name, ?exit, "the engine process is gone");
                     end
                 }
@@ -203,7 +208,7 @@ impl Supervisor {
         })
     }
 
-    fn prepared(&mut self, id: RequestId, result: Result<Vec<TokenId>, crate::protocol::PrepareError>) {
+    fn prepared(&mut self, id: RequestId, result: Result<Prompt, PrepareError>) {
         if let Some(Pending::Prepare { reply, .. }) = self.pending.remove(&id) {
             let _ = reply.send(result.map_err(EngineError::Prepare));
         }

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use allerac_engine_core::{FinishReason, SamplingParams, TokenId, Usage};
-use allerac_engine_link::protocol::{PROTOCOL_VERSION, PrepareError, PromptInput};
+use allerac_engine_core::{Class, FinishReason, SamplingParams, TokenId, Usage};
+use allerac_engine_link::protocol::{PROTOCOL_VERSION, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{
     Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent,
 };
@@ -25,6 +25,8 @@ fn start(model: &str) -> Engine {
         model_path: model.into(),
         name: "stub".into(),
         settings: EngineSettings::default(),
+        kv_file: None,
+        common_prompts: Vec::new(),
     })
 }
 
@@ -40,13 +42,16 @@ fn start_crashing(directory: &tempfile::TempDir, crashes: u32) -> Engine {
         model_path: directory.path().join("starts"),
         name: "stub".into(),
         settings: EngineSettings::default(),
+        kv_file: None,
+        common_prompts: Vec::new(),
     })
 }
 
 fn spec(prompt: &str, max_tokens: u32) -> GenerateSpec {
     GenerateSpec {
         salt: 0,
-        prompt: prompt.bytes().map(|byte| TokenId(u32::from(byte))).collect(),
+        class: Class::Chat,
+        prompt: Prompt { tokens: prompt.bytes().map(|byte| TokenId(u32::from(byte))).collect(), common: 0 },
         max_tokens,
         sampling: SamplingParams::default(),
         stop: Vec::new(),
@@ -90,7 +95,7 @@ async fn a_generation_comes_whole() {
 async fn requests_wait_for_the_model() {
     let engine = start("m");
     let tokens = engine.prepare(PromptInput::Text("ab".into())).await.unwrap();
-    assert_eq!(tokens, [TokenId(97), TokenId(98)]);
+    assert_eq!(tokens.tokens, [TokenId(97), TokenId(98)]);
     let refused = engine.prepare(PromptInput::Text(String::new())).await;
     assert_eq!(refused, Err(EngineError::Prepare(PrepareError::Empty)));
 }
@@ -193,6 +198,8 @@ async fn a_program_that_is_missing_is_a_load_failure() {
         model_path: "m".into(),
         name: "m".into(),
         settings: EngineSettings::default(),
+        kv_file: None,
+        common_prompts: Vec::new(),
     });
     let Err(EngineError::LoadFailed { reason }) = engine.ready(WAIT).await else { panic!("it started") };
     assert!(reason.contains("/nonexistent/engine"), "{reason}");

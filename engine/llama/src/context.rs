@@ -7,6 +7,7 @@ use allerac_engine_core::{Backend, BackendError, BatchToken, Limits, TokenId};
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
@@ -53,6 +54,9 @@ const PIECE_MIN: u32 = 64;
 /// of an 8B model as long as a few).
 const COPY_MIN: u32 = 32;
 
+/// The version of llama.cpp and its crate, as in Cargo.toml.
+const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
+
 /// llama.cpp rounds the cells of a sequence up to a multiple of this.
 const CELLS_STEP: u32 = 256;
 
@@ -68,6 +72,7 @@ pub struct Context {
     batch: LlamaBatch<'static>,
     limits: Limits,
     governor: Governor,
+    flash_attention: FlashAttention,
 }
 
 impl Context {
@@ -111,11 +116,18 @@ impl Context {
             piece_min: PIECE_MIN,
         };
         let batch = LlamaBatch::new(params.batch as usize, 1);
-        Ok(Self { model, inner, batch, limits, governor: Governor::default() })
+        Ok(Self { model, inner, batch, limits, governor: Governor::default(), flash_attention: params.flash_attention })
     }
 }
 
 impl Context {
+    /// What decides whether KV of this context means anything in another one.
+    #[must_use]
+    pub fn kv_kind(&self) -> String {
+        // The order of V in memory depends on flash attention; both programs are pinned in Cargo.toml.
+        format!("{LLAMA_CPP}, flash attention {:?}", self.flash_attention)
+    }
+
     /// Computes on one thread while others have taken cores.
     fn govern(&mut self, batch: &[BatchToken], took: Duration) {
         let is_decoding = batch.iter().all(|token| token.wants_logits)
@@ -176,6 +188,30 @@ impl Backend for Context {
         assert!(cut, "sequences that can be copied can be cut");
     }
 
+    fn save(&self, sequence: u32) -> Option<Vec<u8>> {
+        let (sequence, flags) = (signed(sequence), LlamaStateSeqFlags::empty());
+        let bytes = self.inner.state_seq_get_size_ext(sequence, flags);
+        let mut state: Vec<u8> = Vec::with_capacity(bytes);
+        // SAFETY: llama.cpp writes what it said it would, into memory of that size, and says how much it wrote.
+        unsafe {
+            let written = self.inner.state_seq_get_data_ext(state.as_mut_ptr(), sequence, flags);
+            assert!(written <= bytes, "llama.cpp wrote more than it said");
+            state.set_len(written);
+        }
+        (!state.is_empty()).then_some(state)
+    }
+
+    fn restore(&mut self, sequence: u32, state: &[u8]) -> bool {
+        let (id, flags) = (signed(sequence), LlamaStateSeqFlags::empty());
+        // SAFETY: the archive gives back only what `save` returned for the same model, version and kind of KV: what it
+        // reads from disk was sealed by us and is unchanged. llama.cpp checks all sizes in it besides.
+        let is_restored = unsafe { self.inner.state_seq_set_data_ext(state, id, flags) };
+        if !is_restored {
+            self.clear(sequence);
+        }
+        is_restored
+    }
+
     fn token_bytes(&self, token: TokenId) -> Vec<u8> {
         self.model.piece(token).to_vec()
     }
@@ -187,4 +223,14 @@ impl Backend for Context {
 
 fn signed(number: u32) -> i32 {
     i32::try_from(number).expect("llama.cpp's numbers are below 2^31")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_is_the_one_that_is_built() {
+        let (name, version) = super::LLAMA_CPP.split_once(' ').expect("a name and a version");
+        let lock = include_str!("../../../Cargo.lock");
+        assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"\n")));
+    }
 }

@@ -41,6 +41,15 @@ pub(crate) struct Args {
     /// Requests that may wait for a sequence.
     #[arg(long, default_value_t = 64)]
     queue: u32,
+    /// A file for KV that has no place in the context; made where it is missing.
+    #[arg(long)]
+    pub(crate) kv_file: Option<PathBuf>,
+    /// Memory for KV that has no place in the context, in MiB.
+    #[arg(long, default_value_t = 512)]
+    kv_memory_mib: u32,
+    /// The most that the file may grow to, in MiB.
+    #[arg(long, default_value_t = 4096)]
+    kv_disk_mib: u32,
     /// When to use flash attention.
     #[arg(long, value_enum, default_value_t = Flash::Auto)]
     flash_attention: Flash,
@@ -62,6 +71,10 @@ enum Flash {
 /// Prompt tokens of a step before anything was measured.
 const FIRST_CHUNK: u32 = 128;
 
+/// Tokens from which on a sequence is worth keeping, or bringing back, beyond the context: even the smallest models
+/// take longer to compute them than to copy them.
+const ARCHIVE_MIN: u32 = 64;
+
 impl Args {
     /// How the engine schedules.
     pub(crate) fn schedule(&self) -> Config {
@@ -70,7 +83,18 @@ impl Args {
             chunk: FIRST_CHUNK,
             speculate: !self.no_speculation,
             queue: self.queue as usize,
+            archive_min: ARCHIVE_MIN,
         }
+    }
+
+    /// The most memory for KV outside the context, in bytes.
+    pub(crate) fn kv_memory_bytes(&self) -> u64 {
+        u64::from(self.kv_memory_mib) << 20
+    }
+
+    /// The most that the file for KV may take, in bytes.
+    pub(crate) fn kv_disk_bytes(&self) -> u64 {
+        u64::from(self.kv_disk_mib) << 20
     }
 
     /// Sizes of the context, with what was left open filled in.

@@ -5,6 +5,7 @@
 //! frames. It ends when the socket closes.
 
 mod args;
+mod memory;
 mod prepare;
 mod sandbox;
 mod serve;

@@ -9,9 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use allerac_engine_core::{Event, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
+use allerac_engine_core::{Class, Event, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
 use allerac_engine_link::frame;
-use allerac_engine_link::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
+use allerac_engine_link::protocol::{
+    Begin, FromEngine, KvKey, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine,
+};
 
 const MODEL: &str =
     ".cache/test-data/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
@@ -44,7 +46,9 @@ impl Worker {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
-        Self { child, socket: ours }
+        let mut worker = Self { child, socket: ours };
+        worker.send(&ToEngine::Begin(Begin { kv_key: Some(KvKey([7; 32])), ..Begin::default() }));
+        worker
     }
 
     fn ready(model: &Path) -> (Self, ModelInfo) {
@@ -75,7 +79,7 @@ impl Worker {
     fn prepare(&mut self, input: PromptInput) -> Result<Vec<TokenId>, PrepareError> {
         self.send(&ToEngine::Prepare { id: RequestId(0), input });
         match self.receive() {
-            Some(FromEngine::Prepared { result, .. }) => result,
+            Some(FromEngine::Prepared { result, .. }) => result.map(|prompt| prompt.tokens),
             other => panic!("{other:?}"),
         }
     }
@@ -132,7 +136,9 @@ fn greedy(id: u64, prompt: Vec<TokenId>, max_tokens: u32) -> ToEngine {
     ToEngine::Generate(Generate {
         id: RequestId(id),
         salt: id,
+        class: Class::Chat,
         prompt,
+        common: 0,
         max_tokens,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         stop: Vec::new(),
@@ -236,6 +242,60 @@ fn the_same_prompt_again_costs_nothing_and_answers_the_same() {
     assert_eq!(answers[0].tokens, answers[1].tokens);
     let cached: Vec<u32> = answers.iter().map(|answer| answer.usage.cached_tokens).collect();
     assert_eq!(cached, [0, u32::try_from(prompt.len()).unwrap()]);
+}
+
+#[test]
+fn a_prompt_is_known_after_a_restart_to_its_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kv");
+    let start = || {
+        let more = ["--kv-file", file.to_str().unwrap()];
+        Worker::start_with(&model(), &more).until_ready().0
+    };
+    let ask = |worker: &mut Worker, salt: u64, text: &str| {
+        let prompt = worker.prepare(PromptInput::Text(text.into())).unwrap();
+        let length = u32::try_from(prompt.len()).unwrap();
+        worker.send(&greedy(salt, prompt, 24));
+        let answer = worker.collect(1).remove(&salt).unwrap();
+        (answer.tokens, answer.usage.cached_tokens, length)
+    };
+    let text = "The cat sat on the mat and the dog ran. ".repeat(12);
+    let mut worker = start();
+    let (answer, cached, length) = ask(&mut worker, 7, &text);
+    assert_eq!(cached, 0);
+    worker.send(&ToEngine::Shutdown);
+    assert!(worker.child.wait().unwrap().success());
+    let mut worker = start();
+    assert_eq!(ask(&mut worker, 7, &text), (answer.clone(), length, length));
+    assert_eq!(ask(&mut worker, 8, &text), (answer.clone(), 0, length), "another owner's timing tells nothing");
+    let (_, cached, _) = ask(&mut worker, 7, &(text.clone() + "Then it rained."));
+    assert!(cached >= length - 1, "{cached} of {length}");
+    // The router is killed: the engine ends, and keeps what it knows.
+    worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(worker.child.wait().unwrap().success());
+    let mut worker = start();
+    assert_eq!(ask(&mut worker, 7, &text), (answer.clone(), length, length));
+    // A damaged file is no file.
+    drop(worker);
+    let bytes = std::fs::metadata(&file).unwrap().len();
+    std::fs::write(&file, vec![0x55; usize::try_from(bytes).unwrap()]).unwrap();
+    assert_eq!(ask(&mut start(), 7, &text), (answer, 0, length));
+}
+
+#[test]
+fn more_conversations_than_slots_are_not_computed_again() {
+    let (mut worker, _) = Worker::ready(&model());
+    let mut cached = Vec::new();
+    for round in 0..2 {
+        for salt in 0..9u64 {
+            let text = format!("{salt} {}", "The cat sat on the mat and the dog ran. ".repeat(12));
+            let prompt = worker.prepare(PromptInput::Text(text)).unwrap();
+            let known = round * u32::try_from(prompt.len()).unwrap();
+            worker.send(&greedy(salt, prompt, 2));
+            cached.push((worker.collect(1).remove(&salt).unwrap().usage.cached_tokens, known));
+        }
+    }
+    assert!(cached.iter().all(|(cached, known)| cached == known), "{cached:?}");
 }
 
 #[test]
