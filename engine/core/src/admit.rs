@@ -15,7 +15,7 @@ impl<B: Backend> Engine<B> {
     /// queue in its order.
     pub(crate) fn admit(&mut self, events: &mut Vec<Event>) {
         loop {
-            let next = self.queue.next(|owner| self.may_have_another(owner));
+            let next = self.queue.next(|owner, class| self.may_have_another(owner, class));
             let class = next.map(|(_, class)| class);
             let has_moved = match (next, self.next_paused()) {
                 (_, Some((place, paused))) if class <= Some(paused) => self.resume(place, events),
@@ -47,11 +47,12 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Whether an owner may have one more slot. Where several people use the machine, nobody has all of it: who
-    /// comes next begins at once.
-    fn may_have_another(&self, owner: u64) -> bool {
+    /// comes next begins at once. What would be paused for the request does not count.
+    fn may_have_another(&self, owner: u64, class: Class) -> bool {
         let all = self.slots.len();
         let most = if self.queue.has_others(owner) { all - all / KEPT_FREE } else { all };
-        self.owners().filter(|active| *active == owner).count() < most.max(1)
+        let active = self.slots.iter().filter_map(Slot::active).map(|active| &active.request);
+        active.filter(|request| request.salt == owner && request.class >= class.min(Class::Chat)).count() < most.max(1)
     }
 
     /// The slot for a request. The one whose KV is mostly the beginning of its prompt (the same conversation

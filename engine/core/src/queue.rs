@@ -88,8 +88,8 @@ impl Queue {
 
     /// The next request, of owners that `may` have another, and its class: of the most urgent ones, of the owner
     /// served least, the one that came first.
-    pub(crate) fn next(&self, may: impl Fn(u64) -> bool) -> Option<(&Generate, Class)> {
-        let allowed = self.waiting.iter().filter(|waiting| may(waiting.request.salt));
+    pub(crate) fn next(&self, may: impl Fn(u64, Class) -> bool) -> Option<(&Generate, Class)> {
+        let allowed = self.waiting.iter().filter(|waiting| may(waiting.request.salt, waiting.class()));
         // Of equal ones the first is taken.
         let next = allowed.min_by_key(|waiting| self.order(waiting))?;
         Some((&next.request, next.class()))
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn take(queue: &mut Queue) -> Option<u64> {
-        let id = queue.next(|_| true)?.0.id;
+        let id = queue.next(|_, _| true)?.0.id;
         queue.take(id).map(|request| request.id.0)
     }
 
@@ -211,8 +211,8 @@ mod tests {
         let mut queue = Queue::default();
         queue.push(request(1, 7), std::iter::empty());
         queue.push(request(2, 8), std::iter::empty());
-        assert_eq!(queue.next(|owner| owner != 7).map(|(request, _)| request.id.0), Some(2));
-        assert!(queue.next(|_| false).is_none());
+        assert_eq!(queue.next(|owner, _| owner != 7).map(|(request, _)| request.id.0), Some(2));
+        assert!(queue.next(|_, _| false).is_none());
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         // It was passed over for long enough, and its owner was served least.
         queue.count(8, 1, 0);
         queue.push(request(1, 8), std::iter::empty());
-        assert_eq!(queue.next(|_| true).map(|(request, class)| (request.id.0, class)), Some((0, Class::Chat)));
+        assert_eq!(queue.next(|_, _| true).map(|(request, class)| (request.id.0, class)), Some((0, Class::Chat)));
         assert_eq!(queue.take(RequestId(0)).map(|request| request.class), Some(Class::Chat));
     }
 

@@ -61,6 +61,10 @@ pub struct EngineProfile {
     pub chunk_ms: u32,
     /// Whether to guess what follows from what came before, where that is measured to pay.
     pub speculate: bool,
+    /// Memory for KV that has no place among the cells, in MiB, for each model.
+    pub kv_memory_mib: u32,
+    /// The same on disk.
+    pub kv_disk_mib: u32,
 }
 
 /// A profile that cannot be read.

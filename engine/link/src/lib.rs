@@ -12,5 +12,5 @@ pub mod settings;
 mod supervisor;
 
 pub use error::EngineError;
-pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent};
+pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
 pub use settings::{EngineSettings, FlashAttention};

@@ -7,6 +7,7 @@ mod failure;
 mod logging;
 mod output;
 mod place;
+mod secret;
 mod serve;
 mod setup;
 

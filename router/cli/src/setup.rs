@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use allerac_engine_link::EngineSettings;
 use allerac_hardware::{Probe, Profile};
 use allerac_models::{Catalogue, Installed, Store};
-use allerac_router_core::{LocalModel, RegistryConfig};
+use allerac_router_core::{KvFolder, LocalModel, RegistryConfig};
 
 use crate::args::Setup;
 use crate::commands::models::models_failure;
@@ -39,10 +39,12 @@ impl Prepared {
         Ok(Self { config, profile, settings, binary, installed, default_model })
     }
 
-    pub(crate) fn registry_config(&self) -> RegistryConfig {
+    /// What engines are started from. `kv` is where they keep what they know.
+    pub(crate) fn registry_config(&self, kv: Option<KvFolder>) -> RegistryConfig {
         let models = self.installed.iter().map(|model| LocalModel {
             id: model.id.clone(),
             path: model.path.clone(),
+            digest: model.sha256.clone(),
             parameters: model.parameters,
             sampling: Catalogue::builtin().get(&model.id).map(|entry| entry.sampling).unwrap_or_default(),
             created: model.installed_at,
@@ -52,7 +54,14 @@ impl Prepared {
             settings: self.settings.clone(),
             models: models.collect(),
             default_model: self.default_model.clone(),
+            kv: kv.filter(|_| self.settings.kv_disk_mib > 0),
+            common_prompts: self.config.engine.common_prompts.clone(),
         }
+    }
+
+    /// The digests of the installed models.
+    pub(crate) fn digests(&self) -> Vec<String> {
+        self.installed.iter().map(|model| model.sha256.clone()).collect()
     }
 
     /// The model to suggest when none is installed.
@@ -84,6 +93,8 @@ fn engine_settings(profile: &Profile, probe: &Probe) -> EngineSettings {
         batch: engine.batch,
         chunk_ms: engine.chunk_ms,
         speculate: engine.speculate,
+        kv_memory_mib: engine.kv_memory_mib,
+        kv_disk_mib: engine.kv_disk_mib,
         ..EngineSettings::default()
     }
 }

@@ -1,12 +1,14 @@
 //! Where a request is computed, and how many may be at once: local models, other servers, limits, and the
 //! policy that chooses among them. Knows neither HTTP handlers nor SQL nor how an engine computes.
 
+mod kv;
 mod limits;
 mod registry;
 mod route;
 pub mod sse;
 mod upstream;
 
+pub use kv::KvFolder;
 pub use limits::{Limits, Permit};
 pub use registry::{LocalModel, Registry, RegistryConfig};
 pub use route::{Access, NoRoute, Route, route};

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use allerac_engine_link::{Engine, EngineConfig, EngineSettings, EngineStatus};
 use allerac_models::SamplingDefaults;
 
+use crate::kv::KvFolder;
+
 /// An installed model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalModel {
@@ -14,6 +16,8 @@ pub struct LocalModel {
     pub id: String,
     /// Its file.
     pub path: PathBuf,
+    /// The SHA-256 of its file, in hexadecimal.
+    pub digest: String,
     /// Parameters.
     pub parameters: u64,
     /// What a request gets that says nothing else.
@@ -33,6 +37,10 @@ pub struct RegistryConfig {
     pub models: Vec<LocalModel>,
     /// The model to start with, when there is one.
     pub default_model: Option<String>,
+    /// Where engines keep what they know; nowhere but in memory when it is not to be written.
+    pub kv: Option<KvFolder>,
+    /// System prompts that are common to all.
+    pub common_prompts: Vec<String>,
 }
 
 /// The models of this box. Clones share them.
@@ -77,6 +85,8 @@ impl Registry {
                 model_path: model.path.clone(),
                 name: model.id.clone(),
                 settings: self.config.settings.clone(),
+                kv_file: self.config.kv.as_ref().map(|folder| folder.file(&model.digest)),
+                common_prompts: self.config.common_prompts.clone(),
             })
         });
         engine.clone()

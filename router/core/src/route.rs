@@ -85,6 +85,7 @@ mod tests {
         let local = |id: &str, parameters| LocalModel {
             id: id.into(),
             path: "f".into(),
+            digest: "d".into(),
             parameters,
             sampling: allerac_models::SamplingDefaults::default(),
             created: 0,
@@ -94,6 +95,8 @@ mod tests {
             settings: EngineSettings::default(),
             models: vec![local("small", 1), local("large", 9)],
             default_model: None,
+            kv: None,
+            common_prompts: Vec::new(),
         });
         let upstream = |name: &str, models: &[&str]| UpstreamConfig {
             name: name.into(),

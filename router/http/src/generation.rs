@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::{Chunk, FinishReason, SamplingParams, TokenId};
-use allerac_engine_link::protocol::{ModelInfo, PromptInput};
+use allerac_engine_core::{Chunk, Class, FinishReason, SamplingParams, TokenId};
+use allerac_engine_link::protocol::{ModelInfo, Prompt, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::{Endpoint, LocalModel, Permit};
-use allerac_wire::{CompletionUsage, Options, Sampling};
+use allerac_wire::{CompletionUsage, Options, Sampling, ServiceTier};
 use futures_util::stream::{SelectAll, unfold};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -100,8 +100,8 @@ async fn prepare(
         () = sender.closed() => return Err(EngineError::ClientStalled.into()),
     };
     check_biases(&job.options, info.vocabulary)?;
-    let prompt_tokens = total(prompts.iter().map(Vec::len));
-    let limits = prompts.iter().map(|prompt| output_limit(prompt, job.options.max_tokens, info.context));
+    let prompt_tokens = total(prompts.iter().map(|prompt| prompt.tokens.len()));
+    let limits = prompts.iter().map(|prompt| output_limit(prompt.tokens.len(), job.options.max_tokens, info.context));
     let limits = limits.map(|limit| limit.map_err(|error| error.with_param(job.prompt_param)));
     let limits = limits.collect::<Result<Vec<u32>, ApiError>>()?;
     let max_output_tokens = limits.iter().fold(0u32, |sum, limit| sum.saturating_add(*limit));
@@ -125,7 +125,7 @@ async fn tokenise(
     engine: &Engine,
     inputs: Vec<PromptInput>,
     param: &'static str,
-) -> Result<(Arc<ModelInfo>, Vec<Vec<TokenId>>), ApiError> {
+) -> Result<(Arc<ModelInfo>, Vec<Prompt>), ApiError> {
     let mut prompts = Vec::new();
     for input in inputs {
         let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input)).await;
@@ -156,10 +156,10 @@ fn check_biases(options: &Options, vocabulary: u32) -> Result<(), ApiError> {
 }
 
 /// The most tokens that one choice may have.
-fn output_limit(prompt: &[TokenId], wanted: Option<u32>, context: u32) -> Result<u32, ApiError> {
-    let room = (context as usize).saturating_sub(prompt.len());
+fn output_limit(prompt_tokens: usize, wanted: Option<u32>, context: u32) -> Result<u32, ApiError> {
+    let room = (context as usize).saturating_sub(prompt_tokens);
     let room = u32::try_from(room).unwrap_or(u32::MAX);
-    let exceeded = || ApiError::context_exceeded(prompt.len(), wanted, context);
+    let exceeded = || ApiError::context_exceeded(prompt_tokens, wanted, context);
     match wanted {
         _ if room == 0 => Err(exceeded()),
         Some(wanted) if wanted > room => Err(exceeded()),
@@ -170,7 +170,7 @@ fn output_limit(prompt: &[TokenId], wanted: Option<u32>, context: u32) -> Result
 
 /// One generation for each choice of each prompt, in the order of their indices.
 fn specs(
-    prompts: &[Vec<TokenId>],
+    prompts: &[Prompt],
     limits: &[u32],
     options: &Options,
     top_logprobs: Option<u8>,
@@ -183,6 +183,7 @@ fn specs(
             let seed = sampling.seed.wrapping_add(u64::from(choice));
             specs.push(GenerateSpec {
                 salt,
+                class: class(options.service_tier),
                 prompt: prompt.clone(),
                 max_tokens: *limit,
                 sampling: SamplingParams { seed, ..sampling.clone() },
@@ -192,6 +193,14 @@ fn specs(
         }
     }
     specs
+}
+
+fn class(tier: ServiceTier) -> Class {
+    match tier {
+        ServiceTier::Flex => Class::Batch,
+        ServiceTier::Default => Class::Chat,
+        ServiceTier::Priority => Class::Voice,
+    }
 }
 
 fn sampling(wanted: &Sampling) -> SamplingParams {

@@ -154,6 +154,12 @@ impl Principal {
         self.plans().filter_map(Plan::parameters_below).all(|limit| parameters < limit)
     }
 
+    /// Whether both plans allow requests to come before others.
+    #[must_use]
+    pub fn has_priority(&self) -> bool {
+        self.plans().all(Plan::has_priority)
+    }
+
     /// Whether plans and key allow this upstream.
     #[must_use]
     pub fn allows_upstream(&self, upstream: &str) -> bool {

@@ -50,6 +50,12 @@ impl Plan {
         matches!(self, Self::Pro | Self::Unlimited)
     }
 
+    /// Whether requests may ask to come before others.
+    #[must_use]
+    pub fn has_priority(self) -> bool {
+        !matches!(self, Self::Starter)
+    }
+
     /// The plan's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {

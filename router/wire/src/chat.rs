@@ -70,7 +70,6 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), WireError> {
     fields.only("parallel_tool_calls", Value::is_boolean)?;
     fields.only("response_format", |value| *value == serde_json::json!({"type": "text"}))?;
     fields.only("modalities", |value| *value == serde_json::json!(["text"]))?;
-    fields.only("service_tier", |value| value == "auto" || value == "default")?;
     fields.only("store", |value| value == false)?;
     fields.only("metadata", |value| value.as_object().is_some_and(Map::is_empty))?;
     // Hints to OpenAI about abuse and caching; they change nothing in an answer.
@@ -146,6 +145,7 @@ fn part(path: &str, value: Value) -> Result<String, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::ServiceTier;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -186,7 +186,7 @@ mod tests {
             "max_completion_tokens": 9, "n": 2, "presence_penalty": 1, "frequency_penalty": -1.5,
             "logit_bias": {"5": -100, "6": 2.5}, "logprobs": true, "top_logprobs": 3, "user": "u",
             "stream": true, "stream_options": {"include_usage": true},
-            "tools": [], "store": false, "response_format": {"type": "text"}, "service_tier": "auto",
+            "tools": [], "store": false, "response_format": {"type": "text"}, "service_tier": "flex",
         });
         let request = parse(&body).unwrap();
         assert_eq!(request.messages[0], Message { role: "system", content: "be brief".into(), name: None });
@@ -195,6 +195,7 @@ mod tests {
         assert_eq!((options.max_tokens, options.choices, request.top_logprobs), (Some(9), 2, Some(3)));
         assert_eq!((options.stream, options.include_usage), (true, true));
         assert_eq!(options.stop, ["a", "b"]);
+        assert_eq!(options.service_tier, ServiceTier::Flex);
         let sampling = &options.sampling;
         assert_eq!((sampling.temperature, sampling.top_p), (Some(0.5), Some(0.9)));
         assert_eq!((sampling.top_k, sampling.min_p), (Some(40), Some(0.1)));
@@ -211,6 +212,8 @@ mod tests {
         refused("max_tokens", json!(-5), "max_tokens", "invalid_value");
         refused("max_tokens", json!(1.5), "max_tokens", "invalid_value");
         refused("n", json!(9), "n", "invalid_value");
+        refused("service_tier", json!("scale"), "service_tier", "invalid_value");
+        refused("service_tier", json!(1), "service_tier", "invalid_type");
         refused("stop", json!(["a", "b", "c", "d", "e"]), "stop", "invalid_value");
         refused("stop", json!(""), "stop", "invalid_value");
         refused("stop", json!("x".repeat(16_385)), "stop", "invalid_value");

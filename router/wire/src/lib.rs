@@ -11,7 +11,7 @@ mod response;
 pub use chat::{ChatRequest, Message};
 pub use completion::{CompletionRequest, Prompt};
 pub use fields::{Envelope, WireError};
-pub use options::{Options, Sampling};
+pub use options::{Options, Sampling, ServiceTier};
 pub use response::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, ChatMessage, Completion, CompletionChoice,
     CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta, ErrorBody, ErrorDetail, Logprob, Model,

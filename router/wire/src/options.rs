@@ -34,6 +34,39 @@ pub struct Sampling {
     pub seed: Option<i64>,
 }
 
+/// How urgent a request is, in OpenAI's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ServiceTier {
+    /// As requests are.
+    #[default]
+    Default,
+    /// It may wait for others, and be paused for them.
+    Flex,
+    /// It comes before others.
+    Priority,
+}
+
+impl ServiceTier {
+    /// The word in an answer.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Flex => "flex",
+            Self::Priority => "priority",
+        }
+    }
+
+    fn take(fields: &mut Fields) -> Result<Self, WireError> {
+        match fields.string("service_tier")?.as_deref() {
+            None | Some("auto" | "default") => Ok(Self::Default),
+            Some("flex") => Ok(Self::Flex),
+            Some("priority") => Ok(Self::Priority),
+            Some(_) => Err(WireError::out_of_range("service_tier", "auto, default, flex or priority")),
+        }
+    }
+}
+
 /// Everything but the prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -45,6 +78,8 @@ pub struct Options {
     pub choices: u32,
     /// The answer ends before any of these.
     pub stop: Vec<String>,
+    /// How urgent it is.
+    pub service_tier: ServiceTier,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// Whether a stream ends with its usage.
@@ -59,6 +94,7 @@ impl Options {
             max_tokens: max_tokens(fields)?,
             choices: fields.count("n", 1..=CHOICES_MAX)?.unwrap_or(1),
             stop: stop(fields)?,
+            service_tier: ServiceTier::take(fields)?,
             stream,
             include_usage: include_usage(fields, stream)?,
         };

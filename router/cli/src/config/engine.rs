@@ -22,6 +22,10 @@ pub(crate) struct EngineSection {
     chunk_ms: Option<Bounded<1, 60_000>>,
     speculate: Option<bool>,
     queue: Option<Bounded<0, 4096>>,
+    kv_memory_mib: Option<Bounded<0, 1_048_576>>,
+    kv_disk_mib: Option<Bounded<0, 16_777_216>>,
+    /// System prompts that are common to all: what the box knows of them is shared between people.
+    pub(crate) common_prompts: Vec<String>,
     flash_attention: Option<FlashAttention>,
     sandbox: Option<bool>,
 }
@@ -39,6 +43,8 @@ impl EngineSection {
             chunk_ms: self.chunk_ms.map_or(profile.chunk_ms, Bounded::get),
             speculate: self.speculate.unwrap_or(profile.speculate),
             queue: self.queue.map_or(profile.queue, Bounded::get),
+            kv_memory_mib: self.kv_memory_mib.map_or(profile.kv_memory_mib, Bounded::get),
+            kv_disk_mib: self.kv_disk_mib.map_or(profile.kv_disk_mib, Bounded::get),
             flash_attention: self.flash_attention.unwrap_or(profile.flash_attention),
             sandbox: self.sandbox.unwrap_or(profile.sandbox),
         }

@@ -62,7 +62,8 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
             "settled requests that the last run left open"
         );
     }
-    let registry = Registry::new(prepared.registry_config());
+    let kv = crate::secret::kv_folder(&data_dir, &prepared.digests())?;
+    let registry = Registry::new(prepared.registry_config(kv));
     Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, listener, address })
 }
 

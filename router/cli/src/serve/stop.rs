@@ -4,8 +4,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Exit, Failure};
 
-/// Engines end within a step, and goodbyes on the network take a second or two; beyond this something hangs.
-pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// Engines write what they know to disk, and goodbyes on the network take a second or two; beyond this something hangs.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(30);
 
 /// SIGINT and SIGTERM.
 pub(crate) struct Signals {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use allerac_engine_link::protocol::PromptInput;
+use allerac_ledger::Principal;
 use allerac_router_core::Endpoint;
 use allerac_wire::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatMessage, ChatRequest, CompletionUsage, Delta, Envelope,
@@ -11,7 +12,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 
 use super::collect::Collected;
-use super::generate::Shape;
+use super::generate::{Shape, granted};
 use super::{FINGERPRINT, logprobs, now_s};
 use crate::auth::Admitted;
 use crate::error::ApiError;
@@ -24,6 +25,7 @@ pub(crate) struct Answer {
     created: i64,
     model: String,
     include_usage: bool,
+    service_tier: &'static str,
     wants_logprobs: bool,
     /// Choices whose role was sent.
     begun: HashSet<u32>,
@@ -32,14 +34,16 @@ pub(crate) struct Answer {
 impl Shape for Answer {
     const ENDPOINT: Endpoint = Endpoint::Chat;
 
-    fn parse(envelope: Envelope, admitted: Admitted) -> Result<(Job, Self), ApiError> {
-        let ChatRequest { model, messages, top_logprobs, options } = ChatRequest::parse(envelope)?;
+    fn parse(envelope: Envelope, admitted: Admitted, caller: &Principal) -> Result<(Job, Self), ApiError> {
+        let ChatRequest { model, messages, top_logprobs, mut options } = ChatRequest::parse(envelope)?;
+        options.service_tier = granted(options.service_tier, caller);
         let messages_json = serde_json::to_string(&messages).expect("messages are plain data");
         let answer = Self {
             id: format!("chatcmpl-{}", admitted.request_id.simple()),
             created: now_s(),
             model,
             include_usage: options.include_usage,
+            service_tier: options.service_tier.as_str(),
             wants_logprobs: top_logprobs.is_some(),
             begun: HashSet::new(),
         };
@@ -62,7 +66,7 @@ impl Shape for Answer {
             created: self.created,
             model: self.model,
             usage,
-            service_tier: "default",
+            service_tier: self.service_tier,
             system_fingerprint: FINGERPRINT,
         };
         Json(completion).into_response()
@@ -78,7 +82,7 @@ impl Answer {
             model: &self.model,
             choices,
             usage: self.include_usage.then_some(usage),
-            service_tier: "default",
+            service_tier: self.service_tier,
             system_fingerprint: FINGERPRINT,
         })
     }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use allerac_engine_core::TokenId;
 use allerac_engine_link::protocol::PromptInput;
+use allerac_ledger::Principal;
 use allerac_router_core::Endpoint;
 use allerac_wire::{Completion, CompletionChoice, CompletionRequest, CompletionUsage, Envelope, Prompt};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 
 use super::collect::Collected;
-use super::generate::Shape;
+use super::generate::{Shape, granted};
 use super::{FINGERPRINT, logprobs, now_s};
 use crate::auth::Admitted;
 use crate::error::ApiError;
@@ -38,8 +39,9 @@ pub(crate) struct Answer {
 impl Shape for Answer {
     const ENDPOINT: Endpoint = Endpoint::Completions;
 
-    fn parse(envelope: Envelope, admitted: Admitted) -> Result<(Job, Self), ApiError> {
-        let CompletionRequest { model, prompts, top_logprobs, options } = CompletionRequest::parse(envelope)?;
+    fn parse(envelope: Envelope, admitted: Admitted, caller: &Principal) -> Result<(Job, Self), ApiError> {
+        let CompletionRequest { model, prompts, top_logprobs, mut options } = CompletionRequest::parse(envelope)?;
+        options.service_tier = granted(options.service_tier, caller);
         let answer = Self {
             id: format!("cmpl-{}", admitted.request_id.simple()),
             created: now_s(),

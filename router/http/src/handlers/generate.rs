@@ -1,7 +1,8 @@
 //! What the endpoints that generate have in common: where a request goes, and how its answer is sent.
 
+use allerac_ledger::Principal;
 use allerac_router_core::{Endpoint, Route, route};
-use allerac_wire::{CompletionUsage, Envelope};
+use allerac_wire::{CompletionUsage, Envelope, ServiceTier};
 use axum::extract::State;
 use axum::response::Response;
 
@@ -19,10 +20,18 @@ pub(crate) trait Shape: sse::Format<Progress> + Sized {
     const ENDPOINT: Endpoint;
 
     /// Reads a request that is computed here.
-    fn parse(envelope: Envelope, admitted: Admitted) -> Result<(Job, Self), ApiError>;
+    fn parse(envelope: Envelope, admitted: Admitted, caller: &Principal) -> Result<(Job, Self), ApiError>;
 
     /// The whole of an answer that is not streamed.
     fn whole(self, choices: Vec<Collected>, usage: CompletionUsage) -> Response;
+}
+
+/// How urgent a request is: what it asks for, where its plan allows that. The answer says what became of it.
+pub(crate) fn granted(wanted: ServiceTier, caller: &Principal) -> ServiceTier {
+    match wanted {
+        ServiceTier::Priority if !caller.has_priority() => ServiceTier::Default,
+        other => other,
+    }
 }
 
 /// Answers a request, here or elsewhere.
@@ -42,7 +51,7 @@ pub(crate) async fn create<S: Shape>(
         }
         Err(reason) => return Err(ApiError::no_route(&envelope.model, reason)),
     };
-    let (job, answer) = S::parse(envelope, admitted)?;
+    let (job, answer) = S::parse(envelope, admitted, &caller.0)?;
     let (stream, choices) = (job.options.stream, job.inputs.len() * job.options.choices as usize);
     let mut lane = start(&state, caller.0, model, job);
     if !stream {
