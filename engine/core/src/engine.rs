@@ -17,6 +17,7 @@ use crate::event::{Event, FinishReason, RefuseReason, Usage};
 use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::request::{Generate, RequestId, TokenId};
+use crate::sampler::Sampler;
 use crate::slot::{Active, Outcome, Slot, State, length};
 
 /// How the engine schedules.
@@ -195,7 +196,10 @@ impl<B: Backend> Engine<B> {
             let request = self.queue.take(id).expect("the queue has the request it gave");
             let cached_tokens = self.take_over(slot, &request);
             self.ticks += 1;
-            self.slots[slot].state = State::Active(Box::new(Active::new(request, cached_tokens, self.ticks)));
+            let bytes = |token| self.backend.token_bytes(token);
+            let sampler = Sampler::after(request.sampling.clone(), &request.prompt, bytes);
+            let active = Active::new(request, sampler, cached_tokens, self.ticks);
+            self.slots[slot].state = State::Active(Box::new(active));
         }
     }
 

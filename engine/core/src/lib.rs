@@ -20,4 +20,4 @@ pub mod utf8;
 pub use backend::{Backend, BackendError, BatchToken, Limits};
 pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};
-pub use request::{Generate, RequestId, SamplingParams, TokenId};
+pub use request::{Dry, Generate, Mirostat, Repetition, RequestId, SamplingParams, TokenId, Xtc};

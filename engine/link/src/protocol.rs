@@ -5,7 +5,7 @@ use allerac_engine_core::request::{Generate, RequestId, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
 pub const FRAME_BYTES_MAX: u32 = 32 * 1024 * 1024;

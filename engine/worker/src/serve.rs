@@ -29,7 +29,7 @@ const COMMANDS_PER_STEP_MAX: usize = 64;
 
 /// What the step loop is told.
 enum Command {
-    Generate(Generate),
+    Generate(Box<Generate>),
     Cancel(RequestId),
 }
 
@@ -112,7 +112,7 @@ fn read(
     while let Some(message) = frame::read(&mut socket)? {
         let delivered = match message {
             ToEngine::Prepare { id, input } => prompts.send((id, input)).is_ok(),
-            ToEngine::Generate(request) => commands.send(Command::Generate(request)).is_ok(),
+            ToEngine::Generate(request) => commands.send(Command::Generate(Box::new(request))).is_ok(),
             ToEngine::Cancel(id) => commands.send(Command::Cancel(id)).is_ok(),
             ToEngine::Shutdown => false,
         };
@@ -159,7 +159,7 @@ fn step_loop<B: Backend>(mut engine: Engine<B>, incoming: &Receiver<Command>, ou
 
 fn apply<B: Backend>(engine: &mut Engine<B>, command: Command, events: &mut Vec<Event>) {
     match command {
-        Command::Generate(request) => engine.submit(request, events),
+        Command::Generate(request) => engine.submit(*request, events),
         Command::Cancel(id) => engine.cancel(id, events),
     }
 }

@@ -205,6 +205,7 @@ fn sampling(wanted: &Sampling) -> SamplingParams {
         min_p: wanted.min_p.unwrap_or(open.min_p),
         temperature: wanted.temperature.unwrap_or(open.temperature),
         seed: wanted.seed.map_or_else(rand::random, i64::cast_unsigned),
+        ..open
     }
 }
 
