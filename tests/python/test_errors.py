@@ -153,7 +153,11 @@ def test_a_lone_surrogate_is_no_text(http):
         ("presence_penalty", -3), ("presence_penalty", 2.5), ("frequency_penalty", 99), ("n", 0), ("n", -2),
         ("n", 1000), ("seed", "x"), ("seed", 1.5), ("stop", 5), ("stop", [""]), ("stop", ["a"] * 5),
         ("stop", "x" * 20_000), ("logprobs", 5), ("top_logprobs", 3), ("top_logprobs", -1), ("stream", "yes"),
-        ("stream_options", {"include_usage": True}), ("user", 5), ("logit_bias", []),
+        ("stream_options", {"include_usage": True}), ("user", 5), ("logit_bias", []), ("typical_p", 2),
+        ("repeat_penalty", 0), ("repetition_penalty", -1), ("repeat_last_n", -2), ("dry_multiplier", "x"),
+        ("dry_base", 0.5), ("dry_allowed_length", -1), ("dry_penalty_last_n", -2), ("dry_sequence_breakers", "x"),
+        ("xtc_probability", 2), ("xtc_threshold", -1), ("mirostat", 3), ("mirostat_tau", -1), ("mirostat_eta", 2),
+        ("post_sampling_probs", 1),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip

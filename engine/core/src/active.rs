@@ -37,9 +37,9 @@ pub(crate) enum Outcome {
 }
 
 impl Active {
-    pub(crate) fn new(request: Generate, cached_tokens: u32, admitted: u64) -> Self {
+    pub(crate) fn new(request: Generate, sampler: Sampler, cached_tokens: u32, admitted: u64) -> Self {
         Self {
-            sampler: Sampler::new(request.sampling.clone()),
+            sampler,
             tokens: request.prompt[..cached_tokens as usize].to_vec(),
             next: None,
             completion_tokens: 0,

@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::request::{Class, Generate};
+use crate::sampler::Sampler;
 use crate::slot::{Slot, State};
 
 /// One in so many slots is kept free for others where several people use the machine.
@@ -42,7 +43,9 @@ impl<B: Backend> Engine<B> {
         let cached_tokens = self.take_over(slot, &request);
         self.ticks += 1;
         self.known.insert(slot, request.salt, request.common, &request.prompt);
-        self.slots[slot].state = State::Active(Box::new(Active::new(request, cached_tokens, self.ticks)));
+        let bytes = |token| self.backend.token_bytes(token);
+        let sampler = Sampler::after(request.sampling.clone(), &request.prompt, bytes);
+        self.slots[slot].state = State::Active(Box::new(Active::new(request, sampler, cached_tokens, self.ticks)));
         true
     }
 

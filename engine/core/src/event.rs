@@ -92,7 +92,8 @@ pub struct Chunk {
 }
 
 /// The log probability of a produced token under the model's own distribution (softmax of the raw
-/// logits, before penalties and filters), as OpenAI's API documents it.
+/// logits, before penalties and filters), as OpenAI's API documents it; or under the distribution that it was
+/// drawn from, where [`SamplingParams::post_sampling_probs`](crate::SamplingParams::post_sampling_probs) says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogprob {
     /// The token.

@@ -27,4 +27,4 @@ pub use archive::{Archive, EntryId, Fetched, Found, Kept};
 pub use backend::{Backend, BackendError, BatchToken, Limits};
 pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};
-pub use request::{Class, Generate, RequestId, SamplingParams, TokenId};
+pub use request::{Class, Dry, Generate, Mirostat, Repetition, RequestId, SamplingParams, TokenId, Xtc};

@@ -6,7 +6,6 @@ use crate::active::{Active, Outcome};
 use crate::backend::{Backend, BatchToken};
 use crate::engine::{Engine, len};
 use crate::event::{Chunk, Event, FinishReason};
-use crate::sampler;
 use crate::slot::{Slot, State};
 
 impl<B: Backend> Engine<B> {
@@ -118,7 +117,8 @@ impl<B: Backend> Engine<B> {
 /// Samples one token for a slot and adds it to `chunk`. `Some` when that ends the request.
 fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut Chunk) -> Option<Outcome> {
     let active = slot.active_mut()?;
-    let token = match active.sampler.sample(logits) {
+    let bytes = |token| backend.token_bytes(token);
+    let token = match active.sampler.sample_with(logits, bytes) {
         Ok(token) => token,
         Err(error) => return Some(Outcome::Failed(error.to_string())),
     };
@@ -126,8 +126,8 @@ fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut 
         return Some(Outcome::Finished(FinishReason::Stop));
     }
     let top = active.request.top_logprobs;
-    chunk.logprobs.extend(top.map(|top| sampler::logprob(logits, token, top, |token| backend.token_bytes(token))));
-    let (text, stopped) = active.accept(&backend.token_bytes(token));
+    chunk.logprobs.extend(top.map(|top| active.sampler.logprob(logits, token, top, bytes)));
+    let (text, stopped) = active.accept(&bytes(token));
     chunk.text += &text;
     chunk.tokens.push(token);
     chunk.completion_tokens = active.completion_tokens;

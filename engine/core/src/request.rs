@@ -49,38 +49,103 @@ pub struct Generate {
     pub top_logprobs: Option<u8>,
 }
 
-/// How a token is chosen from the logits. The steps apply in the order of the fields.
+/// How a token is chosen from the logits. The steps apply in the order of the fields, which is llama.cpp's
+/// default: bias, penalties, DRY, `top_k`, typical, `top_p`, `min_p`, XTC, temperature. Each filter sees the
+/// probabilities of what the ones before it kept, at temperature 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
     /// Added to the logits of these tokens first; a value of -100 or less bans the token.
     pub logit_bias: Vec<(TokenId, f32)>,
+    /// Makes every token less likely that came lately, in prompt or output.
+    pub repetition: Option<Repetition>,
     /// Subtracted once from every token already produced (OpenAI's definition), -2..=2.
     pub presence_penalty: f32,
     /// Subtracted times the number of occurrences among the tokens already produced, -2..=2.
     pub frequency_penalty: f32,
+    /// Makes tokens less likely that would go on repeating what stands in prompt or output.
+    pub dry: Option<Dry>,
     /// Keep the `k` most likely tokens; 0 keeps all.
     pub top_k: u32,
+    /// Keep the tokens whose information is nearest to the expected one, the smallest set of them whose
+    /// probabilities sum to more than this; 1 keeps all. It may drop the likeliest token.
+    pub typical_p: f32,
     /// Keep the smallest set of most likely tokens whose probabilities sum to at least this; 1 keeps all.
     pub top_p: f32,
     /// Keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
     pub min_p: f32,
+    /// Drops the likeliest tokens now and then.
+    pub xtc: Option<Xtc>,
     /// 0 is greedy; otherwise logits are divided by it after the filters above.
     pub temperature: f32,
+    /// Replaces all filters from `top_k` to `xtc`, and comes after the temperature.
+    pub mirostat: Option<Mirostat>,
     /// Seeds this request's own random generator; the same seed gives the same choices from the same logits.
     pub seed: u64,
+    /// Log probabilities are those of what is drawn from, after all the steps above, not the model's own.
+    pub post_sampling_probs: bool,
+}
+
+/// The repetition penalty of Keskar et al., "CTRL" (2019): positive logits are divided by it. Negative ones are
+/// multiplied, since dividing would make them more likely.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Repetition {
+    /// Above 0; 1 changes nothing.
+    pub penalty: f32,
+    /// Tokens looked back at; `u32::MAX` is the whole context.
+    pub last_tokens: u32,
+}
+
+/// "Don't Repeat Yourself" (p-e-w, `text-generation-webui` pull request 5677): a token that would extend a
+/// repetition of `n` tokens, `n >= allowed_length`, loses `multiplier * base^(n - allowed_length)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Dry {
+    /// At least 0; 0 changes nothing.
+    pub multiplier: f32,
+    /// At least 1.
+    pub base: f32,
+    /// The longest repetition, in tokens, that costs nothing to begin.
+    pub allowed_length: u32,
+    /// Tokens looked back at; `u32::MAX` is the whole context.
+    pub last_tokens: u32,
+    /// No repetition reaches across any of these; each non-empty.
+    pub sequence_breakers: Vec<String>,
+}
+
+/// "Exclude top choices" (p-e-w, `text-generation-webui` pull request 6335).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Xtc {
+    /// How often it happens, 0..=1.
+    pub probability: f32,
+    /// Of the tokens at least this likely only the least likely stays; above 0.5 there are never two.
+    pub threshold: f32,
+}
+
+/// Version 2 of Basu et al., "Mirostat: A Neural Text Decoding Algorithm that Directly Controls Perplexity" (2021).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mirostat {
+    /// The surprise aimed at, in bits a token.
+    pub tau: f32,
+    /// How fast it is corrected, 0..=1.
+    pub eta: f32,
 }
 
 impl Default for SamplingParams {
     fn default() -> Self {
         Self {
             logit_bias: Vec::new(),
+            repetition: None,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
+            dry: None,
             top_k: 0,
+            typical_p: 1.0,
             top_p: 1.0,
             min_p: 0.0,
+            xtc: None,
             temperature: 1.0,
+            mirostat: None,
             seed: 0,
+            post_sampling_probs: false,
         }
     }
 }

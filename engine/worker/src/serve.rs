@@ -38,7 +38,7 @@ const STALLED_MAX: Duration = Duration::from_secs(1);
 
 /// What the step loop is told.
 enum Command {
-    Generate(Generate),
+    Generate(Box<Generate>),
     Cancel(RequestId),
     /// Something that a request waits for is here.
     Wake,
@@ -145,7 +145,7 @@ fn read(
     while let Some(message) = frame::read(&mut socket)? {
         let delivered = match message {
             ToEngine::Prepare { id, input } => prompts.send((id, input)).is_ok(),
-            ToEngine::Generate(request) => commands.send(Command::Generate(request)).is_ok(),
+            ToEngine::Generate(request) => commands.send(Command::Generate(Box::new(request))).is_ok(),
             ToEngine::Cancel(id) => commands.send(Command::Cancel(id)).is_ok(),
             ToEngine::Begin(_) | ToEngine::Shutdown => false,
         };
@@ -208,7 +208,7 @@ fn next_command<B: Backend>(engine: &mut Engine<B>, incoming: &Receiver<Command>
 
 fn apply<B: Backend>(engine: &mut Engine<B>, command: Command, events: &mut Vec<Event>) {
     match command {
-        Command::Generate(request) => engine.submit(request, events),
+        Command::Generate(request) => engine.submit(*request, events),
         Command::Cancel(id) => engine.cancel(id, events),
         Command::Wake => {}
     }

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::{Chunk, Class, FinishReason, SamplingParams, TokenId};
+use allerac_engine_core::{Chunk, Class, FinishReason, SamplingParams};
 use allerac_engine_link::protocol::{ModelInfo, Prompt, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::{Endpoint, LocalModel, Permit};
-use allerac_wire::{CompletionUsage, Options, Sampling, ServiceTier};
+use allerac_wire::{CompletionUsage, Options, ServiceTier};
 use futures_util::stream::{SelectAll, unfold};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Admitted;
 use crate::error::ApiError;
+use crate::sampling;
 use crate::sse;
 use crate::state::AppState;
 
@@ -176,7 +177,7 @@ fn specs(
     top_logprobs: Option<u8>,
     salt: u64,
 ) -> Vec<GenerateSpec> {
-    let sampling = sampling(&options.sampling);
+    let sampling = sampling::params(&options.sampling);
     let mut specs = Vec::new();
     for (prompt, limit) in prompts.iter().zip(limits) {
         for choice in 0..options.choices {
@@ -200,20 +201,6 @@ fn class(tier: ServiceTier) -> Class {
         ServiceTier::Flex => Class::Batch,
         ServiceTier::Default => Class::Chat,
         ServiceTier::Priority => Class::Voice,
-    }
-}
-
-fn sampling(wanted: &Sampling) -> SamplingParams {
-    let open = SamplingParams::default();
-    SamplingParams {
-        logit_bias: wanted.logit_bias.iter().map(|(token, bias)| (TokenId(*token), *bias)).collect(),
-        presence_penalty: wanted.presence_penalty,
-        frequency_penalty: wanted.frequency_penalty,
-        top_k: wanted.top_k.unwrap_or(open.top_k),
-        top_p: wanted.top_p.unwrap_or(open.top_p),
-        min_p: wanted.min_p.unwrap_or(open.min_p),
-        temperature: wanted.temperature.unwrap_or(open.temperature),
-        seed: wanted.seed.map_or_else(rand::random, i64::cast_unsigned),
     }
 }
 

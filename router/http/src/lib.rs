@@ -10,6 +10,7 @@ mod error;
 mod generation;
 mod handlers;
 mod relay;
+mod sampling;
 mod server;
 mod sse;
 mod state;

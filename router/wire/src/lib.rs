@@ -7,13 +7,15 @@ mod completion;
 mod fields;
 mod options;
 mod response;
+mod sampling;
 
 pub use chat::{ChatRequest, Message};
 pub use completion::{CompletionRequest, Prompt};
 pub use fields::{Envelope, WireError};
-pub use options::{Options, Sampling, ServiceTier};
+pub use options::{Options, ServiceTier};
 pub use response::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, ChatMessage, Completion, CompletionChoice,
     CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta, ErrorBody, ErrorDetail, Logprob, Model,
     ModelList, PromptTokensDetails, TopLogprob,
 };
+pub use sampling::{DryOptions, LastTokens, MirostatOptions, Sampling};

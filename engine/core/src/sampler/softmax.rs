@@ -15,6 +15,10 @@ const BLOCK: usize = 256;
 /// Exponents below this give no `f32` above zero worth counting.
 const EXPONENT_MIN: f32 = -87.0;
 
+/// How far below the highest a logit counts for the mean: further down it weighs nothing, and nothing times
+/// infinity must stay nothing.
+const DEPTH_MAX: f32 = 100.0;
+
 /// The likeliest token (the lowest id of equal ones) and its logit.
 ///
 /// # Errors
@@ -70,7 +74,12 @@ impl Weights {
     }
 
     pub(super) fn of(self, logit: f32) -> f32 {
-        exp((logit - self.highest) * self.scale)
+        exp(self.exponent(logit))
+    }
+
+    /// The logarithm of the weight.
+    pub(super) fn exponent(self, logit: f32) -> f32 {
+        (logit - self.highest) * self.scale
     }
 
     /// The sum of all weights.
@@ -87,6 +96,30 @@ impl Weights {
             }
         }
         sums.into_iter().chain(rest.iter().map(|logit| self.of(*logit))).map(f64::from).sum()
+    }
+
+    /// The sum of all weights, and by how much the mean logit under these weights is below the highest.
+    pub(super) fn total_and_depth(self, logits: &[f32]) -> (f64, f64) {
+        let (mut total, mut depths) = (0.0, 0.0);
+        for block in logits.chunks(BLOCK) {
+            let (mut sums, mut depth_sums) = ([0.0f32; LANES], [0.0f32; LANES]);
+            let (chunks, rest) = block.as_chunks::<LANES>();
+            for chunk in chunks {
+                for lane in 0..LANES {
+                    let weight = self.of(chunk[lane]);
+                    sums[lane] += weight;
+                    depth_sums[lane] += weight * (self.highest - chunk[lane]).min(DEPTH_MAX);
+                }
+            }
+            for (lane, logit) in rest.iter().enumerate() {
+                let weight = self.of(*logit);
+                sums[lane] += weight;
+                depth_sums[lane] += weight * (self.highest - logit).min(DEPTH_MAX);
+            }
+            total += sums.into_iter().map(f64::from).sum::<f64>();
+            depths += depth_sums.into_iter().map(f64::from).sum::<f64>();
+        }
+        (total, depths / total)
     }
 
     /// Draws from all tokens with probability proportional to their weights; `unit` is in 0.0..1.0.

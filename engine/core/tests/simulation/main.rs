@@ -9,5 +9,6 @@ mod fairness;
 mod fake;
 mod pace;
 mod requests;
+mod sampling;
 mod sharing;
 mod storm;
