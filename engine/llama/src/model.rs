@@ -12,6 +12,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
+use crate::kernels::loaded_kernels;
 use crate::special::Specials;
 
 /// A model in memory. It lives as long as the process: an engine process has exactly one.
@@ -141,7 +142,7 @@ impl Model {
         self.ends.get(token.0 as usize).copied().unwrap_or(true)
     }
 
-    /// The CPU features that llama.cpp uses, in its own words.
+    /// The CPU features that llama.cpp uses, in its own words; in a portable build also which kernels it chose.
     #[must_use]
     pub fn system_info() -> &'static str {
         static INFO: OnceLock<String> = OnceLock::new();
@@ -149,7 +150,11 @@ impl Model {
             // SAFETY: the function takes nothing and returns a NUL-terminated string that stays valid; it
             // is not thread-safe, and the lock calls it once.
             let text = unsafe { std::ffi::CStr::from_ptr(llama_cpp_sys_2::llama_print_system_info()) };
-            text.to_string_lossy().into_owned()
+            let features = text.to_string_lossy();
+            match loaded_kernels() {
+                Some(kernels) => format!("{features} kernels: {kernels}"),
+                None => features.into_owned(),
+            }
         })
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use allerac_engine_core::{Backend, Engine, Event, Generate, RequestId};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{Begin, FromEngine, ModelInfo, PROTOCOL_VERSION, PromptInput, ToEngine};
-use allerac_engine_llama::{Context, LoadError, Model};
+use allerac_engine_llama::{Context, LoadError, Model, load_kernels};
 use anyhow::Context as _;
 
 use crate::args::Args;
@@ -50,6 +50,7 @@ type Outbox = SyncSender<Vec<FromEngine>>;
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut socket = socket_from_stdin()?;
     let kv_file = memory::open_file(args);
+    load_kernels()?;
     if !args.no_sandbox {
         sandbox::confine(args)?;
     }
