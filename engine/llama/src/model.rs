@@ -50,7 +50,9 @@ pub enum LoadError {
     #[error("llama.cpp did not start: {0}")]
     Library(String),
     /// No context of this size.
-    #[error("llama.cpp cannot make a context of {cells} cells: not enough memory?")]
+    #[error(
+        "there is not enough memory for a context of {cells} cells; lower `cells` or `sequences` in the configuration file"
+    )]
     Context {
         /// Cells asked for.
         cells: u32,
