@@ -12,12 +12,13 @@
 
 use std::time::Duration;
 
+use crate::active::Active;
 use crate::backend::{Backend, BatchToken, Limits};
-use crate::event::{Event, FinishReason, RefuseReason, Usage};
+use crate::event::{Event, Failure, FinishReason, RefuseReason, Usage};
 use crate::pace::Pace;
 use crate::queue::Queue;
-use crate::request::{Generate, RequestId, TokenId};
-use crate::slot::{Active, Outcome, Slot, State, length};
+use crate::request::{Generate, Job, RequestId, TokenId};
+use crate::slot::{Outcome, Slot, State, length};
 
 /// How the engine schedules.
 #[derive(Debug, Clone, Copy)]
@@ -68,15 +69,17 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Puts a request into the queue, or refuses it with an event.
-    pub fn submit(&mut self, request: Generate, events: &mut Vec<Event>) {
+    pub fn submit(&mut self, job: impl Into<Job>, events: &mut Vec<Event>) {
+        let job = job.into();
+        let request = &job.request;
         if request.prompt.is_empty() || request.max_tokens == 0 {
-            let message = "a request needs a prompt and room for an answer".to_owned();
-            events.push(Event::Failed { id: request.id, message, usage: Usage::default() });
+            let failure = Failure::Backend("a request needs a prompt and room for an answer".to_owned());
+            events.push(Event::Failed { id: request.id, failure, usage: Usage::default() });
             return;
         }
-        match self.refusal(&request) {
+        match self.refusal(request) {
             Some(reason) => events.push(Event::Refused { id: request.id, reason }),
-            None => self.queue.push(request, active_owners(&self.slots)),
+            None => self.queue.push(job, active_owners(&self.slots)),
         }
     }
 
@@ -192,10 +195,10 @@ impl<B: Backend> Engine<B> {
             if !self.make_room(slot, cells) {
                 return;
             }
-            let request = self.queue.take(id).expect("the queue has the request it gave");
-            let cached_tokens = self.take_over(slot, &request);
+            let job = self.queue.take(id).expect("the queue has the request it gave");
+            let cached_tokens = self.take_over(slot, &job.request);
             self.ticks += 1;
-            self.slots[slot].state = State::Active(Box::new(Active::new(request, cached_tokens, self.ticks)));
+            self.slots[slot].state = State::Active(Box::new(Active::new(job, cached_tokens, self.ticks)));
         }
     }
 

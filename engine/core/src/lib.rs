@@ -4,7 +4,9 @@
 //! Nothing here knows threads, I/O, clocks, JSON, HTTP or people. A caller feeds commands and calls
 //! [`Engine::step`](engine::Engine::step); every effect comes back as an [`Event`].
 
+mod active;
 pub mod backend;
+pub mod constraint;
 mod draft;
 pub mod engine;
 pub mod event;
@@ -18,6 +20,7 @@ pub mod stop;
 pub mod utf8;
 
 pub use backend::{Backend, BackendError, BatchToken, Limits};
+pub use constraint::{Constraint, ConstraintError, Grammar, TokenMask};
 pub use engine::{Config, Engine};
-pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};
-pub use request::{Generate, RequestId, SamplingParams, TokenId};
+pub use event::{Chunk, Event, Failure, FinishReason, TokenLogprob, Usage};
+pub use request::{Generate, Job, RequestId, SamplingParams, TokenId};

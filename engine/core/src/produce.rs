@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::active::Active;
 use crate::backend::{Backend, BatchToken};
 use crate::engine::{Engine, len};
-use crate::event::{Chunk, Event, FinishReason};
+use crate::event::{Chunk, Event, Failure, FinishReason};
 use crate::sampler;
-use crate::slot::{Active, Outcome, Slot, State};
+use crate::slot::{Outcome, Slot, State};
 
 impl<B: Backend> Engine<B> {
     /// Computes a batch and reports what came of it.
@@ -105,7 +106,8 @@ impl<B: Backend> Engine<B> {
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             if batch.iter().any(|token| token.sequence == slot.sequence) {
-                events.extend(slot.end(Outcome::Failed(message.to_owned()), self.ticks));
+                let failure = Failure::Backend(message.to_owned());
+                events.extend(slot.end(Outcome::Failed(failure), self.ticks));
                 self.clear(index);
             }
         }
@@ -115,20 +117,24 @@ impl<B: Backend> Engine<B> {
 /// Samples one token for a slot and adds it to `chunk`. `Some` when that ends the request.
 fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut Chunk) -> Option<Outcome> {
     let active = slot.active_mut()?;
-    let token = match active.sampler.sample(logits) {
+    let token = match active.choose(logits) {
         Ok(token) => token,
-        Err(error) => return Some(Outcome::Failed(error.to_string())),
+        Err(failure) => return Some(Outcome::Failed(failure)),
     };
     if backend.is_end(token) {
         return Some(Outcome::Finished(FinishReason::Stop));
     }
+    let complete = match active.advance(token) {
+        Ok(complete) => complete,
+        Err(failure) => return Some(Outcome::Failed(failure)),
+    };
     let top = active.request.top_logprobs;
     chunk.logprobs.extend(top.map(|top| sampler::logprob(logits, token, top, |token| backend.token_bytes(token))));
     let (text, stopped) = active.accept(&backend.token_bytes(token));
     chunk.text += &text;
     chunk.tokens.push(token);
     chunk.completion_tokens = active.completion_tokens;
-    if stopped {
+    if stopped || complete {
         Some(Outcome::Finished(FinishReason::Stop))
     } else if active.completion_tokens >= active.request.max_tokens {
         Some(Outcome::Finished(FinishReason::Length))

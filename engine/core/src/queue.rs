@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::request::{Generate, RequestId};
+use crate::request::{Generate, Job, RequestId};
 
 /// What a token of output counts, in tokens of prompt: it takes a step of its own.
 const OUTPUT_WEIGHT: u64 = 2;
@@ -26,7 +26,7 @@ pub(crate) struct Queue {
 
 #[derive(Debug)]
 struct Waiting {
-    request: Generate,
+    job: Job,
     /// The place in the queue that was last told; 0 before any.
     told: u32,
 }
@@ -41,20 +41,22 @@ impl Queue {
     }
 
     /// Appends a request. `present` are the owners that are being served.
-    pub(crate) fn push(&mut self, request: Generate, present: impl Iterator<Item = u64>) {
+    pub(crate) fn push(&mut self, job: impl Into<Job>, present: impl Iterator<Item = u64>) {
+        let job = job.into();
+        let owner = job.request.salt;
         let here: Vec<u64> = self.owners().chain(present).collect();
-        if !here.contains(&request.salt) {
+        if !here.contains(&owner) {
             let least = here.iter().map(|owner| self.served(*owner)).min().unwrap_or(0);
             self.forget_one(&here);
-            let counter = self.served.entry(request.salt).or_default();
+            let counter = self.served.entry(owner).or_default();
             *counter = least.max(*counter);
         }
-        self.waiting.push(Waiting { request, told: 0 });
+        self.waiting.push(Waiting { job, told: 0 });
     }
 
     /// The owners of what waits.
     pub(crate) fn owners(&self) -> impl Iterator<Item = u64> {
-        self.waiting.iter().map(|waiting| waiting.request.salt)
+        self.waiting.iter().map(|waiting| waiting.job.request.salt)
     }
 
     /// Whether somebody else was served lately, or waits.
@@ -76,36 +78,36 @@ impl Queue {
 
     /// The next request, of owners that `may` have another: of the owner served least the one that came first.
     pub(crate) fn next(&self, may: impl Fn(u64) -> bool) -> Option<&Generate> {
-        let allowed = self.waiting.iter().map(|waiting| &waiting.request).filter(|request| may(request.salt));
+        let allowed = self.waiting.iter().map(|waiting| &waiting.job.request).filter(|request| may(request.salt));
         // Of equal ones the first is taken.
         allowed.min_by_key(|request| self.served(request.salt))
     }
 
     /// Takes a request out to be served.
-    pub(crate) fn take(&mut self, id: RequestId) -> Option<Generate> {
-        let request = self.remove(id)?;
+    pub(crate) fn take(&mut self, id: RequestId) -> Option<Job> {
+        let job = self.remove(id)?;
         self.recent.truncate(RECENT - 1);
-        self.recent.push_front(request.salt);
-        Some(request)
+        self.recent.push_front(job.request.salt);
+        Some(job)
     }
 
     /// Takes a request out.
-    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Generate> {
-        let index = self.waiting.iter().position(|waiting| waiting.request.id == id)?;
-        Some(self.waiting.remove(index).request)
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Job> {
+        let index = self.waiting.iter().position(|waiting| waiting.job.request.id == id)?;
+        Some(self.waiting.remove(index).job)
     }
 
     /// The requests whose place changed since they were told, with their places from 1 on: the order in which they
     /// would be served if nothing else came.
     pub(crate) fn moved(&mut self) -> Vec<(RequestId, u32)> {
         let mut order: Vec<usize> = (0..self.waiting.len()).collect();
-        order.sort_by_key(|index| self.served(self.waiting[*index].request.salt));
+        order.sort_by_key(|index| self.served(self.waiting[*index].job.request.salt));
         let mut moved = Vec::new();
         for (place, index) in (1..).zip(order) {
             let waiting = &mut self.waiting[index];
             if waiting.told != place {
                 waiting.told = place;
-                moved.push((waiting.request.id, place));
+                moved.push((waiting.job.request.id, place));
             }
         }
         moved
@@ -141,7 +143,7 @@ mod tests {
 
     fn take(queue: &mut Queue) -> Option<u64> {
         let id = queue.next(|_| true)?.id;
-        queue.take(id).map(|request| request.id.0)
+        queue.take(id).map(|job| job.request.id.0)
     }
 
     #[test]

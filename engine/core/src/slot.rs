@@ -1,13 +1,10 @@
 //! One sequence of the backend and the request that uses it.
 
+use crate::active::Active;
 use crate::backend::{BatchToken, Limits};
-use crate::draft::Drafter;
 use crate::engine::common_prefix;
-use crate::event::{Event, FinishReason, Usage};
+use crate::event::{Event, Failure, FinishReason};
 use crate::request::{Generate, RequestId, TokenId};
-use crate::sampler::Sampler;
-use crate::stop::{Progress, StopMatcher};
-use crate::utf8::Utf8Assembler;
 
 /// A sequence and what it is used for.
 #[derive(Debug)]
@@ -36,29 +33,6 @@ pub(crate) enum State {
     Active(Box<Active>),
 }
 
-/// A request in a slot.
-#[derive(Debug)]
-pub(crate) struct Active {
-    pub(crate) request: Generate,
-    pub(crate) sampler: Sampler,
-    /// Tokens whose KV is computed or in the batch being computed.
-    tokens: Vec<TokenId>,
-    /// The token chosen last, to be decoded in the next step. `None` while the prompt is not through.
-    pub(crate) next: Option<TokenId>,
-    pub(crate) completion_tokens: u32,
-    cached_tokens: u32,
-    /// Whether the request was told that it left the queue; by then `cached_tokens` is final.
-    started: bool,
-    /// Steps that had no room for this prompt, since one had.
-    passed_over: u32,
-    admitted: u64,
-    utf8: Utf8Assembler,
-    stop: StopMatcher,
-    drafter: Drafter,
-    /// How many of the last `tokens` are guesses that are being computed.
-    drafted: u32,
-}
-
 impl AfterPrompt {
     pub(crate) fn is_after(&self, length: u32) -> bool {
         self.length == length
@@ -68,7 +42,7 @@ impl AfterPrompt {
 /// How a request ends.
 pub(crate) enum Outcome {
     Finished(FinishReason),
-    Failed(String),
+    Failed(Failure),
 }
 
 impl Slot {
@@ -238,7 +212,7 @@ impl Slot {
         let id = active.request.id;
         let usage = active.usage();
         let event = match outcome {
-            Outcome::Failed(message) => Event::Failed { id, message, usage },
+            Outcome::Failed(failure) => Event::Failed { id, failure, usage },
             Outcome::Finished(reason) => Event::Finished { id, reason, tail: active.tail(), usage },
         };
         if !active.tokens.is_empty() {
@@ -257,113 +231,6 @@ impl Slot {
             assert!(active.completion_tokens <= active.request.max_tokens);
             assert_eq!(active.next.is_some(), generated > 0, "a generating slot always has a next token");
             assert_eq!(active.drafted, 0, "guesses are settled in the step that computes them");
-        }
-    }
-}
-
-impl Active {
-    pub(crate) fn new(request: Generate, cached_tokens: u32, admitted: u64) -> Self {
-        Self {
-            sampler: Sampler::new(request.sampling.clone()),
-            tokens: request.prompt[..cached_tokens as usize].to_vec(),
-            next: None,
-            completion_tokens: 0,
-            cached_tokens,
-            started: false,
-            passed_over: 0,
-            admitted,
-            utf8: Utf8Assembler::default(),
-            stop: StopMatcher::new(&request.stop),
-            drafter: Drafter::new(),
-            drafted: 0,
-            request,
-        }
-    }
-
-    /// Appends a guess of what follows to the tokens, if one is likely to pay.
-    fn draft(&mut self, mut draft_length: impl FnMut(f64, u32) -> u32) {
-        // The last token of an answer is chosen and not computed.
-        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
-        let Some(from) = self.drafter.find(&self.tokens) else { return };
-        let length = draft_length(self.drafter.hit(), longest);
-        if length == 0 {
-            self.drafter.skip();
-        }
-        self.tokens.extend(Drafter::guess(&self.tokens, from, length));
-        self.drafted = length;
-    }
-
-    /// Whether the token chosen last is the guess at this place, and thus computed already: then it is no
-    /// longer the next one to compute.
-    pub(crate) fn was_guessed(&mut self, place: u32) -> bool {
-        let guesses = self.tokens.len() - self.drafted as usize;
-        let guess = self.tokens[guesses..].get(place as usize).copied();
-        guess.is_some() && self.next.take_if(|next| guess == Some(*next)).is_some()
-    }
-
-    /// Notes that the KV of the first `tokens` of the prompt was copied from elsewhere.
-    pub(crate) fn set_cached(&mut self, tokens: u32) {
-        self.tokens = self.request.prompt[..tokens as usize].to_vec();
-        self.cached_tokens = tokens;
-    }
-
-    pub(crate) fn cached_tokens(&self) -> u32 {
-        self.cached_tokens
-    }
-
-    pub(crate) fn passed_over(&self) -> u32 {
-        self.passed_over
-    }
-
-    /// Tokens of the prompt that are still to be computed.
-    pub(crate) fn prompt_left(&self) -> u32 {
-        length(&self.request.prompt).saturating_sub(length(&self.tokens))
-    }
-
-    pub(crate) fn is_started(&self) -> bool {
-        self.started
-    }
-
-    /// Whether the whole prompt came from memory and the answer is still to begin.
-    pub(crate) fn is_known(&self) -> bool {
-        self.started && self.completion_tokens == 0 && self.cached_tokens == length(&self.request.prompt)
-    }
-
-    /// The event that says that work on it begins.
-    pub(crate) fn start(&mut self) -> Event {
-        self.started = true;
-        Event::Started { id: self.request.id, cached_tokens: self.cached_tokens }
-    }
-
-    /// Counts a produced token; the text it releases, and whether a stop string came.
-    pub(crate) fn accept(&mut self, bytes: &[u8]) -> (String, bool) {
-        self.completion_tokens += 1;
-        match self.stop.push(&self.utf8.push(bytes)) {
-            Progress::Text(text) => (text, false),
-            Progress::Stopped(text) => {
-                self.utf8 = Utf8Assembler::default();
-                (text, true)
-            }
-        }
-    }
-
-    /// Text held back until the end.
-    fn tail(&mut self) -> String {
-        match self.stop.push(self.utf8.finish()) {
-            Progress::Text(text) => text + &self.stop.finish(),
-            Progress::Stopped(text) => text,
-        }
-    }
-
-    /// A request that was cancelled before any work on it cost nothing, whatever was cached for it.
-    fn usage(&self) -> Usage {
-        if !self.started {
-            return Usage::default();
-        }
-        Usage {
-            prompt_tokens: length(&self.tokens).min(length(&self.request.prompt)),
-            cached_tokens: self.cached_tokens,
-            completion_tokens: self.completion_tokens,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::{Event, Generate, RequestId, TokenId, Usage};
+use allerac_engine_core::{Event, Failure, Generate, RequestId, TokenId, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -358,8 +358,12 @@ fn translate(event: Event) -> (RequestId, GenerationEvent) {
         Event::Started { id, cached_tokens } => (id, GenerationEvent::Started { cached_tokens }),
         Event::Chunk { id, chunk } => (id, GenerationEvent::Chunk(chunk)),
         Event::Finished { id, reason, tail, usage } => (id, GenerationEvent::Finished { reason, tail, usage }),
-        Event::Failed { id, message, usage } => {
-            (id, GenerationEvent::Failed { error: EngineError::Backend { message }, usage })
+        Event::Failed { id, failure, usage } => {
+            let error = match failure {
+                Failure::Backend(message) => EngineError::Backend { message },
+                Failure::Constraint(message) => EngineError::Constraint { message },
+            };
+            (id, GenerationEvent::Failed { error, usage })
         }
         Event::Refused { id, reason } => {
             (id, GenerationEvent::Failed { error: reason.into(), usage: Usage::default() })

@@ -205,6 +205,7 @@ impl From<EngineError> for ApiError {
             EngineError::TooLong { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
             }
+            EngineError::Constraint { .. } => Self::new(StatusCode::BAD_REQUEST, INVALID, "grammar_failed", message),
             EngineError::Prepare(_) => Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt", message),
             // The reason may name paths of the box; it is in the log.
             EngineError::LoadFailed { .. } => {

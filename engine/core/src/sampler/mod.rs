@@ -10,6 +10,7 @@ mod softmax;
 
 use std::collections::HashMap;
 
+use crate::constraint::TokenMask;
 use crate::request::{SamplingParams, TokenId};
 use filter::Candidate;
 pub use logprob::logprob;
@@ -26,7 +27,7 @@ pub struct Sampler {
     random: Random,
     /// How often each token was produced; kept only when a penalty wants it.
     produced: HashMap<TokenId, u32>,
-    /// Logits after bias and penalties, reused from token to token.
+    /// Logits after mask, bias and penalties, reused from token to token.
     adjusted: Vec<f32>,
     candidates: Vec<Candidate>,
 }
@@ -38,7 +39,7 @@ pub enum SampleError {
     #[error("the model's logits are not numbers")]
     NotANumber,
     /// Every token is banned.
-    #[error("logit_bias bans every token")]
+    #[error("logit_bias bans every token that could come")]
     AllBanned,
 }
 
@@ -50,15 +51,19 @@ impl Sampler {
         Self { params, random, produced: HashMap::new(), adjusted: Vec::new(), candidates: Vec::new() }
     }
 
-    /// Chooses a token.
+    /// Chooses a token, of the `allowed` ones where not all are.
     ///
     /// # Errors
     /// [`SampleError`] when the logits are unusable.
-    pub fn sample(&mut self, logits: &[f32]) -> Result<TokenId, SampleError> {
-        let token = if self.changes_logits() {
+    pub fn sample(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> Result<TokenId, SampleError> {
+        let token = if self.changes_logits() || allowed.is_some() {
             let mut adjusted = std::mem::take(&mut self.adjusted);
-            adjusted.clear();
-            adjusted.extend_from_slice(logits);
+            if let Some(allowed) = allowed {
+                allowed.apply(logits, &mut adjusted);
+            } else {
+                adjusted.clear();
+                adjusted.extend_from_slice(logits);
+            }
             self.adjust(&mut adjusted);
             let token = self.choose(&adjusted);
             self.adjusted = adjusted;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod constrained;
 mod fairness;
 mod fake;
 mod pace;
