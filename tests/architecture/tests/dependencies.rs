@@ -7,9 +7,13 @@ use std::process::Command;
 /// Our crates and the whole set of our crates that each may depend on (not counting tests).
 const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-engine-core", &[]),
+    ("allerac-engine-grammar", &["allerac-engine-core"]),
     ("allerac-engine-link", &["allerac-engine-core"]),
     ("allerac-engine-llama", &["allerac-engine-core"]),
-    ("allerac-engine", &["allerac-engine-core", "allerac-engine-link", "allerac-engine-llama"]),
+    (
+        "allerac-engine",
+        &["allerac-engine-core", "allerac-engine-grammar", "allerac-engine-link", "allerac-engine-llama"],
+    ),
     ("allerac-models", &[]),
     ("allerac-hardware", &[]),
     ("allerac-wire", &[]),
@@ -40,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PRIVATE: &[(&str, &[&str])] = &[
     ("llama-cpp-2", &["allerac-engine-llama"]),
     ("llama-cpp-sys-2", &["allerac-engine-llama"]),
+    ("llguidance", &["allerac-engine-grammar"]),
     ("rusqlite", &["allerac-ledger"]),
     ("axum", &["allerac-http", "allerac"]),
     ("mdns-sd", &["allerac-discovery"]),
