@@ -128,7 +128,7 @@ async fn tokenise(
 ) -> Result<(Arc<ModelInfo>, Vec<Vec<TokenId>>), ApiError> {
     let mut prompts = Vec::new();
     for input in inputs {
-        let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input)).await;
+        let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input, None)).await;
         let prompt = prompt.map_err(|_| EngineError::Timeout)?;
         prompts.push(prompt.map_err(|error| prompt_error(error, param))?);
     }
@@ -188,6 +188,7 @@ fn specs(
                 sampling: SamplingParams { seed, ..sampling.clone() },
                 stop: options.stop.clone(),
                 top_logprobs,
+                grammar: None,
             });
         }
     }
