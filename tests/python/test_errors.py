@@ -154,6 +154,8 @@ def test_a_lone_surrogate_is_no_text(http):
         ("n", 1000), ("seed", "x"), ("seed", 1.5), ("stop", 5), ("stop", [""]), ("stop", ["a"] * 5),
         ("stop", "x" * 20_000), ("logprobs", 5), ("top_logprobs", 3), ("top_logprobs", -1), ("stream", "yes"),
         ("stream_options", {"include_usage": True}), ("user", 5), ("logit_bias", []),
+        ("response_format", "json"), ("grammar", 5), ("grammar", ""), ("grammar", "root ::= x"), ("guided_choice", []),
+        ("guided_regex", "(a"), ("guided_json", {"type": "nonsense"}), ("structured_outputs", []),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
@@ -180,9 +182,9 @@ def test_a_bias_for_a_token_that_does_not_exist(http):
     ("field", "value"),
     [
         ("tools", [{"type": "function", "function": {"name": "f", "parameters": {}}}]),
-        ("response_format", {"type": "json_object"}), ("reasoning_effort", "low"), ("audio", {"voice": "a"}),
+        ("reasoning_effort", "low"), ("audio", {"voice": "a"}),
         ("modalities", ["audio"]), ("prediction", {"type": "content", "content": ""}), ("store", True),
-        ("web_search_options", {}), ("functions", [{"name": "f"}]), ("temprature", 1), ("grammar", "root ::= x"),
+        ("web_search_options", {}), ("functions", [{"name": "f"}]), ("temprature", 1), ("grammer", "root ::= x"),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip

@@ -4,12 +4,14 @@
 
 mod chat;
 mod completion;
+mod constraint;
 mod fields;
 mod options;
 mod response;
 
 pub use chat::{ChatRequest, Message};
 pub use completion::{CompletionRequest, Prompt};
+pub use constraint::{Constraint, Form};
 pub use fields::{Envelope, WireError};
 pub use options::{Options, Sampling};
 pub use response::{

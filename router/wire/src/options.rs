@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::constraint::Constraint;
 use crate::fields::{Fields, WireError};
 
 /// Choices of one request.
@@ -45,6 +46,8 @@ pub struct Options {
     pub choices: u32,
     /// The answer ends before any of these.
     pub stop: Vec<String>,
+    /// What the answer must be, where it may not be anything.
+    pub constraint: Option<Constraint>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// Whether a stream ends with its usage.
@@ -59,6 +62,7 @@ impl Options {
             max_tokens: max_tokens(fields)?,
             choices: fields.count("n", 1..=CHOICES_MAX)?.unwrap_or(1),
             stop: stop(fields)?,
+            constraint: Constraint::take(fields)?,
             stream,
             include_usage: include_usage(fields, stream)?,
         };
