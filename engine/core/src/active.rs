@@ -1,9 +1,10 @@
 //! A request in work: what it has so far, and how it goes on.
 
 use crate::backend::{BatchToken, Limits};
+use crate::constraint::Constraint;
 use crate::draft::Drafter;
-use crate::event::{Event, FinishReason, Usage};
-use crate::request::{Generate, TokenId};
+use crate::event::{Event, Failure, FinishReason, Usage};
+use crate::request::{Generate, Job, TokenId};
 use crate::sampler::Sampler;
 use crate::stop::{Progress, StopMatcher};
 use crate::utf8::Utf8Assembler;
@@ -12,6 +13,8 @@ use crate::utf8::Utf8Assembler;
 pub(crate) struct Active {
     pub(crate) request: Generate,
     pub(crate) sampler: Sampler,
+    /// Where the answer stands in its grammar, after the token chosen last.
+    constraint: Option<Box<dyn Constraint>>,
     /// Tokens whose KV is computed or in the batch being computed.
     tokens: Vec<TokenId>,
     /// The token chosen last, to be decoded in the next step. `None` while the prompt is not through.
@@ -33,13 +36,15 @@ pub(crate) struct Active {
 /// How a request ends.
 pub(crate) enum Outcome {
     Finished(FinishReason),
-    Failed(String),
+    Failed(Failure),
 }
 
 impl Active {
-    pub(crate) fn new(request: Generate, sampler: Sampler, cached_tokens: u32, admitted: u64) -> Self {
+    pub(crate) fn new(job: Job, sampler: Sampler, cached_tokens: u32, admitted: u64) -> Self {
+        let Job { request, constraint } = job;
         Self {
             sampler,
+            constraint,
             tokens: request.prompt[..cached_tokens as usize].to_vec(),
             next: None,
             completion_tokens: 0,
@@ -101,17 +106,27 @@ impl Active {
         piece
     }
 
-    /// Appends a guess of what follows to the tokens, if one is likely to pay.
+    /// Appends a guess of what follows to the tokens, if one is likely to pay: what the grammar leaves no choice
+    /// about, or what followed before.
     fn draft(&mut self, mut draft_length: impl FnMut(f64, u32) -> u32) {
         // The last token of an answer is chosen and not computed.
         let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
-        let Some(from) = self.drafter.find(&self.tokens) else { return };
-        let length = draft_length(self.drafter.hit(), longest);
-        if length == 0 {
+        let forced = self.constraint.as_mut().map(|constraint| constraint.forced()).unwrap_or_default();
+        let found = self.drafter.find(&self.tokens);
+        let guess: Vec<TokenId> = match found {
+            _ if !forced.is_empty() => {
+                self.drafter.force();
+                let length = draft_length(self.drafter.hit(), longest.min(length(&forced)));
+                forced.into_iter().take(length as usize).collect()
+            }
+            Some(from) => Drafter::guess(&self.tokens, from, draft_length(self.drafter.hit(), longest)),
+            None => return,
+        };
+        if guess.is_empty() {
             self.drafter.skip();
         }
-        self.tokens.extend(Drafter::guess(&self.tokens, from, length));
-        self.drafted = length;
+        self.drafted = length(&guess);
+        self.tokens.extend(guess);
     }
 
     /// Whether the token chosen last is the guess at this place, and thus computed already: then it is no
@@ -157,7 +172,7 @@ impl Active {
     pub(crate) fn end(mut self, outcome: Outcome) -> (Event, Generate, Vec<TokenId>) {
         let (id, usage) = (self.request.id, self.usage());
         let event = match outcome {
-            Outcome::Failed(message) => Event::Failed { id, message, usage },
+            Outcome::Failed(failure) => Event::Failed { id, failure, usage },
             Outcome::Finished(reason) => Event::Finished { id, reason, tail: self.tail(), usage },
         };
         (event, self.request, self.tokens)
@@ -189,6 +204,20 @@ impl Active {
     pub(crate) fn start(&mut self) -> Event {
         self.started = true;
         Event::Started { id: self.request.id, cached_tokens: self.cached_tokens }
+    }
+
+    /// Chooses the next token among those that the grammar allows. Where those are not known there is none.
+    pub(crate) fn choose(&mut self, logits: &[f32], bytes: impl Fn(TokenId) -> Vec<u8>) -> Result<TokenId, Failure> {
+        let allowed = self.constraint.as_mut().map(|constraint| constraint.allowed()).transpose();
+        let allowed = allowed.map_err(|error| Failure::Constraint(error.to_string()))?;
+        self.sampler.sample_with(logits, allowed, bytes).map_err(|error| Failure::Backend(error.to_string()))
+    }
+
+    /// Goes on in the grammar by a token; whether the answer is whole then.
+    pub(crate) fn advance(&mut self, token: TokenId) -> Result<bool, Failure> {
+        let Some(constraint) = &mut self.constraint else { return Ok(false) };
+        constraint.accept(token).map_err(|error| Failure::Constraint(error.to_string()))?;
+        Ok(constraint.is_complete())
     }
 
     /// Counts a produced token; the text it releases, and whether a stop string came.

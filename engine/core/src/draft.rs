@@ -9,8 +9,11 @@ use crate::request::TokenId;
 const AGREE: usize = 3;
 /// Tokens that agree where a text is being copied, and not by chance.
 const AGREE_COPY: usize = 8;
-/// How likely a guess is right before any was made: after few tokens that agree, and after many.
-const HITS_ASSUMED: [f64; 2] = [0.5, 0.95];
+/// How likely a guess is right before any was made: after few tokens that agree, after many, and where a grammar
+/// forces the text.
+const HITS_ASSUMED: [f64; 3] = [0.5, 0.95, 0.9];
+/// The place of the last kind.
+const FORCED: usize = 2;
 /// How many guesses ago still count.
 const MEMORY: f64 = 24.0;
 /// How fast disappointment fades while no guess is made, at each token that could have been guessed.
@@ -23,8 +26,8 @@ pub(crate) struct Drafter {
     follows: HashMap<[TokenId; AGREE], usize>,
     /// Tokens that were looked at: no run that ends at or after this place is known.
     seen: usize,
-    /// How likely a guess is right, after few tokens that agree and after many.
-    hits: [f64; 2],
+    /// How likely a guess of each kind is right.
+    hits: [f64; 3],
     /// Of which kind the last guess is.
     kind: usize,
 }
@@ -51,6 +54,11 @@ impl Drafter {
         let agree = backwards.take(AGREE_COPY).take_while(|(then, now)| then == now).count();
         self.kind = usize::from(agree == AGREE_COPY);
         Some(from)
+    }
+
+    /// Notes that the next guess is what a grammar forces.
+    pub(crate) fn force(&mut self) {
+        self.kind = FORCED;
     }
 
     /// The guess of `length` tokens from this place on. What is not there yet repeats what is.

@@ -16,12 +16,12 @@ use std::time::Duration;
 use crate::active::{Outcome, cells_of};
 use crate::archive::Archive;
 use crate::backend::{Backend, BatchToken, Limits};
-use crate::event::{Event, FinishReason, RefuseReason, Usage};
+use crate::event::{Event, Failure, FinishReason, RefuseReason, Usage};
 use crate::pace::Pace;
 use crate::pause::Paused;
 use crate::prefix::Prefixes;
 use crate::queue::Queue;
-use crate::request::{Class, Generate, RequestId};
+use crate::request::{Class, Generate, Job, RequestId};
 use crate::slot::{Slot, State};
 
 /// How the engine schedules.
@@ -101,17 +101,19 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Puts a request into the queue, or refuses it with an event.
-    pub fn submit(&mut self, request: Generate, events: &mut Vec<Event>) {
+    pub fn submit(&mut self, job: impl Into<Job>, events: &mut Vec<Event>) {
+        let job = job.into();
+        let request = &job.request;
         if request.prompt.is_empty() || request.max_tokens == 0 {
-            let message = "a request needs a prompt and room for an answer".to_owned();
-            events.push(Event::Failed { id: request.id, message, usage: Usage::default() });
+            let failure = Failure::Backend("a request needs a prompt and room for an answer".to_owned());
+            events.push(Event::Failed { id: request.id, failure, usage: Usage::default() });
             return;
         }
-        match self.refusal(&request) {
+        match self.refusal(request) {
             Some(reason) => events.push(Event::Refused { id: request.id, reason }),
             None => {
                 let present: Vec<u64> = self.owners().collect();
-                self.queue.push(request, present.into_iter());
+                self.queue.push(job, present.into_iter());
             }
         }
     }

@@ -8,6 +8,7 @@ mod active;
 mod admit;
 pub mod archive;
 pub mod backend;
+pub mod constraint;
 mod draft;
 pub mod engine;
 pub mod event;
@@ -25,6 +26,7 @@ pub mod utf8;
 
 pub use archive::{Archive, EntryId, Fetched, Found, Kept};
 pub use backend::{Backend, BackendError, BatchToken, Limits};
+pub use constraint::{Constraint, ConstraintError, Grammar, TokenMask};
 pub use engine::{Config, Engine};
-pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};
-pub use request::{Class, Dry, Generate, Mirostat, Repetition, RequestId, SamplingParams, TokenId, Xtc};
+pub use event::{Chunk, Event, Failure, FinishReason, TokenLogprob, Usage};
+pub use request::{Class, Dry, Generate, Job, Mirostat, Repetition, RequestId, SamplingParams, TokenId, Xtc};

@@ -3,7 +3,7 @@
 use crate::active::{Active, Outcome};
 use crate::backend::Backend;
 use crate::engine::Engine;
-use crate::event::{Event, FinishReason};
+use crate::event::{Event, Failure, FinishReason};
 use crate::queue::PATIENCE;
 use crate::request::{Class, RequestId};
 use crate::slot::{AfterPrompt, State};
@@ -73,7 +73,11 @@ impl<B: Backend> Engine<B> {
         self.known.insert(index, request.salt, request.common, &request.prompt);
         (slot.state, slot.after_prompt) = (State::Active(active), after_prompt);
         if !is_restored {
-            self.end(index, Outcome::Failed("its KV could not be restored after a pause".to_owned()), events);
+            self.end(
+                index,
+                Outcome::Failed(Failure::Backend("its KV could not be restored after a pause".to_owned())),
+                events,
+            );
             self.clear(index);
         }
         true

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::active::{Active, Outcome};
 use crate::backend::{Backend, BatchToken};
 use crate::engine::{Engine, len};
-use crate::event::{Chunk, Event, FinishReason};
+use crate::event::{Chunk, Event, Failure, FinishReason};
 use crate::slot::{Slot, State};
 
 impl<B: Backend> Engine<B> {
@@ -107,7 +107,7 @@ impl<B: Backend> Engine<B> {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             if batch.iter().any(|token| token.sequence == slot.sequence) {
-                self.end(index, Outcome::Failed(message.to_owned()), events);
+                self.end(index, Outcome::Failed(Failure::Backend(message.to_owned())), events);
                 self.clear(index);
             }
         }
@@ -118,20 +118,24 @@ impl<B: Backend> Engine<B> {
 fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut Chunk) -> Option<Outcome> {
     let active = slot.active_mut()?;
     let bytes = |token| backend.token_bytes(token);
-    let token = match active.sampler.sample_with(logits, bytes) {
+    let token = match active.choose(logits, bytes) {
         Ok(token) => token,
-        Err(error) => return Some(Outcome::Failed(error.to_string())),
+        Err(failure) => return Some(Outcome::Failed(failure)),
     };
     if backend.is_end(token) {
         return Some(Outcome::Finished(FinishReason::Stop));
     }
+    let complete = match active.advance(token) {
+        Ok(complete) => complete,
+        Err(failure) => return Some(Outcome::Failed(failure)),
+    };
     let top = active.request.top_logprobs;
     chunk.logprobs.extend(top.map(|top| active.sampler.logprob(logits, token, top, bytes)));
     let (text, stopped) = active.accept(&bytes(token));
     chunk.text += &text;
     chunk.tokens.push(token);
     chunk.completion_tokens = active.completion_tokens;
-    if stopped {
+    if stopped || complete {
         Some(Outcome::Finished(FinishReason::Stop))
     } else if active.completion_tokens >= active.request.max_tokens {
         Some(Outcome::Finished(FinishReason::Length))

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::constraint::Constraint;
+
 /// A token of the loaded model's vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -47,6 +49,21 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// `Some(n)`: report the log probability of each chosen token and of the `n` most likely ones.
     pub top_logprobs: Option<u8>,
+}
+
+/// A request and what its answer is limited to.
+#[derive(Debug)]
+pub struct Job {
+    /// The request.
+    pub request: Generate,
+    /// Limits every token of the answer; `None` where the answer may be anything.
+    pub constraint: Option<Box<dyn Constraint>>,
+}
+
+impl From<Generate> for Job {
+    fn from(request: Generate) -> Self {
+        Self { request, constraint: None }
+    }
 }
 
 /// How a token is chosen from the logits. The steps apply in the order of the fields, which is llama.cpp's

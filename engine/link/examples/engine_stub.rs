@@ -40,10 +40,10 @@ fn main() -> ExitCode {
     let cancelled: Cancelled = Arc::default();
     while let Ok(Some(message)) = frame::read(&mut reader) {
         match message {
-            ToEngine::Prepare { id, input } => {
+            ToEngine::Prepare { id, input, .. } => {
                 send(&socket, &FromEngine::Prepared { id, result: prepare(input) });
             }
-            ToEngine::Generate(request) => {
+            ToEngine::Generate { request, .. } => {
                 if answers_at_once(&request) {
                     generate(&socket, &cancelled, &request, may_crash);
                 } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use allerac_engine_core::{Chunk, Class, FinishReason, Generate, RequestId, SamplingParams, Usage};
+use allerac_engine_core::{Chunk, Class, FinishReason, Generate, Grammar, RequestId, SamplingParams, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::EngineError;
@@ -108,6 +108,8 @@ pub struct GenerateSpec {
     pub stop: Vec<String>,
     /// See [`Generate::top_logprobs`].
     pub top_logprobs: Option<u8>,
+    /// What the answer must be; `None` where it may be anything.
+    pub grammar: Option<Grammar>,
 }
 
 /// What happens to a generation; `Finished` or `Failed` is the last.
@@ -177,13 +179,14 @@ impl Engine {
         }
     }
 
-    /// Renders and tokenises a prompt, waiting for the model where it is not loaded yet.
+    /// Renders and tokenises a prompt and compiles what its answer is to be, waiting for the model where it is not
+    /// loaded yet.
     ///
     /// # Errors
-    /// [`EngineError::Prepare`] for what is no prompt; others when the engine cannot answer.
-    pub async fn prepare(&self, input: PromptInput) -> Result<Prompt, EngineError> {
+    /// [`EngineError::Prepare`] for what is no prompt or no grammar; others when the engine cannot answer.
+    pub async fn prepare(&self, input: PromptInput, grammar: Option<Grammar>) -> Result<Prompt, EngineError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Prepare { id: self.new_id(), input, reply };
+        let request = Request::Prepare { id: self.new_id(), input, grammar, reply };
         self.requests.send(request).await.map_err(|_| EngineError::Stopped)?;
         answer.await.map_err(|_| EngineError::Stopped)?
     }
@@ -196,10 +199,10 @@ impl Engine {
         let id = self.new_id();
         let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
         let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
-        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, top_logprobs } = spec;
+        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, top_logprobs, grammar } = spec;
         let Prompt { tokens: prompt, common } = prompt;
         let request = Generate { id, salt, class, prompt, common, max_tokens, sampling, stop, top_logprobs };
-        self.requests.send(Request::Generate { request, events }).await.map_err(|_| EngineError::Stopped)?;
+        self.requests.send(Request::Generate { request, grammar, events }).await.map_err(|_| EngineError::Stopped)?;
         Ok(Generation { id, events: incoming, cancel: Some(cancel), usage: Usage::default() })
     }
 

@@ -1,5 +1,6 @@
 //! Messages and their framing: a little-endian `u32` length, then that many bytes of postcard.
 
+use allerac_engine_core::constraint::Grammar;
 use allerac_engine_core::event::Event;
 use allerac_engine_core::request::{Generate, RequestId, TokenId};
 use serde::{Deserialize, Serialize};
@@ -21,9 +22,16 @@ pub enum ToEngine {
         id: RequestId,
         /// What to render.
         input: PromptInput,
+        /// What the answer is to be, to be compiled; a later [`Generate`](Self::Generate) says it again.
+        grammar: Option<Grammar>,
     },
     /// Generate; answered by events.
-    Generate(Generate),
+    Generate {
+        /// What to continue, and how.
+        request: Generate,
+        /// What the answer must be; `None` where it may be anything.
+        grammar: Option<Grammar>,
+    },
     /// Stop a request at the next step. Unknown ids are ignored: the request may just have ended.
     Cancel(RequestId),
     /// Finish nothing more and exit.
@@ -107,6 +115,12 @@ pub enum PrepareError {
     /// Nothing to generate from.
     #[error("the prompt is empty")]
     Empty,
+    /// What the answer is to be cannot be compiled, and what is wrong with it.
+    #[error("{0}")]
+    Grammar(String),
+    /// So many other grammars are being compiled that this one would take too long.
+    #[error("too many grammars are being compiled; try again later")]
+    Busy,
 }
 
 /// What a loaded model is.

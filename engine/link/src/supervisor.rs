@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::{Event, Generate, RequestId, Usage};
+use allerac_engine_core::{Event, Failure, Generate, Grammar, RequestId, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -41,8 +41,8 @@ pub(crate) type PrepareReply = oneshot::Sender<Result<Prompt, EngineError>>;
 /// What a handle asks of the supervisor.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Prepare { id: RequestId, input: PromptInput, reply: PrepareReply },
-    Generate { request: Generate, events: mpsc::Sender<GenerationEvent> },
+    Prepare { id: RequestId, input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply },
+    Generate { request: Generate, grammar: Option<Grammar>, events: mpsc::Sender<GenerationEvent> },
     Cancel(RequestId),
     Shutdown,
 }
@@ -50,13 +50,15 @@ pub(crate) enum Request {
 /// A request that waits for the process, or for its last event.
 #[derive(Debug)]
 enum Pending {
-    Prepare { input: PromptInput, reply: PrepareReply, since: Instant, replays: u8 },
+    Prepare { input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply, since: Instant, replays: u8 },
     Generate(PendingGeneration),
 }
 
 #[derive(Debug)]
 struct PendingGeneration {
     request: Generate,
+    /// A process that takes the request over compiles it again.
+    grammar: Option<Grammar>,
     events: mpsc::Sender<GenerationEvent>,
     /// Whether the client has seen any token.
     delivered: bool,
@@ -177,16 +179,15 @@ impl Supervisor {
     /// Notes a request; the message for the process, when it is to hear of it.
     fn accept(&mut self, request: Request) -> Option<ToEngine> {
         match request {
-            Request::Prepare { id, input, reply } => {
-                let message = ToEngine::Prepare { id, input: input.clone() };
-                self.pending.insert(id, Pending::Prepare { input, reply, since: Instant::now(), replays: 0 });
+            Request::Prepare { id, input, grammar, reply } => {
+                let message = ToEngine::Prepare { id, input: input.clone(), grammar: grammar.clone() };
+                self.pending.insert(id, Pending::Prepare { input, grammar, reply, since: Instant::now(), replays: 0 });
                 Some(message)
             }
-            Request::Generate { request, events } => {
-                let message = ToEngine::Generate(request.clone());
-                let id = request.id;
-                let generation =
-                    PendingGeneration { request, events, delivered: false, usage: Usage::default(), replays: 0 };
+            Request::Generate { request, grammar, events } => {
+                let message = ToEngine::Generate { request: request.clone(), grammar: grammar.clone() };
+                let (id, usage) = (request.id, Usage::default());
+                let generation = PendingGeneration { request, grammar, events, delivered: false, usage, replays: 0 };
                 self.pending.insert(id, Pending::Generate(generation));
                 Some(message)
             }
@@ -200,11 +201,14 @@ impl Supervisor {
         let mut waiting: Vec<_> = self.pending.iter_mut().collect();
         waiting.sort_by_key(|(id, _)| **id);
         waiting.into_iter().all(|(id, pending)| match pending {
-            Pending::Prepare { input, since, .. } => {
+            Pending::Prepare { input, grammar, since, .. } => {
                 *since = Instant::now();
-                process.send(ToEngine::Prepare { id: *id, input: input.clone() })
+                process.send(ToEngine::Prepare { id: *id, input: input.clone(), grammar: grammar.clone() })
             }
-            Pending::Generate(generation) => process.send(ToEngine::Generate(generation.request.clone())),
+            Pending::Generate(generation) => {
+                let (request, grammar) = (generation.request.clone(), generation.grammar.clone());
+                process.send(ToEngine::Generate { request, grammar })
+            }
         })
     }
 
@@ -363,8 +367,12 @@ fn translate(event: Event) -> (RequestId, GenerationEvent) {
         Event::Started { id, cached_tokens } => (id, GenerationEvent::Started { cached_tokens }),
         Event::Chunk { id, chunk } => (id, GenerationEvent::Chunk(chunk)),
         Event::Finished { id, reason, tail, usage } => (id, GenerationEvent::Finished { reason, tail, usage }),
-        Event::Failed { id, message, usage } => {
-            (id, GenerationEvent::Failed { error: EngineError::Backend { message }, usage })
+        Event::Failed { id, failure, usage } => {
+            let error = match failure {
+                Failure::Backend(message) => EngineError::Backend { message },
+                Failure::Constraint(message) => EngineError::Constraint { message },
+            };
+            (id, GenerationEvent::Failed { error, usage })
         }
         Event::Refused { id, reason } => {
             (id, GenerationEvent::Failed { error: reason.into(), usage: Usage::default() })

@@ -56,6 +56,7 @@ fn spec(prompt: &str, max_tokens: u32) -> GenerateSpec {
         sampling: SamplingParams::default(),
         stop: Vec::new(),
         top_logprobs: None,
+        grammar: None,
     }
 }
 
@@ -94,9 +95,9 @@ async fn a_generation_comes_whole() {
 #[tokio::test]
 async fn requests_wait_for_the_model() {
     let engine = start("m");
-    let tokens = engine.prepare(PromptInput::Text("ab".into())).await.unwrap();
+    let tokens = engine.prepare(PromptInput::Text("ab".into()), None).await.unwrap();
     assert_eq!(tokens.tokens, [TokenId(97), TokenId(98)]);
-    let refused = engine.prepare(PromptInput::Text(String::new())).await;
+    let refused = engine.prepare(PromptInput::Text(String::new()), None).await;
     assert_eq!(refused, Err(EngineError::Prepare(PrepareError::Empty)));
 }
 
@@ -186,7 +187,7 @@ async fn a_model_that_cannot_be_loaded_is_a_typed_error() {
         let Err(EngineError::LoadFailed { reason }) = engine.ready(WAIT).await else { panic!("{model} was loaded") };
         assert!(reason.contains(said), "{reason}");
         assert!(matches!(engine.status(), EngineStatus::Failed { .. }));
-        let prepared = engine.prepare(PromptInput::Text("a".into())).await;
+        let prepared = engine.prepare(PromptInput::Text("a".into()), None).await;
         assert!(matches!(prepared, Err(EngineError::LoadFailed { .. })));
     }
 }

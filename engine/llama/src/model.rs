@@ -136,6 +136,24 @@ impl Model {
         self.inner.n_ctx_train()
     }
 
+    /// Tokenises text as it stands in the middle of another.
+    #[must_use]
+    pub fn tokenise_part(&self, text: &str) -> Vec<TokenId> {
+        let tokens = self.inner.vocab().tokenize(text.as_bytes(), false, false);
+        tokens.into_iter().map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
+    }
+
+    /// The bytes that each token stands for; empty for control tokens.
+    #[must_use]
+    pub fn pieces(&self) -> &[Vec<u8>] {
+        &self.pieces
+    }
+
+    /// The tokens that end a turn.
+    pub fn end_tokens(&self) -> impl Iterator<Item = TokenId> {
+        (0..).zip(&self.ends).filter(|(_, ends)| **ends).map(|(token, _)| TokenId(token))
+    }
+
     pub(crate) fn piece(&self, token: TokenId) -> &[u8] {
         self.pieces.get(token.0 as usize).map_or(&[], Vec::as_slice)
     }

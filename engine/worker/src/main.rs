@@ -1,15 +1,17 @@
 //! `allerac-engine`: one model, one loop, one socket, confined.
 //!
 //! The router starts it with one end of a socket pair as standard input. The main thread owns the model's
-//! context and runs the step loop; one thread reads frames, one renders and tokenises prompts, one writes
-//! frames. It ends when the socket closes.
+//! context and runs the step loop; one thread reads frames, one renders and tokenises prompts, one compiles
+//! grammars, one writes frames. It ends when the socket closes.
 
 mod args;
+mod grammar;
 mod memory;
 mod prepare;
 mod sandbox;
 mod serve;
 mod spin;
+mod steps;
 mod template;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::iter::successors;
 
 use allerac_engine_link::EngineError;
+use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
 use allerac_router_core::{NoRoute, UpstreamError};
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
@@ -46,6 +47,10 @@ impl ApiError {
 
     pub(crate) fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after_s: Some(seconds), ..self }
+    }
+
+    pub(crate) fn invalid_value(param: &str, message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", message).with_param(param)
     }
 
     pub(crate) fn no_key() -> Self {
@@ -205,6 +210,8 @@ impl From<EngineError> for ApiError {
             EngineError::TooLong { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
             }
+            EngineError::Prepare(PrepareError::Busy) => Self::busy("engine_overloaded", message),
+            EngineError::Constraint { .. } => Self::new(StatusCode::BAD_REQUEST, INVALID, "grammar_failed", message),
             EngineError::Prepare(_) => Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt", message),
             // The reason may name paths of the box; it is in the log.
             EngineError::LoadFailed { .. } => {

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allerac_engine_core::{Chunk, Class, FinishReason, SamplingParams};
-use allerac_engine_link::protocol::{ModelInfo, Prompt, PromptInput};
+use allerac_engine_link::protocol::{ModelInfo, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::{Endpoint, LocalModel, Permit};
-use allerac_wire::{CompletionUsage, Options, ServiceTier};
+use allerac_wire::{CompletionUsage, Constraint, Options, ServiceTier};
 use futures_util::stream::{SelectAll, unfold};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Admitted;
+use crate::constraint::grammar_of;
 use crate::error::ApiError;
 use crate::sampling;
 use crate::sse;
@@ -95,9 +96,10 @@ async fn prepare(
     job: Job,
     sender: mpsc::Sender<Progress>,
 ) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
+    let constraint = job.options.constraint.as_ref();
     // Nothing is set aside yet: a client that leaves now simply ends it.
     let (info, prompts) = tokio::select! {
-        tokenised = tokenise(engine, job.inputs, job.prompt_param) => tokenised?,
+        tokenised = tokenise(engine, job.inputs, job.prompt_param, constraint) => tokenised?,
         () = sender.closed() => return Err(EngineError::ClientStalled.into()),
     };
     check_biases(&job.options, info.vocabulary)?;
@@ -120,25 +122,33 @@ async fn prepare(
     Ok((Run { reservation, sender, prompt_tokens, choices, _permit: job.admitted.permit }, specs))
 }
 
-/// Renders and tokenises; a request for a model that is not loaded yet waits here, and one for a model that
+/// Renders and tokenises, and has the constraint compiled; a request for a model that is not loaded yet waits here, and one for a model that
 /// failed to load makes it try again.
 async fn tokenise(
     engine: &Engine,
     inputs: Vec<PromptInput>,
     param: &'static str,
+    constraint: Option<&Constraint>,
 ) -> Result<(Arc<ModelInfo>, Vec<Prompt>), ApiError> {
     let mut prompts = Vec::new();
+    // All prompts have the same constraint: it is checked with the first.
+    let mut grammar = constraint.map(grammar_of);
     for input in inputs {
-        let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input)).await;
+        let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input, grammar.take())).await;
         let prompt = prompt.map_err(|_| EngineError::Timeout)?;
-        prompts.push(prompt.map_err(|error| prompt_error(error, param))?);
+        prompts.push(prompt.map_err(|error| prompt_error(error, param, constraint))?);
     }
     Ok((engine.ready(LOAD_WAIT_MAX).await?, prompts))
 }
 
-/// An error of the prompt names the field it came in.
-fn prompt_error(error: EngineError, param: &str) -> ApiError {
+/// An error of the prompt or of the constraint names the field it came in.
+fn prompt_error(error: EngineError, param: &str, constraint: Option<&Constraint>) -> ApiError {
     match error {
+        EngineError::Prepare(PrepareError::Busy) => error.into(),
+        EngineError::Prepare(PrepareError::Grammar(ref message)) => {
+            let param = constraint.map_or(param, |constraint| &constraint.param);
+            ApiError::invalid_value(param, &format!("`{param}` cannot be compiled: {message}"))
+        }
         EngineError::Prepare(_) => ApiError::from(error).with_param(param),
         other => other.into(),
     }
@@ -190,6 +200,7 @@ fn specs(
                 sampling: SamplingParams { seed, ..sampling.clone() },
                 stop: options.stop.clone(),
                 top_logprobs,
+                grammar: options.constraint.as_ref().map(grammar_of),
             });
         }
     }

@@ -6,6 +6,7 @@
 mod assets;
 mod auth;
 mod claim;
+mod constraint;
 mod error;
 mod generation;
 mod handlers;

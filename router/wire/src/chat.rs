@@ -68,7 +68,6 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), WireError> {
     fields.only("tool_choice", |value| value == "none" || value == "auto")?;
     fields.only("function_call", |value| value == "none" || value == "auto")?;
     fields.only("parallel_tool_calls", Value::is_boolean)?;
-    fields.only("response_format", |value| *value == serde_json::json!({"type": "text"}))?;
     fields.only("modalities", |value| *value == serde_json::json!(["text"]))?;
     fields.only("store", |value| value == false)?;
     fields.only("metadata", |value| value.as_object().is_some_and(Map::is_empty))?;
@@ -222,7 +221,7 @@ mod tests {
         refused("logit_bias", json!({"1": 101}), "logit_bias.1", "invalid_value");
         refused("top_logprobs", json!(2), "top_logprobs", "invalid_value");
         refused("tools", json!([{"type": "function"}]), "tools", "unsupported_parameter");
-        refused("response_format", json!({"type": "json_object"}), "response_format", "unsupported_parameter");
+        refused("response_format", json!({"type": "xml"}), "response_format.type", "invalid_value");
         refused("reasoning_effort", json!("low"), "reasoning_effort", "unsupported_parameter");
         refused("store", json!(true), "store", "unsupported_parameter");
         refused("stream_options", json!({"include_usage": true}), "stream_options", "invalid_value");
@@ -238,7 +237,6 @@ mod tests {
         refused("messages", part, "messages[0].content[0].bold", "unknown_parameter");
         let part = json!([{"role": "user", "content": [{"type": "text"}]}]);
         refused("messages", part, "messages[0].content[0].text", "missing_required_parameter");
-        refused("response_format", json!({"type": "text", "strict": true}), "response_format", "unsupported_parameter");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod chat;
 mod completion;
+mod constraint;
 mod fields;
 mod options;
 mod response;
@@ -11,6 +12,7 @@ mod sampling;
 
 pub use chat::{ChatRequest, Message};
 pub use completion::{CompletionRequest, Prompt};
+pub use constraint::{Constraint, Form};
 pub use fields::{Envelope, WireError};
 pub use options::{Options, ServiceTier};
 pub use response::{

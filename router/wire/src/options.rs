@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::constraint::Constraint;
 use crate::fields::{Fields, WireError};
 use crate::sampling::Sampling;
 
@@ -58,6 +59,8 @@ pub struct Options {
     pub stop: Vec<String>,
     /// How urgent it is.
     pub service_tier: ServiceTier,
+    /// What the answer must be, where it may not be anything.
+    pub constraint: Option<Constraint>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// Whether a stream ends with its usage.
@@ -73,6 +76,7 @@ impl Options {
             choices: fields.count("n", 1..=CHOICES_MAX)?.unwrap_or(1),
             stop: stop(fields)?,
             service_tier: ServiceTier::take(fields)?,
+            constraint: Constraint::take(fields)?,
             stream,
             include_usage: include_usage(fields, stream)?,
         };

@@ -8,11 +8,18 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-engine-core", &[]),
     ("allerac-engine-archive", &["allerac-engine-core"]),
+    ("allerac-engine-grammar", &["allerac-engine-core"]),
     ("allerac-engine-link", &["allerac-engine-core"]),
     ("allerac-engine-llama", &["allerac-engine-core"]),
     (
         "allerac-engine",
-        &["allerac-engine-archive", "allerac-engine-core", "allerac-engine-link", "allerac-engine-llama"],
+        &[
+            "allerac-engine-archive",
+            "allerac-engine-core",
+            "allerac-engine-grammar",
+            "allerac-engine-link",
+            "allerac-engine-llama",
+        ],
     ),
     ("allerac-models", &[]),
     ("allerac-hardware", &[]),
@@ -44,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PRIVATE: &[(&str, &[&str])] = &[
     ("llama-cpp-2", &["allerac-engine-llama"]),
     ("llama-cpp-sys-2", &["allerac-engine-llama"]),
+    ("llguidance", &["allerac-engine-grammar"]),
     ("rusqlite", &["allerac-ledger"]),
     ("axum", &["allerac-http", "allerac"]),
     ("mdns-sd", &["allerac-discovery"]),

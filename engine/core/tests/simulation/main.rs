@@ -5,6 +5,7 @@
 
 mod archive;
 mod classes;
+mod constrained;
 mod fairness;
 mod fake;
 mod pace;
