@@ -1,7 +1,7 @@
 //! A request in work: what it has so far, and how it goes on.
 
 use crate::backend::{BatchToken, Limits};
-use crate::draft::Drafter;
+use crate::draft::{Drafter, Kind};
 use crate::event::{Event, FinishReason, Usage};
 use crate::request::{Generate, TokenId};
 use crate::sampler::Sampler;
@@ -55,13 +55,20 @@ impl Active {
         }
     }
 
-    /// The chosen token to decode next and guesses of what follows it, when the prompt is through. `draft_length`
-    /// tells how long the guess may be, given how often guesses were right here and the longest that makes sense.
-    pub(crate) fn next_tokens(&mut self, sequence: u32, draft_length: impl FnMut(f64, u32) -> u32) -> Vec<BatchToken> {
+    /// The chosen token to decode next and guesses of what follows it, when the prompt is through. `guess` makes them
+    /// of the tokens so far and of how many there may be: the last token of an answer is chosen and not computed.
+    pub(crate) fn next_tokens(
+        &mut self,
+        sequence: u32,
+        guess: impl FnOnce(&mut Drafter, &[TokenId], u32) -> Vec<TokenId>,
+    ) -> Vec<BatchToken> {
         let Some(token) = self.next.take() else { return Vec::new() };
         let from = self.tokens.len();
         self.tokens.push(token);
-        self.draft(draft_length);
+        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
+        let guesses = guess(&mut self.drafter, &self.tokens, longest);
+        self.drafted = length(&guesses);
+        self.tokens.extend(guesses);
         let position = |place: usize| u32::try_from(place).expect("a context is bounded by a u32");
         let tokens = self.tokens.iter().enumerate().skip(from);
         let batch = tokens.map(|(place, token)| BatchToken {
@@ -101,17 +108,9 @@ impl Active {
         piece
     }
 
-    /// Appends a guess of what follows to the tokens, if one is likely to pay.
-    fn draft(&mut self, mut draft_length: impl FnMut(f64, u32) -> u32) {
-        // The last token of an answer is chosen and not computed.
-        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
-        let Some(from) = self.drafter.find(&self.tokens) else { return };
-        let length = draft_length(self.drafter.hit(), longest);
-        if length == 0 {
-            self.drafter.skip();
-        }
-        self.tokens.extend(Drafter::guess(&self.tokens, from, length));
-        self.drafted = length;
+    /// How many tokens are being computed that a smaller model guessed.
+    pub(crate) fn drafted_by_model(&self) -> u32 {
+        if self.drafter.kind == Kind::Model { self.drafted } else { 0 }
     }
 
     /// Whether the token chosen last is the guess at this place, and thus computed already: then it is no

@@ -5,8 +5,10 @@
 
 mod archive;
 mod classes;
+mod drafting;
 mod fairness;
 mod fake;
+mod guesses;
 mod pace;
 mod requests;
 mod sampling;
