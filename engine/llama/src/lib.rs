@@ -5,9 +5,11 @@
 #![allow(unsafe_code, reason = "see the crate documentation")]
 
 mod context;
+mod draft;
 mod model;
 mod special;
 mod threads;
 
 pub use context::{Context, ContextParams, FlashAttention};
+pub use draft::DraftModel;
 pub use model::{LoadError, Model};
