@@ -36,11 +36,14 @@ impl Worker {
     }
 
     fn start_with(model: &Path, more: &[&str]) -> Self {
+        // Flash attention computes large batches in another order; without it company changes nothing.
+        Self::spawn(model, &[&["--threads", "2", "--flash-attention", "off"], more].concat())
+    }
+
+    fn spawn(model: &Path, more: &[&str]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
-            .args(["--threads", "2", "--context", "512", "--sequences", "4", "--cells", "2048"])
-            // Flash attention computes large batches in another order; without it company changes nothing.
-            .args(["--flash-attention", "off", "--model"])
+            .args(["--context", "512", "--sequences", "4", "--cells", "2048", "--model"])
             .arg(model)
             .args(more)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -102,6 +105,7 @@ impl Worker {
                     let answer = answers.get_mut(&id.0).unwrap();
                     answer.text.push_str(&chunk.text);
                     answer.chunks += 1;
+                    answer.sizes.push(chunk.tokens.len());
                     answer.tokens.extend(chunk.tokens.iter().map(|token| token.0));
                 }
                 Some(FromEngine::Event(Event::Finished { id, reason, tail, usage })) => {
@@ -128,6 +132,8 @@ struct Answer {
     text: String,
     tokens: Vec<u32>,
     chunks: usize,
+    /// Tokens of each chunk.
+    sizes: Vec<usize>,
     reason: Option<FinishReason>,
     usage: Usage,
 }
@@ -313,6 +319,38 @@ fn guesses_save_steps_and_change_no_token() {
     assert!(guessed.chunks < plain.chunks, "{} steps instead of {}", guessed.chunks, plain.chunks);
 }
 
+/// What the worker answers greedily, one token a chunk where nothing was guessed. Flash attention computes a token alone
+/// as it does among guesses.
+fn answer_with(more: &[&str]) -> Answer {
+    let more = [&["--flash-attention", "on", "--threads", "1"], more].concat();
+    let (mut worker, _) = Worker::spawn(&model(), &more).until_ready();
+    let prompt = worker.prepare(PromptInput::Text("Water boils at a lower temperature on a mountain".into())).unwrap();
+    worker.send(&greedy(7, prompt, 40));
+    worker.collect(1).remove(&7).unwrap()
+}
+
+#[test]
+fn a_draft_model_is_tried_and_changes_no_token() {
+    let path = model();
+    let (plain, drafted) =
+        (answer_with(&["--no-speculation"]), answer_with(&["--draft-model", path.to_str().unwrap()]));
+    assert_eq!(drafted.tokens, plain.tokens);
+    // One step is measured, in one the draft model reads the prompt, then it guesses three tokens, and rightly.
+    assert_eq!(drafted.sizes[..4], [1, 1, 1, 4]);
+}
+
+#[test]
+fn without_its_draft_model_a_model_answers_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let damaged = directory.path().join("damaged");
+    std::fs::write(&damaged, b"this is no model").unwrap();
+    let missing = directory.path().join("missing");
+    let plain = answer_with(&["--no-speculation"]);
+    for path in [damaged, missing] {
+        assert_eq!(answer_with(&["--draft-model", path.to_str().unwrap()]).tokens, plain.tokens);
+    }
+}
+
 #[test]
 fn a_program_without_a_socket_says_so() {
     let output = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
@@ -363,6 +401,8 @@ fn the_confinement_denies_what_it_must() {
     let output = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
         .args(["--self-test-sandbox", "--model"])
         .arg(model())
+        .arg("--draft-model")
+        .arg(model())
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
@@ -378,7 +418,9 @@ fn the_confinement_denies_what_it_must() {
     for denied in denied {
         assert!(printed.contains(&format!("denied: {denied}\n")), "{printed}");
     }
-    assert!(printed.contains("allowed: read the model\n"), "{printed}");
+    for read in ["model", "draft model"] {
+        assert!(printed.contains(&format!("allowed: read the {read}\n")), "{printed}");
+    }
     let kernel_has_landlock =
         std::fs::read_to_string("/proc/kallsyms").is_ok_and(|s| s.contains("landlock_restrict_self"));
     if kernel_has_landlock {
