@@ -2,155 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
+mod guesses;
+mod support;
+
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use allerac_engine_core::{Class, Event, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
-use allerac_engine_link::frame;
-use allerac_engine_link::protocol::{
-    Begin, FromEngine, KvKey, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine,
-};
+use allerac_engine_core::{Event, FinishReason, RequestId, TokenId};
+use allerac_engine_link::protocol::{FromEngine, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
 
-const MODEL: &str =
-    ".cache/test-data/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
-
-fn model() -> PathBuf {
-    let path = std::env::var_os("ALLERAC_TEST_MODEL")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(MODEL), PathBuf::from);
-    assert!(path.exists(), "{} is missing; fetch it: make test-model", path.display());
-    path.canonicalize().unwrap()
-}
-
-struct Worker {
-    child: Child,
-    socket: UnixStream,
-}
-
-impl Worker {
-    fn start(model: &Path) -> Self {
-        Self::start_with(model, &[])
-    }
-
-    fn start_with(model: &Path, more: &[&str]) -> Self {
-        // Flash attention computes large batches in another order; without it company changes nothing.
-        Self::spawn(model, &[&["--threads", "2", "--flash-attention", "off"], more].concat())
-    }
-
-    fn spawn(model: &Path, more: &[&str]) -> Self {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
-            .args(["--context", "512", "--sequences", "4", "--cells", "2048", "--model"])
-            .arg(model)
-            .args(more)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()
-            .unwrap();
-        let mut worker = Self { child, socket: ours };
-        worker.send(&ToEngine::Begin(Begin { kv_key: Some(KvKey([7; 32])), ..Begin::default() }));
-        worker
-    }
-
-    fn ready(model: &Path) -> (Self, ModelInfo) {
-        Self::start(model).until_ready()
-    }
-
-    fn until_ready(self) -> (Self, ModelInfo) {
-        let mut worker = self;
-        loop {
-            match worker.receive().expect("the worker says Ready") {
-                FromEngine::Loading(share) => assert!((0.0..=1.0).contains(&share)),
-                FromEngine::Ready(info) => return (worker, info),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn send(&mut self, message: &ToEngine) {
-        let mut buffer = Vec::new();
-        frame::encode(message, &mut buffer).unwrap();
-        self.socket.write_all(&buffer).unwrap();
-    }
-
-    fn receive(&mut self) -> Option<FromEngine> {
-        frame::read(&mut self.socket).unwrap()
-    }
-
-    fn prepare(&mut self, input: PromptInput) -> Result<Vec<TokenId>, PrepareError> {
-        self.send(&ToEngine::Prepare { id: RequestId(0), input });
-        match self.receive() {
-            Some(FromEngine::Prepared { result, .. }) => result.map(|prompt| prompt.tokens),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn chat(&mut self, question: &str) -> Vec<TokenId> {
-        let messages_json = format!(r#"[{{"role":"user","content":"{question}"}}]"#);
-        self.prepare(PromptInput::Chat { messages_json }).unwrap()
-    }
-
-    /// Receives until these requests ended; what each of them produced.
-    fn collect(&mut self, requests: usize) -> HashMap<u64, Answer> {
-        let mut answers: HashMap<u64, Answer> = HashMap::new();
-        while answers.values().filter(|answer| answer.reason.is_some()).count() < requests {
-            match self.receive() {
-                Some(FromEngine::Event(Event::Waiting { .. })) => {}
-                Some(FromEngine::Event(Event::Started { id, .. })) => {
-                    answers.insert(id.0, Answer::default());
-                }
-                Some(FromEngine::Event(Event::Chunk { id, chunk })) => {
-                    let answer = answers.get_mut(&id.0).unwrap();
-                    answer.text.push_str(&chunk.text);
-                    answer.chunks += 1;
-                    answer.sizes.push(chunk.tokens.len());
-                    answer.tokens.extend(chunk.tokens.iter().map(|token| token.0));
-                }
-                Some(FromEngine::Event(Event::Finished { id, reason, tail, usage })) => {
-                    let answer = answers.entry(id.0).or_default();
-                    answer.text.push_str(&tail);
-                    (answer.reason, answer.usage) = (Some(reason), usage);
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        answers
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[derive(Debug, Default)]
-struct Answer {
-    text: String,
-    tokens: Vec<u32>,
-    chunks: usize,
-    /// Tokens of each chunk.
-    sizes: Vec<usize>,
-    reason: Option<FinishReason>,
-    usage: Usage,
-}
-
-fn greedy(id: u64, prompt: Vec<TokenId>, max_tokens: u32) -> ToEngine {
-    ToEngine::Generate(Generate {
-        id: RequestId(id),
-        salt: id,
-        class: Class::Chat,
-        prompt,
-        common: 0,
-        max_tokens,
-        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
-        stop: Vec::new(),
-        top_logprobs: None,
-    })
-}
+use crate::support::{Worker, greedy, model};
 
 #[test]
 fn it_answers_a_chat_and_ends_when_the_socket_closes() {
@@ -302,53 +163,6 @@ fn more_conversations_than_slots_are_not_computed_again() {
         }
     }
     assert!(cached.iter().all(|(cached, known)| cached == known), "{cached:?}");
-}
-
-#[test]
-fn guesses_save_steps_and_change_no_token() {
-    let passage = "The lighthouse keeper climbed the spiral stairs every evening. He carried a brass lamp and a book. ";
-    let answer = |more: &[&str]| {
-        let (mut worker, _) = Worker::start_with(&model(), more).until_ready();
-        let prompt = worker.prepare(PromptInput::Text(passage.repeat(6))).unwrap();
-        worker.send(&greedy(7, prompt, 120));
-        worker.collect(1).remove(&7).unwrap()
-    };
-    let (guessed, plain) = (answer(&[]), answer(&["--no-speculation"]));
-    assert_eq!(guessed.tokens, plain.tokens);
-    assert_eq!(plain.chunks, plain.tokens.len());
-    assert!(guessed.chunks < plain.chunks, "{} steps instead of {}", guessed.chunks, plain.chunks);
-}
-
-/// What the worker answers greedily, one token a chunk where nothing was guessed. Flash attention computes a token alone
-/// as it does among guesses.
-fn answer_with(more: &[&str]) -> Answer {
-    let more = [&["--flash-attention", "on", "--threads", "1"], more].concat();
-    let (mut worker, _) = Worker::spawn(&model(), &more).until_ready();
-    let prompt = worker.prepare(PromptInput::Text("Water boils at a lower temperature on a mountain".into())).unwrap();
-    worker.send(&greedy(7, prompt, 40));
-    worker.collect(1).remove(&7).unwrap()
-}
-
-#[test]
-fn a_draft_model_is_tried_and_changes_no_token() {
-    let path = model();
-    let (plain, drafted) =
-        (answer_with(&["--no-speculation"]), answer_with(&["--draft-model", path.to_str().unwrap()]));
-    assert_eq!(drafted.tokens, plain.tokens);
-    // One step is measured, in one the draft model reads the prompt, then it guesses three tokens, and rightly.
-    assert_eq!(drafted.sizes[..4], [1, 1, 1, 4]);
-}
-
-#[test]
-fn without_its_draft_model_a_model_answers_all_the_same() {
-    let directory = tempfile::tempdir().unwrap();
-    let damaged = directory.path().join("damaged");
-    std::fs::write(&damaged, b"this is no model").unwrap();
-    let missing = directory.path().join("missing");
-    let plain = answer_with(&["--no-speculation"]);
-    for path in [damaged, missing] {
-        assert_eq!(answer_with(&["--draft-model", path.to_str().unwrap()]).tokens, plain.tokens);
-    }
 }
 
 #[test]
