@@ -2,7 +2,7 @@
 
 use crate::backend::{BatchToken, Limits};
 use crate::constraint::Constraint;
-use crate::draft::Drafter;
+use crate::draft::{Drafter, Kind};
 use crate::event::{Event, Failure, FinishReason, Usage};
 use crate::request::{Generate, Job, TokenId};
 use crate::sampler::Sampler;
@@ -60,13 +60,21 @@ impl Active {
         }
     }
 
-    /// The chosen token to decode next and guesses of what follows it, when the prompt is through. `draft_length`
-    /// tells how long the guess may be, given how often guesses were right here and the longest that makes sense.
-    pub(crate) fn next_tokens(&mut self, sequence: u32, draft_length: impl FnMut(f64, u32) -> u32) -> Vec<BatchToken> {
+    /// The chosen token to decode next and guesses of what follows it, when the prompt is through. `guess` makes them
+    /// of the tokens so far and of how many there may be: the last token of an answer is chosen and not computed.
+    pub(crate) fn next_tokens(
+        &mut self,
+        sequence: u32,
+        guess: impl FnOnce(&mut Drafter, &[TokenId], Vec<TokenId>, u32) -> Vec<TokenId>,
+    ) -> Vec<BatchToken> {
         let Some(token) = self.next.take() else { return Vec::new() };
         let from = self.tokens.len();
         self.tokens.push(token);
-        self.draft(draft_length);
+        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
+        let forced = self.constraint.as_mut().map(|constraint| constraint.forced()).unwrap_or_default();
+        let guesses = guess(&mut self.drafter, &self.tokens, forced, longest);
+        self.drafted = length(&guesses);
+        self.tokens.extend(guesses);
         let position = |place: usize| u32::try_from(place).expect("a context is bounded by a u32");
         let tokens = self.tokens.iter().enumerate().skip(from);
         let batch = tokens.map(|(place, token)| BatchToken {
@@ -106,27 +114,9 @@ impl Active {
         piece
     }
 
-    /// Appends a guess of what follows to the tokens, if one is likely to pay: what the grammar leaves no choice
-    /// about, or what followed before.
-    fn draft(&mut self, mut draft_length: impl FnMut(f64, u32) -> u32) {
-        // The last token of an answer is chosen and not computed.
-        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
-        let forced = self.constraint.as_mut().map(|constraint| constraint.forced()).unwrap_or_default();
-        let found = self.drafter.find(&self.tokens);
-        let guess: Vec<TokenId> = match found {
-            _ if !forced.is_empty() => {
-                self.drafter.force();
-                let length = draft_length(self.drafter.hit(), longest.min(length(&forced)));
-                forced.into_iter().take(length as usize).collect()
-            }
-            Some(from) => Drafter::guess(&self.tokens, from, draft_length(self.drafter.hit(), longest)),
-            None => return,
-        };
-        if guess.is_empty() {
-            self.drafter.skip();
-        }
-        self.drafted = length(&guess);
-        self.tokens.extend(guess);
+    /// How many tokens are being computed that a smaller model guessed.
+    pub(crate) fn drafted_by_model(&self) -> u32 {
+        if self.drafter.kind == Kind::Model { self.drafted } else { 0 }
     }
 
     /// Whether the token chosen last is the guess at this place, and thus computed already: then it is no

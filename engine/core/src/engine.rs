@@ -32,7 +32,7 @@ pub struct Config {
     pub chunk_time: Duration,
     /// Prompt tokens in such a step before anything was measured.
     pub chunk: u32,
-    /// Whether to guess what follows from what came before, and check the guesses together.
+    /// Whether to guess what follows, from what came before or with a smaller model, and check the guesses together.
     pub speculate: bool,
     /// Requests that may wait for a slot; more are refused.
     pub queue: usize,
@@ -189,31 +189,9 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Whether requests of a class take part in this step.
-    fn takes_part(&self, class: Class) -> bool {
+    pub(crate) fn takes_part(&self, class: Class) -> bool {
         let urgent = || self.slots.iter().filter_map(Slot::active).any(|active| active.request.class > Class::Batch);
         class > Class::Batch || self.steps.is_multiple_of(BATCH_TURN) || !urgent()
-    }
-
-    /// One token for everyone who generates, with guesses of what follows where they are likely to pay.
-    fn next_tokens(&mut self) -> Vec<BatchToken> {
-        let with_batch = self.takes_part(Class::Batch);
-        let takes_part = |slot: &Slot| {
-            slot.is_decoding() && slot.active().is_some_and(|active| with_batch || active.request.class > Class::Batch)
-        };
-        let decoding = self.slots.iter().filter(|slot| takes_part(slot)).count();
-        let mut spare = self.limits.batch.saturating_sub(u32::try_from(decoding).unwrap_or(u32::MAX));
-        let (pace, drafts) = (&mut self.pace, self.limits.drafts && self.config.speculate);
-        let mut batch = Vec::new();
-        for slot in self.slots.iter_mut().filter(|slot| takes_part(slot)) {
-            let draft_length =
-                |hit, longest: u32| if drafts { pace.draft_length(decoding, hit, longest.min(spare)) } else { 0 };
-            let sequence = slot.sequence;
-            let Some(active) = slot.active_mut() else { continue };
-            let tokens = active.next_tokens(sequence, draft_length);
-            spare = spare.saturating_sub(len(&tokens).saturating_sub(1));
-            batch.extend(tokens);
-        }
-        batch
     }
 
     /// The next piece of a slot's prompt, counted for its owner.

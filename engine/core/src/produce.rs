@@ -28,12 +28,13 @@ impl<B: Backend> Engine<B> {
     fn measure(&mut self, batch: &[BatchToken], took: Duration) {
         let runs = || batch.chunk_by(|a, b| a.sequence == b.sequence);
         let drafts: Vec<u32> = runs().map(|tokens| len(tokens) - 1).filter(|length| *length > 0).collect();
+        let by_model = self.slots.iter().filter_map(Slot::active).map(Active::drafted_by_model).sum();
         if self.slots.iter().any(|slot| slot.sequence == batch[0].sequence && slot.is_prefilling()) {
             self.pace.note_prompt(len(batch), took);
         } else if drafts.is_empty() {
             self.pace.note_decode(runs().count(), took);
         } else {
-            self.pace.note_drafts(runs().count(), &drafts, took);
+            self.pace.note_drafts(runs().count(), &drafts, by_model, took);
         }
     }
 
@@ -86,6 +87,9 @@ impl<B: Backend> Engine<B> {
         if !chunk.tokens.is_empty() {
             self.queue.count(owner, 0, u32::try_from(chunk.tokens.len()).unwrap_or(u32::MAX));
             events.push(Event::Chunk { id, chunk });
+        }
+        if slot.active().is_some_and(|active| active.drafted_by_model() > 0) {
+            self.pace.note_saved(right);
         }
         if let Some(length) = slot.active_mut().and_then(|active| active.settle_draft(right)) {
             let removed = self.backend.truncate(slot.sequence, length);

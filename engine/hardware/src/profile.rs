@@ -1,5 +1,7 @@
 //! Hardware profiles: how to recognise a machine, and how to run engines on it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::probe::Probe;
@@ -61,6 +63,9 @@ pub struct EngineProfile {
     pub chunk_ms: u32,
     /// Whether to guess what follows from what came before, where that is measured to pay.
     pub speculate: bool,
+    /// Smaller models that guess what larger ones say, by the id of the larger one.
+    #[serde(default)]
+    pub drafts: BTreeMap<String, String>,
     /// Memory for KV that has no place among the cells, in MiB, for each model.
     pub kv_memory_mib: u32,
     /// The same on disk.
@@ -147,9 +152,18 @@ mod tests {
             let engine = &profile.engine;
             assert!(engine.cells >= engine.context && engine.batch >= engine.sequences, "{name}");
             assert!(profile.models.contains(&profile.default_model), "{name}");
+            let drafts = engine.drafts.iter().flat_map(|(model, draft)| [model, draft]);
+            assert!(drafts.into_iter().all(|id| profile.models.contains(id)), "{name}");
         }
         assert_eq!(builtin().count(), BUILTIN.len());
         assert_eq!(Profile::named("none"), None);
+    }
+
+    #[test]
+    fn models_that_guess_are_named_by_those_that_they_guess_for() {
+        let text = include_str!("../../../hw-profiles/lite.toml")
+            .replace("[engine]", "[engine]\ndrafts = { big = \"small\" }");
+        assert_eq!(Profile::parse(&text).unwrap().engine.drafts["big"], "small");
     }
 
     #[test]

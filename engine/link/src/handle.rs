@@ -31,6 +31,8 @@ pub struct EngineConfig {
     pub binary: PathBuf,
     /// The model file.
     pub model_path: PathBuf,
+    /// The file of a smaller model that guesses what this one says.
+    pub draft_path: Option<PathBuf>,
     /// The model's id, for the log.
     pub name: String,
     /// Sizes and switches.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use allerac_engine_core::{Backend, BackendError, BatchToken, Limits, TokenId};
+use allerac_engine_core::{Backend, BackendError, BatchToken, Draft, Limits, TokenId};
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
@@ -11,6 +11,7 @@ use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
+use crate::draft::DraftModel;
 use crate::model::{LoadError, Model};
 use crate::threads::{Governor, compute_alone};
 
@@ -45,6 +46,17 @@ pub enum FlashAttention {
     Off,
 }
 
+impl FlashAttention {
+    /// As llama.cpp says it.
+    pub(crate) fn policy(self) -> llama_cpp_sys_2::llama_flash_attn_type {
+        match self {
+            Self::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            Self::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            Self::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        }
+    }
+}
+
 /// Prompt pieces from this length on take the tiled flash attention kernel, which adds up in f32; shorter
 /// ones and decoding take another, which adds up in f16 (`GGML_FA_TILE_Q` in ggml's CPU backend).
 const PIECE_MIN: u32 = 64;
@@ -73,6 +85,7 @@ pub struct Context {
     limits: Limits,
     governor: Governor,
     flash_attention: FlashAttention,
+    draft_model: Option<DraftModel>,
 }
 
 impl Context {
@@ -82,11 +95,6 @@ impl Context {
     /// [`LoadError::Context`] when there is not enough memory for it.
     pub fn new(model: &'static Model, params: ContextParams) -> Result<Self, LoadError> {
         let threads = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
-        let flash_attention = match params.flash_attention {
-            FlashAttention::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
-            FlashAttention::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            FlashAttention::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        };
         let sequences = params.sequences.max(1);
         let context = params.context.min(model.trained_context());
         let own_cells = context.saturating_mul(sequences) <= params.cells;
@@ -99,9 +107,9 @@ impl Context {
             .with_n_threads(threads(params.threads))
             .with_n_threads_batch(threads(params.threads_batch))
             .with_kv_unified(!own_cells)
-            .with_flash_attention_policy(flash_attention)
+            .with_flash_attention_policy(params.flash_attention.policy())
             .with_no_perf(true);
-        let inner = model.inner.new_context(&model.backend, inner).map_err(|_| LoadError::Context { cells })?;
+        let inner = model.inner.new_context(model.backend, inner).map_err(|_| LoadError::Context { cells })?;
         // A recurrent state is that of a whole sequence and cannot be had for its beginning.
         let copies = !model.inner.is_recurrent() && !model.inner.is_hybrid();
         let limits = Limits {
@@ -116,11 +124,16 @@ impl Context {
             piece_min: PIECE_MIN,
         };
         let batch = LlamaBatch::new(params.batch as usize, 1);
-        Ok(Self { model, inner, batch, limits, governor: Governor::default(), flash_attention: params.flash_attention })
+        let (governor, flash_attention) = (Governor::default(), params.flash_attention);
+        Ok(Self { model, inner, batch, limits, governor, flash_attention, draft_model: None })
     }
-}
 
-impl Context {
+    /// Lets a smaller model guess what follows.
+    #[must_use]
+    pub fn with_draft_model(self, draft_model: Option<DraftModel>) -> Self {
+        Self { draft_model, ..self }
+    }
+
     /// What decides whether KV of this context means anything in another one.
     #[must_use]
     pub fn kv_kind(&self) -> String {
@@ -172,6 +185,10 @@ impl Backend for Context {
     fn clear(&mut self, sequence: u32) {
         let cleared = self.inner.clear_kv_cache_seq(Some(sequence), None, None);
         assert_eq!(cleared, Ok(true), "llama.cpp can always clear a whole sequence");
+        // Its next owner must not see by the speed of guesses what this one asked.
+        if let Some(draft_model) = &mut self.draft_model {
+            draft_model.clear(sequence);
+        }
     }
 
     fn truncate(&mut self, sequence: u32, from: u32) -> bool {
@@ -219,9 +236,18 @@ impl Backend for Context {
     fn is_end(&self, token: TokenId) -> bool {
         self.model.ends(token)
     }
+
+    fn draft_backlog(&mut self, sequence: u32, tokens: &[TokenId]) -> Option<u32> {
+        self.draft_model.as_mut()?.backlog(sequence, tokens)
+    }
+
+    fn draft(&mut self, sequence: u32, tokens: &[TokenId], length: u32, room: u32) -> Draft {
+        let model = self.draft_model.as_mut();
+        model.map(|model| model.draft(sequence, tokens, length, room)).unwrap_or_default()
+    }
 }
 
-fn signed(number: u32) -> i32 {
+pub(crate) fn signed(number: u32) -> i32 {
     i32::try_from(number).expect("llama.cpp's numbers are below 2^31")
 }
 

@@ -15,9 +15,9 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 use crate::kernels::loaded_kernels;
 use crate::special::Specials;
 
-/// A model in memory. It lives as long as the process: an engine process has exactly one.
+/// A model in memory. It lives as long as the process: an engine process has one, and perhaps one that guesses for it.
 pub struct Model {
-    pub(crate) backend: LlamaBackend,
+    pub(crate) backend: &'static LlamaBackend,
     pub(crate) inner: LlamaModel,
     /// What each token stands for; empty for control tokens.
     pieces: Vec<Vec<u8>>,
@@ -49,6 +49,14 @@ pub enum LoadError {
     /// The library did not start.
     #[error("llama.cpp did not start: {0}")]
     Library(String),
+    /// It cannot guess for another model.
+    #[error("{path} cannot guess for this model: {why}; a draft model is a smaller one of the same family")]
+    Unfit {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// No context of this size.
     #[error(
         "there is not enough memory for a context of {cells} cells; lower `cells` or `sequences` in the configuration file"
@@ -66,15 +74,14 @@ impl Model {
     /// [`LoadError`] when the file is missing, damaged, unknown or too large.
     pub fn load(path: &Path, progress: impl FnMut(f32) + 'static) -> Result<&'static Self, LoadError> {
         check_magic(path)?;
-        send_logs_to_tracing(LogOptions::default());
-        let backend = LlamaBackend::init().map_err(|error| LoadError::Library(error.to_string()))?;
+        let backend = library()?;
         let mut progress = progress;
         let params = LlamaModelParams::default().with_progress_callback(move |share| {
             progress(share);
             true
         });
         let inner =
-            LlamaModel::load_from_file(&backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
+            LlamaModel::load_from_file(backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
         let vocabulary = inner.vocab();
         let pieces = vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, false, None)).collect();
         let ends = vocabulary.tokens().map(|token| vocabulary.is_eog(token)).collect();
@@ -177,6 +184,16 @@ impl Model {
             }
         })
     }
+}
+
+/// The library, which starts once a process.
+fn library() -> Result<&'static LlamaBackend, LoadError> {
+    static LIBRARY: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
+    let started = LIBRARY.get_or_init(|| {
+        send_logs_to_tracing(LogOptions::default());
+        LlamaBackend::init().map_err(|error| error.to_string())
+    });
+    started.as_ref().map_err(|error| LoadError::Library(error.clone()))
 }
 
 /// llama.cpp's own message for a file that is no GGUF is obscure; a missing file trips an assertion.

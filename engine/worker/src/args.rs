@@ -1,6 +1,6 @@
 //! The command line, written by `EngineSettings::to_args` of `engine/link`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use allerac_engine_core::Config;
@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// The model file (GGUF).
     #[arg(long)]
     pub(crate) model: PathBuf,
+    /// A smaller model of the same family that guesses what follows (GGUF).
+    #[arg(long)]
+    draft_model: Option<PathBuf>,
     /// Threads that compute one token a sequence; 0 means one per physical core.
     #[arg(long, default_value_t = 0)]
     threads: u32,
@@ -35,7 +38,7 @@ pub(crate) struct Args {
     /// How long the prompts in one step may take while others generate, in milliseconds.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     chunk_ms: u32,
-    /// Do not guess what follows from what came before.
+    /// Do not guess what follows.
     #[arg(long)]
     no_speculation: bool,
     /// Requests that may wait for a sequence.
@@ -76,6 +79,11 @@ const FIRST_CHUNK: u32 = 128;
 const ARCHIVE_MIN: u32 = 64;
 
 impl Args {
+    /// The model that guesses, if any is to.
+    pub(crate) fn draft_model(&self) -> Option<&Path> {
+        self.draft_model.as_deref().filter(|_| !self.no_speculation)
+    }
+
     /// How the engine schedules.
     pub(crate) fn schedule(&self) -> Config {
         Config {

@@ -15,7 +15,7 @@ use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
     Begin, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine,
 };
-use allerac_engine_llama::{Context, LoadError, Model, load_kernels};
+use allerac_engine_llama::{Context, DraftModel, LoadError, Model, load_kernels};
 use anyhow::Context as _;
 
 use crate::args::Args;
@@ -82,7 +82,13 @@ fn load(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Context), LoadE
     if let Err(error) = &loaded {
         let _ = outbox.send(vec![FromEngine::LoadFailed(error.to_string())]);
     }
-    loaded
+    loaded.map(|(model, context)| (model, context.with_draft_model(draft_model(args, model))))
+}
+
+/// The model that guesses. Without it nothing is lost but speed.
+fn draft_model(args: &Args, model: &Model) -> Option<DraftModel> {
+    let loaded = DraftModel::load(args.draft_model()?, model, args.context_params());
+    loaded.inspect_err(|error| tracing::warn!("answers go on without a draft model: {error}")).ok()
 }
 
 /// Everything that an engine is made of.

@@ -16,6 +16,8 @@ pub struct LocalModel {
     pub id: String,
     /// Its file.
     pub path: PathBuf,
+    /// The file of a smaller model that guesses what it says.
+    pub draft: Option<PathBuf>,
     /// The SHA-256 of its file, in hexadecimal.
     pub digest: String,
     /// Parameters.
@@ -83,6 +85,7 @@ impl Registry {
             Engine::spawn(EngineConfig {
                 binary: self.config.binary.clone(),
                 model_path: model.path.clone(),
+                draft_path: model.draft.clone(),
                 name: model.id.clone(),
                 settings: self.config.settings.clone(),
                 kv_file: self.config.kv.as_ref().map(|folder| folder.file(&model.digest)),

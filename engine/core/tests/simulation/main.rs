@@ -6,8 +6,10 @@
 mod archive;
 mod classes;
 mod constrained;
+mod drafting;
 mod fairness;
 mod fake;
+mod guesses;
 mod pace;
 mod requests;
 mod sampling;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use allerac_engine_core::{Class, Config, Engine, Event, FinishReason, Generate, Limits, RequestId, TokenId};
 use proptest::prelude::*;
 
+use crate::drafting::Drafting;
 use crate::fake::{Fake, FakeArchive, Faults, LIMITS, config, drain, expected, id_of, is_last, request};
 
 #[derive(Debug, Clone)]
@@ -35,6 +36,15 @@ fn faults() -> impl Strategy<Value = Faults> {
         step_us,
         minds_pieces: false,
     })
+}
+
+fn drafting() -> impl Strategy<Value = Option<Drafting>> {
+    let wrong = prop_oneof![Just(None), (1u64..4).prop_map(Some)];
+    let costs = (0u64..40, 0u64..4);
+    let drafting = (wrong, costs, 0u32..16, 1u32..5).prop_map(|(wrong_every, (token_us, catch_up_us), most, lanes)| {
+        Drafting { wrong_every, token_us, catch_up_us, most, lanes, ..Drafting::default() }
+    });
+    proptest::option::weighted(0.8, drafting)
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -75,10 +85,11 @@ proptest! {
         faults in faults(),
         limits in limits(),
         archive in archive(),
+        drafting in drafting(),
         chunk in 1u32..20,
     ) {
         let limits = Limits { drafts: !faults.never_truncates, ..limits };
-        let mut engine = Engine::new(Fake::new(limits, faults), Config { queue: 6, ..config(chunk) });
+        let mut engine = Engine::new(Fake::new(limits, faults).with_drafting(drafting), Config { queue: 6, ..config(chunk) });
         if let Some(archive) = archive {
             engine = engine.with_archive(Box::new(archive));
         }
