@@ -20,11 +20,13 @@ pub mod request;
 mod reuse;
 pub mod sampler;
 mod slot;
+pub mod stats;
 pub mod stop;
 pub mod utf8;
 
-pub use archive::{Archive, EntryId, Fetched, Found, Kept};
+pub use archive::{Archive, EntryId, Fetched, Found, Kept, Tier};
 pub use backend::{Backend, BackendError, BatchToken, Limits};
 pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};
 pub use request::{Class, Dry, Generate, Mirostat, Repetition, RequestId, SamplingParams, TokenId, Xtc};
+pub use stats::Stats;

@@ -11,4 +11,5 @@ mod pace;
 mod requests;
 mod sampling;
 mod sharing;
+mod stats;
 mod storm;
