@@ -123,7 +123,10 @@ impl KvArchive {
                 self.blocks += blocks;
                 let bytes = u64::from(blocks) * BLOCK_BYTES as u64;
                 let (memory, disk, last_used) = (None, OnDisk::Yes, self.ticks);
-                self.entries.insert(id, Entry { length, bytes, memory, is_brought: false, disk, blocks, is_coming: false, last_used });
+                self.entries.insert(
+                    id,
+                    Entry { length, bytes, memory, is_brought: false, disk, blocks, is_coming: false, last_used },
+                );
             }
             Done::Opened(blocks) => self.blocks_max = blocks,
             Done::Written(id) => {
@@ -260,7 +263,8 @@ impl Archive for KvArchive {
         let disk = if blocks > 0 { OnDisk::Waiting } else { OnDisk::No };
         let memory = fits.then(|| Arc::clone(&kept));
         let last_used = self.ticks;
-        self.entries.insert(id, Entry { length, bytes, memory, is_brought: false, disk, blocks, is_coming: false, last_used });
+        self.entries
+            .insert(id, Entry { length, bytes, memory, is_brought: false, disk, blocks, is_coming: false, last_used });
         if blocks > 0 {
             self.order(Order::Write(id, kept));
             if !fits {

@@ -7,6 +7,7 @@
 mod args;
 mod memory;
 mod prepare;
+mod report;
 mod sandbox;
 mod serve;
 mod spin;

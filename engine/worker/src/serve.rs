@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use crate::args::Args;
 use crate::memory;
 use crate::prepare::Preparer;
+use crate::report::{REPORT_EVERY, Reporter};
 use crate::sandbox;
 
 /// Commands that may wait for the step loop. The reader stops reading at this many, which slows the
@@ -44,7 +45,7 @@ enum Command {
     Wake,
 }
 
-type Outbox = SyncSender<Vec<FromEngine>>;
+pub(crate) type Outbox = SyncSender<Vec<FromEngine>>;
 
 /// Loads the model and serves until the socket closes.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -169,8 +170,9 @@ fn prepare(preparer: &Preparer, incoming: &Receiver<(RequestId, PromptInput)>, o
 /// lane, and gives the engine back.
 fn step_loop<B: Backend>(mut engine: Engine<B>, incoming: &Receiver<Command>, outbox: &Outbox) -> Engine<B> {
     let mut events = Vec::new();
+    let mut reporter = Reporter::new(outbox);
     loop {
-        let Some(command) = next_command(&mut engine, incoming) else { return engine };
+        let Some(command) = next_command(&mut engine, incoming, &mut reporter) else { return engine };
         for command in command.into_iter().chain(incoming.try_iter().take(COMMANDS_PER_STEP_MAX)) {
             apply(&mut engine, command, &mut events);
         }
@@ -181,13 +183,21 @@ fn step_loop<B: Backend>(mut engine: Engine<B>, incoming: &Receiver<Command>, ou
                 return engine;
             }
         }
+        reporter.working(&engine);
     }
 }
 
 /// The command to go on with: none while there is work, else the next one that comes. `None` when the lane ended.
-fn next_command<B: Backend>(engine: &mut Engine<B>, incoming: &Receiver<Command>) -> Option<Option<Command>> {
+fn next_command<B: Backend>(
+    engine: &mut Engine<B>,
+    incoming: &Receiver<Command>,
+    reporter: &mut Reporter,
+) -> Option<Option<Command>> {
     let mut idle = ARCHIVE_AFTER;
     loop {
+        if !engine.has_work() {
+            reporter.idle(engine);
+        }
         let waited = if engine.is_stalled() {
             incoming.recv_timeout(STALLED_MAX)
         } else if engine.has_work() {
@@ -201,7 +211,8 @@ fn next_command<B: Backend>(engine: &mut Engine<B>, incoming: &Receiver<Command>
             Err(RecvTimeoutError::Timeout) if engine.has_work() => return Some(None),
             // One after the other, so that who comes meanwhile waits for one at most.
             Err(RecvTimeoutError::Timeout) if engine.archive_one() => idle = Duration::ZERO,
-            Err(RecvTimeoutError::Timeout) => return incoming.recv().ok().map(Some),
+            Err(RecvTimeoutError::Timeout) if reporter.has_told_all() => return incoming.recv().ok().map(Some),
+            Err(RecvTimeoutError::Timeout) => idle = REPORT_EVERY,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use allerac_engine_core::stats::Counters;
 use allerac_engine_core::{Class, Event, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
@@ -73,7 +74,23 @@ impl Worker {
     }
 
     fn receive(&mut self) -> Option<FromEngine> {
-        frame::read(&mut self.socket).unwrap()
+        loop {
+            match frame::read(&mut self.socket).unwrap() {
+                Some(FromEngine::Stats(_)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What it says that it did, once so many requests ended.
+    fn counters(&mut self, requests: u64) -> Counters {
+        loop {
+            match frame::read(&mut self.socket).unwrap() {
+                Some(FromEngine::Stats(stats)) if stats.counters.ended.sum() == requests => return stats.counters,
+                Some(FromEngine::Stats(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     fn prepare(&mut self, input: PromptInput) -> Result<Vec<TokenId>, PrepareError> {
@@ -158,6 +175,9 @@ fn it_answers_a_chat_and_ends_when_the_socket_closes() {
     assert_eq!(answer.text, " Paris.");
     assert_eq!(answer.reason, Some(FinishReason::Length));
     assert_eq!((answer.usage.prompt_tokens, answer.usage.completion_tokens), (length, 2));
+    let told = worker.counters(1);
+    assert_eq!((told.prompt.computed, told.output_tokens, told.ended.length), (length.into(), 2, 1));
+    assert!(told.prefill.steps == 1 && told.prefill.time.as_micros() > 0);
     worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
     assert!(worker.child.wait().unwrap().success());
 }

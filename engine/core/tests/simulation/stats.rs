@@ -32,8 +32,7 @@ fn tokens_of_prompts_are_counted_by_where_they_came_from() {
     let limits = Limits { sequences: 2, ..LIMITS };
     for (delay, memory, disk) in [(0, 12, 0), (3, 0, 12)] {
         let archive = FakeArchive { delay, ..FakeArchive::default() };
-        let mut engine =
-            Engine::new(Fake::new(limits, Faults::default()), config(16)).with_archive(Box::new(archive));
+        let mut engine = Engine::new(Fake::new(limits, Faults::default()), config(16)).with_archive(Box::new(archive));
         let none = PromptTokens::default();
         assert_eq!(known(&mut engine, of(1, 1, &LONG)), PromptTokens { computed: 12, ..none });
         assert_eq!(known(&mut engine, of(1, 2, &LONG)), PromptTokens { slot: 12, ..none });
