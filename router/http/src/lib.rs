@@ -9,6 +9,7 @@ mod claim;
 mod error;
 mod generation;
 mod handlers;
+mod pass;
 mod relay;
 mod sampling;
 mod server;
@@ -16,5 +17,6 @@ mod sse;
 mod state;
 
 pub use claim::ClaimGate;
+pub use pass::MetricsPass;
 pub use server::{app, serve};
 pub use state::AppState;
