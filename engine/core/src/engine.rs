@@ -23,6 +23,7 @@ use crate::prefix::Prefixes;
 use crate::queue::Queue;
 use crate::request::{Class, Generate, Job, RequestId};
 use crate::slot::{Slot, State};
+use crate::stats::Counters;
 
 /// How the engine schedules.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +63,7 @@ pub struct Engine<B> {
     pub(crate) paused: Vec<Paused>,
     pub(crate) archive: Option<Box<dyn Archive>>,
     pub(crate) pace: Pace,
+    pub(crate) counters: Counters,
     /// Counts admissions; orders slots by age and by last use without a clock.
     pub(crate) ticks: u64,
     steps: u64,
@@ -88,6 +90,7 @@ impl<B: Backend> Engine<B> {
             paused: Vec::new(),
             archive: None,
             pace,
+            counters: Counters::default(),
             ticks: 0,
             steps: 0,
             has_progressed: false,
@@ -102,7 +105,12 @@ impl<B: Backend> Engine<B> {
 
     /// Puts a request into the queue, or refuses it with an event.
     pub fn submit(&mut self, job: impl Into<Job>, events: &mut Vec<Event>) {
+        self.counters.submitted += 1;
         let job = job.into();
+        self.counted(events, |engine, events| engine.queue_up(job, events));
+    }
+
+    fn queue_up(&mut self, job: Job, events: &mut Vec<Event>) {
         let request = &job.request;
         if request.prompt.is_empty() || request.max_tokens == 0 {
             let failure = Failure::Backend("a request needs a prompt and room for an answer".to_owned());
@@ -120,6 +128,10 @@ impl<B: Backend> Engine<B> {
 
     /// Ends a request, wherever it is. Unknown ids are ignored: it may just have ended.
     pub fn cancel(&mut self, id: RequestId, events: &mut Vec<Event>) {
+        self.counted(events, |engine, events| engine.end_early(id, events));
+    }
+
+    fn end_early(&mut self, id: RequestId, events: &mut Vec<Event>) {
         if self.queue.remove(id).is_some() {
             let (reason, tail, usage) = (FinishReason::Cancelled, String::new(), Usage::default());
             events.push(Event::Finished { id, reason, tail, usage });
@@ -167,6 +179,17 @@ impl<B: Backend> Engine<B> {
     /// Admits what fits, decodes a token for everyone who generates, computes a chunk of prompt, and reports
     /// what came of it.
     pub fn step(&mut self, events: &mut Vec<Event>) {
+        self.counted(events, Self::advance_all);
+    }
+
+    /// Does something, and counts the events that came of it: so what is counted is what is told.
+    fn counted(&mut self, events: &mut Vec<Event>, act: impl FnOnce(&mut Self, &mut Vec<Event>)) {
+        let before = events.len();
+        act(self, events);
+        self.counters.note(&events[before..]);
+    }
+
+    fn advance_all(&mut self, events: &mut Vec<Event>) {
         self.steps += 1;
         self.has_progressed = false;
         self.admit(events);
@@ -207,7 +230,7 @@ impl<B: Backend> Engine<B> {
 
     /// Prompt tokens to compute in this step: as many as fit its time. With nobody to wait for the step, only
     /// those who leave or come do.
-    fn room(&self, alone: bool) -> u32 {
+    pub(crate) fn room(&self, alone: bool) -> u32 {
         let (time, start) =
             if alone { (STEP_ALONE_MAX, self.limits.batch) } else { (self.config.chunk_time, self.config.chunk) };
         self.pace.prompt_tokens_in(time).unwrap_or(start).clamp(self.piece_min(), self.limits.batch)
@@ -278,6 +301,7 @@ impl<B: Backend> Engine<B> {
         assert!(self.queue.len() <= self.config.queue);
         assert!(self.paused.len() <= self.slots.len());
         self.known.check_invariants();
+        self.check_counters();
         for slot in &self.slots {
             slot.check_invariants();
         }

@@ -22,13 +22,15 @@ pub mod request;
 mod reuse;
 pub mod sampler;
 mod slot;
+pub mod stats;
 pub mod stop;
 mod trial;
 pub mod utf8;
 
-pub use archive::{Archive, EntryId, Fetched, Found, Kept};
+pub use archive::{Archive, EntryId, Fetched, Found, Kept, Tier};
 pub use backend::{Backend, BackendError, BatchToken, DRAFT_BACKLOG_MAX, Draft, Limits};
 pub use constraint::{Constraint, ConstraintError, Grammar, TokenMask};
 pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, Failure, FinishReason, TokenLogprob, Usage};
 pub use request::{Class, Dry, Generate, Job, Mirostat, Repetition, RequestId, SamplingParams, TokenId, Xtc};
+pub use stats::Stats;

@@ -30,10 +30,16 @@ impl<B: Backend> Engine<B> {
         let drafts: Vec<u32> = runs().map(|tokens| len(tokens) - 1).filter(|length| *length > 0).collect();
         let by_model = self.slots.iter().filter_map(Slot::active).map(Active::drafted_by_model).sum();
         if self.slots.iter().any(|slot| slot.sequence == batch[0].sequence && slot.is_prefilling()) {
+            self.counters.prefill.note(took);
+            self.counters.prompt.computed += u64::from(len(batch));
             self.pace.note_prompt(len(batch), took);
-        } else if drafts.is_empty() {
+            return;
+        }
+        self.counters.decode.note(took);
+        if drafts.is_empty() {
             self.pace.note_decode(runs().count(), took);
         } else {
+            self.counters.draft_tokens += drafts.iter().copied().map(u64::from).sum::<u64>();
             self.pace.note_drafts(runs().count(), &drafts, by_model, took);
         }
     }
@@ -84,6 +90,7 @@ impl<B: Backend> Engine<B> {
             }
             right += 1;
         };
+        self.counters.draft_tokens_accepted += u64::from(right);
         if !chunk.tokens.is_empty() {
             self.queue.count(owner, 0, u32::try_from(chunk.tokens.len()).unwrap_or(u32::MAX));
             events.push(Event::Chunk { id, chunk });

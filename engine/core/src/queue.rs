@@ -72,6 +72,11 @@ impl Queue {
         self.waiting.iter().map(|waiting| waiting.job.request.salt)
     }
 
+    /// How urgent each of what waits is.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = Class> {
+        self.waiting.iter().map(Waiting::class)
+    }
+
     /// Whether somebody else was served lately, or waits.
     pub(crate) fn has_others(&self, owner: u64) -> bool {
         self.recent.iter().copied().chain(self.owners()).any(|other| other != owner)

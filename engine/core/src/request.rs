@@ -26,6 +26,21 @@ pub enum Class {
     Voice,
 }
 
+impl Class {
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Batch, Self::Chat, Self::Voice];
+
+    /// What it is called where people read it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Chat => "chat",
+            Self::Voice => "voice",
+        }
+    }
+}
+
 /// Generate a continuation of `prompt`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generate {

@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use allerac_engine_core::stats::{Counters, Gauges, Stats};
 use allerac_engine_core::{Chunk, Event, FinishReason, Generate, RequestId, TokenId, Usage};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
@@ -135,7 +136,19 @@ fn generate(socket: &Socket, cancelled: &Cancelled, request: &Generate, may_cras
     }
     let reason = if is_cancelled() { FinishReason::Cancelled } else { FinishReason::Length };
     let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens };
+    send_stats(socket, prompt_tokens, completion_tokens);
     send(socket, &FromEngine::Event(Event::Finished { id, reason, tail: String::new(), usage }));
+}
+
+/// Tells what all requests of this process took so far.
+fn send_stats(socket: &Socket, prompt_tokens: u32, completion_tokens: u32) {
+    static COUNTERS: Mutex<Option<Counters>> = Mutex::new(None);
+    let mut counters = COUNTERS.lock().expect("no thread panics");
+    let counters = counters.get_or_insert_default();
+    counters.prompt.computed += u64::from(prompt_tokens);
+    counters.output_tokens += u64::from(completion_tokens);
+    let gauges = Gauges { cells: 4096, cells_kept: prompt_tokens + completion_tokens, ..Gauges::default() };
+    send(socket, &FromEngine::Stats(Box::new(Stats { gauges, counters: counters.clone() })));
 }
 
 fn send(socket: &Socket, message: &FromEngine) {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::EngineError;
 use crate::protocol::{Begin, KvKey, ModelInfo, Prompt, PromptInput};
+use crate::report::Report;
 use crate::settings::EngineSettings;
 use crate::supervisor::{Request, Supervisor};
 
@@ -90,6 +91,7 @@ pub enum EngineStatus {
 pub struct Engine {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<EngineStatus>,
+    report: watch::Receiver<Report>,
     next_id: Arc<AtomicU64>,
 }
 
@@ -155,14 +157,21 @@ impl Engine {
     pub fn spawn(config: EngineConfig) -> Self {
         let (requests, incoming) = mpsc::channel(REQUESTS_WAITING_MAX);
         let (status, status_receiver) = watch::channel(EngineStatus::Loading { progress: 0.0 });
-        tokio::spawn(Supervisor::new(config, incoming, status).run());
-        Self { requests, status: status_receiver, next_id: Arc::new(AtomicU64::new(1)) }
+        let (report, report_receiver) = watch::channel(Report::default());
+        tokio::spawn(Supervisor::new(config, incoming, status, report).run());
+        Self { requests, status: status_receiver, report: report_receiver, next_id: Arc::new(AtomicU64::new(1)) }
     }
 
     /// What the engine is doing now.
     #[must_use]
     pub fn status(&self) -> EngineStatus {
         self.status.borrow().clone()
+    }
+
+    /// What the engine did so far, over all its processes. A running process tells about once a second.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.report.borrow().clone()
     }
 
     /// Waits until the model is loaded.

@@ -8,9 +8,11 @@ pub mod frame;
 mod handle;
 mod process;
 pub mod protocol;
+mod report;
 pub mod settings;
 mod supervisor;
 
 pub use error::EngineError;
 pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
+pub use report::Report;
 pub use settings::{EngineSettings, FlashAttention};

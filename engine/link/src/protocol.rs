@@ -3,6 +3,7 @@
 use allerac_engine_core::constraint::Grammar;
 use allerac_engine_core::event::Event;
 use allerac_engine_core::request::{Generate, RequestId, TokenId};
+use allerac_engine_core::stats::Stats;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides refuse another version.
@@ -98,6 +99,8 @@ pub enum FromEngine {
     },
     /// What happened to a request.
     Event(Event),
+    /// What the engine did since it began; now and then, when it changed.
+    Stats(Box<Stats>),
 }
 
 /// Why a prompt could not be made.

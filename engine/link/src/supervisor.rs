@@ -16,6 +16,7 @@ use crate::error::EngineError;
 use crate::handle::{EngineConfig, EngineStatus, GenerationEvent};
 use crate::process::Process;
 use crate::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine};
+use crate::report::{Report, Reporter};
 
 /// The first wait before a restart; it doubles with each crash.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -77,6 +78,7 @@ pub(crate) struct Supervisor {
     config: EngineConfig,
     requests: mpsc::Receiver<Request>,
     status: watch::Sender<EngineStatus>,
+    reporter: Reporter,
     pending: HashMap<RequestId, Pending>,
     backoff: Duration,
 }
@@ -86,8 +88,10 @@ impl Supervisor {
         config: EngineConfig,
         requests: mpsc::Receiver<Request>,
         status: watch::Sender<EngineStatus>,
+        report: watch::Sender<Report>,
     ) -> Self {
-        Self { config, requests, status, pending: HashMap::new(), backoff: BACKOFF_FIRST }
+        let reporter = Reporter::new(report);
+        Self { config, requests, status, reporter, pending: HashMap::new(), backoff: BACKOFF_FIRST }
     }
 
     /// Runs processes, one after the other, until the handles are gone.
@@ -102,6 +106,7 @@ impl Supervisor {
                         End::Crashed(_) | End::LoadFailed(_) => process.kill().await,
                     };
                     tracing::debug!(model = self.config.name, ?exit, "the engine process is gone");
+                    self.reporter.process_ended(matches!(end, End::Crashed(_)));
                     end
                 }
                 Err(error) => End::LoadFailed(format!("cannot start {}: {error}", self.config.binary.display())),
@@ -144,6 +149,7 @@ impl Supervisor {
                         }
                     }
                     Some(FromEngine::Prepared { id, result }) => self.prepared(id, result),
+                    Some(FromEngine::Stats(stats)) => self.reporter.note(&stats),
                     Some(FromEngine::Event(event)) => {
                         if let Some(stalled) = self.deliver(event) {
                             process.send(ToEngine::Cancel(stalled));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use allerac_engine_core::{Class, FinishReason, SamplingParams, TokenId, Usage};
 use allerac_engine_link::protocol::{PROTOCOL_VERSION, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{
-    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent,
+    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent, Report,
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -155,6 +155,28 @@ async fn a_killed_process_comes_back() {
     assert!(killed.success());
     let (next, _) = run(&engine, "count", 1).await;
     assert_ne!(next, pid);
+}
+
+#[tokio::test]
+async fn what_engines_did_adds_up_over_their_processes() {
+    let engine = start("m");
+    assert_eq!(engine.report(), Report::default());
+    let numbers = |engine: &Engine| {
+        let Report { stats, crashes } = engine.report();
+        (stats.counters.prompt.computed, stats.counters.output_tokens, stats.gauges.cells_kept, crashes)
+    };
+    let (pid, _) = run(&engine, "count", 2).await;
+    let pid = &pid[..pid.len() / 2];
+    assert_eq!(numbers(&engine), (5, 2, 7, 0));
+    let killed = std::process::Command::new("kill").args(["-9", pid]).status().unwrap();
+    assert!(killed.success());
+    // Prepared by the next process, which has told nothing yet: what the first did stays, what it held is gone.
+    engine.prepare(PromptInput::Text("a".into()), None).await.unwrap();
+    assert_eq!(numbers(&engine), (5, 2, 0, 1));
+    assert_eq!(run(&engine, "next", 3).await.0, " x x x");
+    assert_eq!(numbers(&engine), (9, 5, 7, 1));
+    engine.shutdown().await;
+    assert_eq!(numbers(&engine), (9, 5, 0, 1));
 }
 
 #[tokio::test]

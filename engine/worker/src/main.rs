@@ -8,6 +8,7 @@ mod args;
 mod grammar;
 mod memory;
 mod prepare;
+mod report;
 mod sandbox;
 mod serve;
 mod spin;

@@ -9,6 +9,7 @@ use allerac_engine_core::{Backend, Constraint, Engine, Event, Failure, FinishRea
 use allerac_engine_grammar::GrammarError;
 use allerac_engine_link::protocol::FromEngine;
 
+use crate::report::{REPORT_EVERY, Reporter};
 use crate::serve::Outbox;
 
 /// Commands taken between two steps, so that a flood of them cannot stop the decoding.
@@ -50,8 +51,9 @@ impl<B: Backend> Steps<B> {
     /// Steps while there is work; archives what it knows while there is none, then sleeps on the command lane. Ends
     /// with the lane, and gives the engine back.
     pub(crate) fn run(mut self, incoming: &Receiver<Command>, outbox: &Outbox) -> Engine<B> {
+        let mut reporter = Reporter::new(outbox);
         loop {
-            let Some(command) = self.next_command(incoming) else { return self.engine };
+            let Some(command) = self.next_command(incoming, &mut reporter) else { return self.engine };
             for command in command.into_iter().chain(incoming.try_iter().take(COMMANDS_PER_STEP_MAX)) {
                 self.apply(command);
             }
@@ -62,13 +64,17 @@ impl<B: Backend> Steps<B> {
                     return self.engine;
                 }
             }
+            reporter.working(&self.engine);
         }
     }
 
     /// The command to go on with: none while there is work, else the next one that comes. `None` when the lane ended.
-    fn next_command(&mut self, incoming: &Receiver<Command>) -> Option<Option<Command>> {
+    fn next_command(&mut self, incoming: &Receiver<Command>, reporter: &mut Reporter) -> Option<Option<Command>> {
         let mut idle = ARCHIVE_AFTER;
         loop {
+            if !self.engine.has_work() {
+                reporter.idle(&self.engine);
+            }
             let waited = if self.engine.is_stalled() {
                 incoming.recv_timeout(STALLED_MAX)
             } else if self.engine.has_work() {
@@ -82,7 +88,8 @@ impl<B: Backend> Steps<B> {
                 Err(RecvTimeoutError::Timeout) if self.engine.has_work() => return Some(None),
                 // One after the other, so that who comes meanwhile waits for one at most.
                 Err(RecvTimeoutError::Timeout) if self.engine.archive_one() => idle = Duration::ZERO,
-                Err(RecvTimeoutError::Timeout) => return incoming.recv().ok().map(Some),
+                Err(RecvTimeoutError::Timeout) if reporter.has_told_all() => return incoming.recv().ok().map(Some),
+                Err(RecvTimeoutError::Timeout) => idle = REPORT_EVERY,
             }
         }
     }

@@ -58,6 +58,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)
     }
 
+    pub(crate) fn owner_only() -> Self {
+        let message = "only the owner of the box may see this: use a key of theirs";
+        Self::new(StatusCode::FORBIDDEN, "permission_error", "owner_only", message)
+    }
+
     pub(crate) fn unknown_path(method: &str, path: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", format!("there is no {method} {path} here"))
     }

@@ -5,12 +5,13 @@
 //! cancels, and settles what was produced. Whatever happens, it settles exactly once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allerac_engine_core::{Chunk, Class, FinishReason, SamplingParams};
 use allerac_engine_link::protocol::{ModelInfo, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
+use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::{Endpoint, LocalModel, Permit};
 use allerac_wire::{CompletionUsage, Constraint, Options, ServiceTier};
 use futures_util::stream::{SelectAll, unfold};
@@ -32,6 +33,9 @@ const OUTPUT_DEFAULT: u32 = 2048;
 const PROGRESS_WAITING_MAX: usize = 64;
 /// How long a model may take to load while a request waits for it.
 const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Who computes what is computed here, in the ledger and in metrics.
+const LOCAL: &str = "local";
 
 /// A request ready to be computed here.
 pub(crate) struct Job {
@@ -76,8 +80,16 @@ pub(crate) fn start(
     let (sender, receiver) = mpsc::channel(PROGRESS_WAITING_MAX);
     let engine = state.registry.engine(model);
     let (ledger, model) = (state.ledger.clone(), model.id.clone());
+    let labels = RequestLabels {
+        endpoint: job.endpoint.name(),
+        model: model.clone(),
+        class: class(job.options.service_tier),
+        served_by: LOCAL.to_owned(),
+    };
+    let measure = state.metrics.request(labels, job.admitted.accepted);
     tokio::spawn(async move {
-        let run = prepare(&ledger, &principal, model, &engine, job, sender.clone()).await;
+        let client = Client { sender: sender.clone(), measure };
+        let run = prepare(&ledger, &principal, model, &engine, job, client).await;
         let last = match run {
             Ok((run, specs)) => run.drive(&engine, specs).await,
             Err(error) => Progress::Failed(error),
@@ -94,15 +106,18 @@ async fn prepare(
     model: String,
     engine: &Engine,
     job: Job,
-    sender: mpsc::Sender<Progress>,
+    mut client: Client,
 ) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
     let constraint = job.options.constraint.as_ref();
     // Nothing is set aside yet: a client that leaves now simply ends it.
     let (info, prompts) = tokio::select! {
         tokenised = tokenise(engine, job.inputs, job.prompt_param, constraint) => tokenised?,
-        () = sender.closed() => return Err(EngineError::ClientStalled.into()),
+        () = client.sender.closed() => {
+            client.measure.end(Ended::Cancelled, Tokens::default(), Instant::now());
+            return Err(EngineError::ClientStalled.into());
+        }
     };
-    check_biases(&job.options, info.vocabulary)?;
+    sampling::check_biases(&job.options.sampling, info.vocabulary)?;
     let prompt_tokens = total(prompts.iter().map(|prompt| prompt.tokens.len()));
     let limits = prompts.iter().map(|prompt| output_limit(prompt.tokens.len(), job.options.max_tokens, info.context));
     let limits = limits.map(|limit| limit.map_err(|error| error.with_param(job.prompt_param)));
@@ -112,14 +127,14 @@ async fn prepare(
         request_id: job.admitted.request_id,
         model,
         endpoint: job.endpoint.name(),
-        served_by: "local".into(),
+        served_by: LOCAL.into(),
         prompt_tokens,
         max_output_tokens: max_output_tokens.saturating_mul(job.options.choices),
     };
     let reservation = ledger.reserve(principal, reserve).await?;
     let specs = specs(&prompts, &limits, &job.options, job.top_logprobs, principal.salt);
     let choices = vec![Choice::default(); specs.len()];
-    Ok((Run { reservation, sender, prompt_tokens, choices, _permit: job.admitted.permit }, specs))
+    Ok((Run { reservation, client, prompt_tokens, choices, _permit: job.admitted.permit }, specs))
 }
 
 /// Renders and tokenises, and has the constraint compiled; a request for a model that is not loaded yet waits here, and one for a model that
@@ -152,18 +167,6 @@ fn prompt_error(error: EngineError, param: &str, constraint: Option<&Constraint>
         EngineError::Prepare(_) => ApiError::from(error).with_param(param),
         other => other.into(),
     }
-}
-
-fn check_biases(options: &Options, vocabulary: u32) -> Result<(), ApiError> {
-    let unknown = options.sampling.logit_bias.iter().find(|(token, _)| *token >= vocabulary);
-    unknown.map_or(Ok(()), |(token, _)| {
-        Err(allerac_wire::WireError {
-            message: format!("`logit_bias` names token {token}; this model has {vocabulary}"),
-            param: Some("logit_bias".into()),
-            code: Some("invalid_value"),
-        }
-        .into())
-    })
 }
 
 /// The most tokens that one choice may have.
@@ -226,11 +229,17 @@ struct Choice {
 /// A running request.
 struct Run {
     reservation: Reservation,
-    sender: mpsc::Sender<Progress>,
+    client: Client,
     /// Of all prompts. Each is charged once, however many choices it has.
     prompt_tokens: u32,
     choices: Vec<Choice>,
     _permit: Permit,
+}
+
+/// Whom a run is for: where its progress goes, and what it is like to wait for it.
+struct Client {
+    sender: mpsc::Sender<Progress>,
+    measure: RequestMeter,
 }
 
 /// How a run ended.
@@ -249,6 +258,7 @@ impl Run {
         let mut running = SelectAll::new();
         let mut end = None;
         for (index, spec) in specs.into_iter().enumerate() {
+            self.client.measure.queued(index, Instant::now());
             match engine.generate(spec).await {
                 Ok(generation) => running.push(events(index, generation, cancel.clone())),
                 Err(error) => end = Some(End::Failed(error.into())),
@@ -268,7 +278,7 @@ impl Run {
 
     /// Passes events on until all choices ended, one failed, or the client left.
     async fn follow(&mut self, running: &mut SelectAll<Events>) -> End {
-        let sender = self.sender.clone();
+        let sender = self.client.sender.clone();
         loop {
             let event = tokio::select! {
                 event = running.next() => event,
@@ -288,16 +298,19 @@ impl Run {
     /// Counts an event in the ledger and turns it into progress.
     fn note(&mut self, index: usize, event: GenerationEvent) -> Result<Progress, ApiError> {
         let choice = &mut self.choices[index];
+        let (measure, place) = (&mut self.client.measure, index);
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let progress = match event {
             GenerationEvent::Waiting { place, wait_ms } => return Ok(Progress::Waiting { place, wait_ms }),
             GenerationEvent::Started { cached_tokens } => {
                 choice.started = true;
                 choice.cached_tokens = cached_tokens;
+                measure.started(place, Instant::now());
                 Progress::Started
             }
             GenerationEvent::Chunk(chunk) => {
                 choice.completion_tokens = chunk.completion_tokens;
+                measure.piece(place, Instant::now());
                 Progress::Chunk { index, chunk }
             }
             GenerationEvent::Finished { reason, tail, usage } => {
@@ -329,14 +342,16 @@ impl Run {
     }
 
     /// Settles, and does not wait until that is durable: what was counted stands for it until then.
-    fn settle(self, end: End) -> Progress {
+    fn settle(mut self, end: End) -> Progress {
         let usage = self.usage();
-        let outcome = match &end {
-            End::Completed => Outcome::Completed,
-            End::ClientLeft => Outcome::Cancelled,
-            End::Failed(_) => Outcome::Failed,
+        let has_begun = self.choices.iter().any(|choice| choice.started);
+        let (outcome, ended) = match &end {
+            End::Completed => (Outcome::Completed, Ended::Completed),
+            End::ClientLeft => (Outcome::Cancelled, Ended::Cancelled),
+            End::Failed(_) => (Outcome::Failed, if has_begun { Ended::Failed } else { Ended::Refused }),
         };
-        if self.choices.iter().any(|choice| choice.started) {
+        self.client.measure.end(ended, tokens(&usage), Instant::now());
+        if has_begun {
             let settlement = Settlement {
                 prompt_tokens: usage.prompt_tokens,
                 cached_tokens: usage.prompt_tokens_details.cached_tokens,
@@ -374,6 +389,11 @@ fn events(index: usize, generation: Generation, cancel: CancellationToken) -> Ev
             Some(((index, GenerationEvent::Finished { reason, tail, usage }), None))
         }
     }))
+}
+
+fn tokens(usage: &CompletionUsage) -> Tokens {
+    let CompletionUsage { prompt_tokens, completion_tokens, .. } = *usage;
+    Tokens { prompt: prompt_tokens, cached: usage.prompt_tokens_details.cached_tokens, completion: completion_tokens }
 }
 
 fn reason_name(reason: FinishReason) -> &'static str {

@@ -10,6 +10,7 @@ mod constraint;
 mod error;
 mod generation;
 mod handlers;
+mod pass;
 mod relay;
 mod sampling;
 mod server;
@@ -17,5 +18,6 @@ mod sse;
 mod state;
 
 pub use claim::ClaimGate;
+pub use pass::MetricsPass;
 pub use server::{app, serve};
 pub use state::AppState;

@@ -6,8 +6,11 @@
 //! with output that came through, or the answer's bytes by [`BYTES_A_TOKEN`].
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use allerac_engine_core::Class;
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
+use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::sse::Parser;
 use allerac_router_core::{Endpoint, Upstream, UpstreamBody, UpstreamError, UpstreamReply};
 use allerac_wire::Envelope;
@@ -70,7 +73,14 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let stream = request.envelope.stream;
     let (sender, mut lane) = mpsc::channel(EVENTS_WAITING_MAX);
+    let labels = RequestLabels {
+        endpoint: request.endpoint.name(),
+        model: request.name.clone(),
+        class: class(&request.envelope),
+        served_by: format!("upstream:{}", upstream.name()),
+    };
     let run = Run {
+        measure: state.metrics.request(labels, admitted.accepted),
         upstream: Arc::clone(upstream),
         ledger: state.ledger.clone(),
         principal: principal.clone(),
@@ -125,6 +135,7 @@ struct Run {
     principal: Principal,
     sender: mpsc::Sender<Relayed>,
     meter: Meter,
+    measure: RequestMeter,
     /// The client did not ask for the usage that we asked for.
     hide_usage: bool,
     admitted: Admitted,
@@ -203,7 +214,9 @@ impl Run {
                     return Ok(Relayed::Done);
                 }
                 let value: Value = serde_json::from_str(&data).unwrap_or_default();
-                self.meter.note(&value);
+                if self.meter.note(&value) {
+                    self.measure.piece(0, Instant::now());
+                }
                 let (prompt, completion) = self.meter.tokens();
                 reservation.count(prompt, self.meter.cached, completion)?;
                 if self.hide_usage && is_usage_only(&value) {
@@ -217,13 +230,15 @@ impl Run {
     }
 
     /// Settles, and does not wait until that is durable: what was counted stands for it until then.
-    fn settle(self, mut reservation: Reservation, last: Result<Relayed, ApiError>) -> Relayed {
+    fn settle(mut self, mut reservation: Reservation, last: Result<Relayed, ApiError>) -> Relayed {
         let (prompt_tokens, completion_tokens) = self.meter.tokens();
-        let outcome = match &last {
-            Ok(_) => Outcome::Completed,
-            Err(_) if self.sender.is_closed() => Outcome::Cancelled,
-            Err(_) => Outcome::Failed,
+        let (outcome, ended) = match &last {
+            Ok(_) => (Outcome::Completed, Ended::Completed),
+            Err(_) if self.sender.is_closed() => (Outcome::Cancelled, Ended::Cancelled),
+            Err(_) => (Outcome::Failed, if self.meter.begun { Ended::Failed } else { Ended::Refused }),
         };
+        let cost = Tokens { prompt: prompt_tokens, cached: self.meter.cached, completion: completion_tokens };
+        self.measure.end(ended, if self.meter.begun { cost } else { Tokens::default() }, Instant::now());
         if self.meter.begun {
             let cached_tokens = self.meter.cached;
             if let Err(error) = reservation.count(prompt_tokens, cached_tokens, completion_tokens) {
@@ -255,8 +270,8 @@ struct Meter {
 }
 
 impl Meter {
-    /// Looks at one event, or at a whole answer.
-    fn note(&mut self, value: &Value) {
+    /// Looks at one event, or at a whole answer; whether there is output in it.
+    fn note(&mut self, value: &Value) -> bool {
         let number = |value: &Value| value.as_u64().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         let usage = &value["usage"];
         if let (Some(prompt), Some(completion)) = (number(&usage["prompt_tokens"]), number(&usage["completion_tokens"]))
@@ -268,6 +283,7 @@ impl Meter {
         let bytes: usize = choices.iter().map(output_bytes).sum();
         self.events += u32::from(bytes > 0);
         self.output_bytes += bytes;
+        bytes > 0
     }
 
     /// Prompt and completion tokens, reported or estimated.
@@ -292,6 +308,15 @@ fn is_usage_only(value: &Value) -> bool {
 
 fn asks_for_usage(envelope: &Envelope) -> bool {
     envelope.body.get("stream_options").is_some_and(|options| options["include_usage"] == true)
+}
+
+/// How urgent the client calls it; what the server makes of that is its own affair.
+fn class(envelope: &Envelope) -> Class {
+    match envelope.body.get("service_tier").and_then(Value::as_str) {
+        Some("flex") => Class::Batch,
+        Some("priority") => Class::Voice,
+        _ => Class::Chat,
+    }
 }
 
 /// The body as the server gets it.

@@ -27,9 +27,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-ledger", &[]),
     ("allerac-discovery", &[]),
     ("allerac-router-core", &["allerac-engine-link", "allerac-models"]),
+    ("allerac-metrics", &["allerac-engine-core", "allerac-engine-link"]),
     (
         "allerac-http",
-        &["allerac-engine-core", "allerac-engine-link", "allerac-ledger", "allerac-router-core", "allerac-wire"],
+        &[
+            "allerac-engine-core",
+            "allerac-engine-link",
+            "allerac-ledger",
+            "allerac-metrics",
+            "allerac-router-core",
+            "allerac-wire",
+        ],
     ),
     (
         "allerac",
@@ -40,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "allerac-hardware",
             "allerac-http",
             "allerac-ledger",
+            "allerac-metrics",
             "allerac-models",
             "allerac-router-core",
             "allerac-wire",
@@ -56,6 +65,8 @@ const PRIVATE: &[(&str, &[&str])] = &[
     ("axum", &["allerac-http", "allerac"]),
     ("mdns-sd", &["allerac-discovery"]),
     ("minijinja", &["allerac-engine"]),
+    ("prometheus-client", &["allerac-metrics"]),
+    ("crossterm", &["allerac"]),
 ];
 
 /// Direct, non-development dependencies of each workspace member.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::archive::ArchiveStats;
+use allerac_engine_core::archive::{ArchiveStats, Tier};
 use allerac_engine_core::prefix::Prefixes;
 use allerac_engine_core::{
     Archive, Backend, BackendError, BatchToken, Class, Config, Draft, Engine, EntryId, Event, Fetched, FinishReason,
@@ -214,7 +214,8 @@ impl Archive for FakeArchive {
             self.forget(entry);
             return Fetched::Gone;
         }
-        Fetched::Here(Arc::clone(&self.entries[&entry]))
+        let tier = if self.asked[&entry] == self.delay + 1 && self.delay > 0 { Tier::Disk } else { Tier::Memory };
+        Fetched::Here(Arc::clone(&self.entries[&entry]), tier)
     }
 
     fn keep(&mut self, kept: Kept) {

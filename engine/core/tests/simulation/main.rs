@@ -14,4 +14,5 @@ mod pace;
 mod requests;
 mod sampling;
 mod sharing;
+mod stats;
 mod storm;

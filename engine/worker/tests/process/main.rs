@@ -26,6 +26,9 @@ fn it_answers_a_chat_and_ends_when_the_socket_closes() {
     assert_eq!(answer.text, " Paris.");
     assert_eq!(answer.reason, Some(FinishReason::Length));
     assert_eq!((answer.usage.prompt_tokens, answer.usage.completion_tokens), (length, 2));
+    let told = worker.counters(1);
+    assert_eq!((told.prompt.computed, told.output_tokens, told.ended.length), (length.into(), 2, 1));
+    assert!(told.prefill.steps == 1 && told.prefill.time.as_micros() > 0);
     worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
     assert!(worker.child.wait().unwrap().success());
 }

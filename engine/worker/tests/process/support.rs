@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use allerac_engine_core::stats::Counters;
 use allerac_engine_core::{Class, Event, FinishReason, Generate, Grammar, RequestId, SamplingParams, TokenId, Usage};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{Begin, FromEngine, KvKey, ModelInfo, PrepareError, PromptInput, ToEngine};
@@ -72,7 +73,23 @@ impl Worker {
     }
 
     pub(crate) fn receive(&mut self) -> Option<FromEngine> {
-        frame::read(&mut self.socket).unwrap()
+        loop {
+            match frame::read(&mut self.socket).unwrap() {
+                Some(FromEngine::Stats(_)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What it says that it did, once so many requests ended.
+    pub(crate) fn counters(&mut self, requests: u64) -> Counters {
+        loop {
+            match frame::read(&mut self.socket).unwrap() {
+                Some(FromEngine::Stats(stats)) if stats.counters.ended.sum() == requests => return stats.counters,
+                Some(FromEngine::Stats(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     pub(crate) fn prepare(&mut self, input: PromptInput) -> Result<Vec<TokenId>, PrepareError> {

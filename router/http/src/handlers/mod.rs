@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod health;
 mod logprobs;
+pub(crate) mod metrics;
 pub(crate) mod models;
 
 use std::time::Duration;
