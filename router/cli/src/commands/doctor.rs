@@ -203,7 +203,8 @@ fn drafts(args: &Doctor, config: &ConfigFile, probe: &Probe, data_dir: &Path) ->
     let drafts = config.engine.drafts_over(&profile.engine.drafts);
     let missing = setup::missing_drafts(&drafts, &installed);
     if missing.is_empty() {
-        let pairs: Vec<String> = drafts.iter().map(|(model, draft)| format!("{draft} for {model}")).collect();
+        let used = drafts.iter().filter(|(model, _)| installed.iter().any(|installed| installed.id == **model));
+        let pairs: Vec<String> = used.map(|(model, draft)| format!("{draft} for {model}")).collect();
         return if pairs.is_empty() { Vec::new() } else { vec![Check::ok(NAME, pairs.join(", "))] };
     }
     missing.into_iter().map(|(what, hint)| Check::warning(NAME, what, &hint)).collect()
