@@ -7,6 +7,7 @@
 mod active;
 mod admit;
 pub mod archive;
+pub mod attention;
 pub mod backend;
 mod draft;
 pub mod engine;
@@ -24,6 +25,7 @@ pub mod stop;
 pub mod utf8;
 
 pub use archive::{Archive, EntryId, Fetched, Found, Kept};
+pub use attention::{Attention, AttentionError, FlashAttention, KvType};
 pub use backend::{Backend, BackendError, BatchToken, Limits};
 pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, FinishReason, TokenLogprob, Usage};

@@ -1,5 +1,6 @@
 //! Hardware profiles: how to recognise a machine, and how to run engines on it.
 
+use allerac_engine_core::{FlashAttention, KvType};
 use serde::Deserialize;
 
 use crate::probe::Probe;
@@ -61,6 +62,15 @@ pub struct EngineProfile {
     pub chunk_ms: u32,
     /// Whether to guess what follows from what came before, where that is measured to pay.
     pub speculate: bool,
+    /// When to use flash attention. Absent: llama.cpp decides.
+    #[serde(default)]
+    pub flash_attention: FlashAttention,
+    /// The numbers in which keys are kept; absent means `f16`.
+    #[serde(default)]
+    pub kv_type_k: KvType,
+    /// The numbers in which values are kept; absent means `f16`.
+    #[serde(default)]
+    pub kv_type_v: KvType,
     /// Memory for KV that has no place among the cells, in MiB, for each model.
     pub kv_memory_mib: u32,
     /// The same on disk.
@@ -159,6 +169,7 @@ mod tests {
             ("version = 1", "version = 9", "version 9"),
             ("context =", "contexts =", "unknown field `contexts`"),
             ("sequences = ", "sequences = -", "invalid value"),
+            ("speculate = true", "speculate = true\nkv_type_k = \"q9\"", "unknown variant `q9`"),
             ("memory_gib_min", "memory_gb_min", "unknown field `memory_gb_min`"),
             ("default_model =", "#", "missing field `default_model`"),
         ] {

@@ -11,6 +11,7 @@ pub mod protocol;
 pub mod settings;
 mod supervisor;
 
+pub use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
 pub use error::EngineError;
 pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
-pub use settings::{EngineSettings, FlashAttention};
+pub use settings::EngineSettings;

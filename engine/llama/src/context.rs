@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use allerac_engine_core::{Backend, BackendError, BatchToken, Limits, TokenId};
+use allerac_engine_core::{Attention, Backend, BackendError, BatchToken, FlashAttention, KvType, Limits, TokenId};
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
@@ -30,19 +30,8 @@ pub struct ContextParams {
     pub threads: u32,
     /// Threads that compute prompts.
     pub threads_batch: u32,
-    /// When to use flash attention.
-    pub flash_attention: FlashAttention,
-}
-
-/// When to use flash attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlashAttention {
-    /// llama.cpp decides.
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
+    /// How to attend, and in which numbers to keep keys and values.
+    pub attention: Attention,
 }
 
 /// Prompt pieces from this length on take the tiled flash attention kernel, which adds up in f32; shorter
@@ -72,21 +61,19 @@ pub struct Context {
     batch: LlamaBatch<'static>,
     limits: Limits,
     governor: Governor,
-    flash_attention: FlashAttention,
+    attention: Attention,
 }
 
 impl Context {
     /// Makes a context.
     ///
     /// # Errors
-    /// [`LoadError::Context`] when there is not enough memory for it.
+    /// [`LoadError::Context`] when there is not enough memory for it, [`LoadError::KvType`] when its numbers do
+    /// not suit the model.
     pub fn new(model: &'static Model, params: ContextParams) -> Result<Self, LoadError> {
         let threads = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
-        let flash_attention = match params.flash_attention {
-            FlashAttention::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
-            FlashAttention::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            FlashAttention::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        };
+        let attention = params.attention;
+        model.check_kv_types(attention)?;
         let sequences = params.sequences.max(1);
         let context = params.context.min(model.trained_context());
         let own_cells = context.saturating_mul(sequences) <= params.cells;
@@ -99,7 +86,9 @@ impl Context {
             .with_n_threads(threads(params.threads))
             .with_n_threads_batch(threads(params.threads_batch))
             .with_kv_unified(!own_cells)
-            .with_flash_attention_policy(flash_attention)
+            .with_flash_attention_policy(flash_policy(attention.flash))
+            .with_type_k(kv_cache_type(attention.kv_type_k))
+            .with_type_v(kv_cache_type(attention.kv_type_v))
             .with_no_perf(true);
         let inner = model.inner.new_context(&model.backend, inner).map_err(|_| LoadError::Context { cells })?;
         // A recurrent state is that of a whole sequence and cannot be had for its beginning.
@@ -116,7 +105,7 @@ impl Context {
             piece_min: PIECE_MIN,
         };
         let batch = LlamaBatch::new(params.batch as usize, 1);
-        Ok(Self { model, inner, batch, limits, governor: Governor::default(), flash_attention: params.flash_attention })
+        Ok(Self { model, inner, batch, limits, governor: Governor::default(), attention })
     }
 }
 
@@ -125,7 +114,7 @@ impl Context {
     #[must_use]
     pub fn kv_kind(&self) -> String {
         // The order of V in memory depends on flash attention; both programs are pinned in Cargo.toml.
-        format!("{LLAMA_CPP}, flash attention {:?}", self.flash_attention)
+        format!("{LLAMA_CPP}, {}", self.attention)
     }
 
     /// Computes on one thread while others have taken cores.
@@ -218,6 +207,28 @@ impl Backend for Context {
 
     fn is_end(&self, token: TokenId) -> bool {
         self.model.ends(token)
+    }
+}
+
+fn flash_policy(flash: FlashAttention) -> llama_cpp_sys_2::llama_flash_attn_type {
+    match flash {
+        FlashAttention::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
+        FlashAttention::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        FlashAttention::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    }
+}
+
+fn kv_cache_type(kv_type: KvType) -> KvCacheType {
+    match kv_type {
+        KvType::F32 => KvCacheType::F32,
+        KvType::F16 => KvCacheType::F16,
+        KvType::Bf16 => KvCacheType::BF16,
+        KvType::Q8_0 => KvCacheType::Q8_0,
+        KvType::Q5_1 => KvCacheType::Q5_1,
+        KvType::Q5_0 => KvCacheType::Q5_0,
+        KvType::Q4_1 => KvCacheType::Q4_1,
+        KvType::Q4_0 => KvCacheType::Q4_0,
+        KvType::Iq4Nl => KvCacheType::IQ4_NL,
     }
 }
 

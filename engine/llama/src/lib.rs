@@ -9,5 +9,5 @@ mod model;
 mod special;
 mod threads;
 
-pub use context::{Context, ContextParams, FlashAttention};
+pub use context::{Context, ContextParams};
 pub use model::{LoadError, Model};

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use allerac_engine_core::Config;
-use allerac_engine_llama::{ContextParams, FlashAttention};
+use allerac_engine_core::{Attention, Config, FlashAttention, KvType};
+use allerac_engine_llama::ContextParams;
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// Serves one model over a socket handed in as standard input. Started by `allerac serve`.
 #[derive(Debug, Parser)]
@@ -51,21 +52,20 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 4096)]
     kv_disk_mib: u32,
     /// When to use flash attention.
-    #[arg(long, value_enum, default_value_t = Flash::Auto)]
-    flash_attention: Flash,
+    #[arg(long, value_parser = one_of(&FlashAttention::ALL, FlashAttention::as_str), default_value_t = FlashAttention::Auto)]
+    flash_attention: FlashAttention,
+    /// The numbers in which keys are kept.
+    #[arg(long, value_parser = one_of(&KvType::ALL, KvType::as_str), default_value_t = KvType::F16)]
+    kv_type_k: KvType,
+    /// The numbers in which values are kept; quantised ones need flash attention.
+    #[arg(long, value_parser = one_of(&KvType::ALL, KvType::as_str), default_value_t = KvType::F16)]
+    kv_type_v: KvType,
     /// Do not confine the process. Only to debug.
     #[arg(long)]
     pub(crate) no_sandbox: bool,
     /// Confine the process as for this model, try what must be denied, print what was, and exit.
     #[arg(long)]
     pub(crate) self_test_sandbox: bool,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Flash {
-    Auto,
-    On,
-    Off,
 }
 
 /// Prompt tokens of a step before anything was measured.
@@ -107,13 +107,17 @@ impl Args {
             batch: self.batch.max(self.sequences),
             threads,
             threads_batch: if self.threads_batch == 0 { threads } else { self.threads_batch },
-            flash_attention: match self.flash_attention {
-                Flash::Auto => FlashAttention::Auto,
-                Flash::On => FlashAttention::On,
-                Flash::Off => FlashAttention::Off,
-            },
+            attention: Attention { flash: self.flash_attention, kv_type_k: self.kv_type_k, kv_type_v: self.kv_type_v },
         }
     }
+}
+
+/// Parses one of a few words.
+fn one_of<T>(all: &[T], word: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + std::str::FromStr<Err: std::error::Error + Send + Sync + 'static> + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|one| word(*one)).collect::<Vec<_>>()).try_map(|text| text.parse::<T>())
 }
 
 /// The router normally says how many; this is for a start by hand. Hyper-threads are not told apart.

@@ -33,6 +33,7 @@ impl Prepared {
         let probe = allerac_hardware::probe();
         let profile = profile(setup, &config, &probe)?;
         let settings = config.engine.over(&engine_settings(&profile, &probe));
+        settings.attention().map_err(|error| Failure::from_error(Exit::Usage, &error))?;
         let binary = engine_binary(&config)?;
         let installed = Store::open(data_dir).list().map_err(|error| models_failure(&error))?;
         let default_model = default_model(&config, &profile, &installed);
@@ -93,6 +94,9 @@ fn engine_settings(profile: &Profile, probe: &Probe) -> EngineSettings {
         batch: engine.batch,
         chunk_ms: engine.chunk_ms,
         speculate: engine.speculate,
+        flash_attention: engine.flash_attention,
+        kv_type_k: engine.kv_type_k,
+        kv_type_v: engine.kv_type_v,
         kv_memory_mib: engine.kv_memory_mib,
         kv_disk_mib: engine.kv_disk_mib,
         ..EngineSettings::default()

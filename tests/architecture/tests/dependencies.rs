@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["allerac-engine-archive", "allerac-engine-core", "allerac-engine-link", "allerac-engine-llama"],
     ),
     ("allerac-models", &[]),
-    ("allerac-hardware", &[]),
+    ("allerac-hardware", &["allerac-engine-core"]),
     ("allerac-wire", &[]),
     ("allerac-ledger", &[]),
     ("allerac-discovery", &[]),

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use allerac_engine_link::{EngineSettings, FlashAttention};
+use allerac_engine_link::{EngineSettings, FlashAttention, KvType};
 use serde::Deserialize;
 
 use super::load::Bounded;
@@ -27,6 +27,8 @@ pub(crate) struct EngineSection {
     /// System prompts that are common to all: what the box knows of them is shared between people.
     pub(crate) common_prompts: Vec<String>,
     flash_attention: Option<FlashAttention>,
+    kv_type_k: Option<KvType>,
+    kv_type_v: Option<KvType>,
     sandbox: Option<bool>,
 }
 
@@ -46,6 +48,8 @@ impl EngineSection {
             kv_memory_mib: self.kv_memory_mib.map_or(profile.kv_memory_mib, Bounded::get),
             kv_disk_mib: self.kv_disk_mib.map_or(profile.kv_disk_mib, Bounded::get),
             flash_attention: self.flash_attention.unwrap_or(profile.flash_attention),
+            kv_type_k: self.kv_type_k.unwrap_or(profile.kv_type_k),
+            kv_type_v: self.kv_type_v.unwrap_or(profile.kv_type_v),
             sandbox: self.sandbox.unwrap_or(profile.sandbox),
         }
     }
