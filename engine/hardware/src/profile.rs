@@ -3,6 +3,7 @@
 use allerac_engine_core::{FlashAttention, KvType};
 use serde::Deserialize;
 
+use crate::cpus::CpuSet;
 use crate::probe::Probe;
 
 /// The version of the format that this program reads.
@@ -50,6 +51,8 @@ struct Recognise {
 pub struct EngineProfile {
     /// Compute threads; absent means one a physical core.
     pub threads: Option<u32>,
+    /// The processors that engines run on; absent means all.
+    pub cpus: Option<CpuSet>,
     /// Longest prompt and output together, in tokens.
     pub context: u32,
     /// Requests that decode together.
@@ -127,13 +130,13 @@ fn builtin() -> impl Iterator<Item = Profile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Topology;
 
     fn detected(cpu_model: &str, memory_gib: u64) -> String {
         let probe = Probe {
             cpu_model: cpu_model.into(),
             features: Vec::new(),
-            physical_cores: 4,
-            logical: 4,
+            topology: Topology::default(),
             memory_bytes: memory_gib << 30,
         };
         Profile::detect(&probe).name
@@ -170,6 +173,7 @@ mod tests {
             ("context =", "contexts =", "unknown field `contexts`"),
             ("sequences = ", "sequences = -", "invalid value"),
             ("speculate = true", "speculate = true\nkv_type_k = \"q9\"", "unknown variant `q9`"),
+            ("speculate = true", "speculate = true\ncpus = \"p\"", "no list of processors"),
             ("memory_gib_min", "memory_gb_min", "unknown field `memory_gb_min`"),
             ("default_model =", "#", "missing field `default_model`"),
         ] {

@@ -12,6 +12,7 @@ pub mod settings;
 mod supervisor;
 
 pub use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
+pub use allerac_hardware::CpuSet;
 pub use error::EngineError;
 pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
 pub use settings::EngineSettings;

@@ -1,6 +1,7 @@
 //! What an engine process is told on its command line.
 
 use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
+use allerac_hardware::CpuSet;
 use serde::{Deserialize, Serialize};
 
 /// Sizes and switches of one engine process. A profile gives them; the configuration file may override
@@ -12,6 +13,8 @@ pub struct EngineSettings {
     pub threads: u32,
     /// Threads that compute prompts; 0 means as `threads`.
     pub threads_batch: u32,
+    /// The processors to run on; `None` means all.
+    pub cpus: Option<CpuSet>,
     /// Longest prompt and output together, in tokens.
     pub context: u32,
     /// Requests that decode together.
@@ -45,6 +48,7 @@ impl Default for EngineSettings {
         Self {
             threads: 0,
             threads_batch: 0,
+            cpus: None,
             context: 4096,
             sequences: 8,
             cells: 32_768,
@@ -98,6 +102,9 @@ impl EngineSettings {
         for (flag, word) in words {
             args.extend([flag.to_owned(), word.to_owned()]);
         }
+        if let Some(cpus) = &self.cpus {
+            args.extend(["--cpus".to_owned(), cpus.to_string()]);
+        }
         if !self.speculate {
             args.push("--no-speculation".to_owned());
         }
@@ -115,6 +122,7 @@ mod tests {
     #[test]
     fn arguments_say_everything_once() {
         let settings = EngineSettings {
+            cpus: Some("0-3,6".parse().unwrap()),
             flash_attention: FlashAttention::On,
             kv_type_k: KvType::Q8_0,
             kv_type_v: KvType::Q5_1,
@@ -126,6 +134,8 @@ mod tests {
             assert_eq!(places.len(), 1, "{flag} in {args:?}");
             args[places[0] + 1].as_str()
         };
+        assert_eq!(value("--cpus"), "0-3,6");
+        assert!(!EngineSettings::default().to_args().contains(&"--cpus".to_owned()));
         assert_eq!((value("--flash-attention"), value("--kv-type-k"), value("--kv-type-v")), ("on", "q8_0", "q5_1"));
         assert_eq!(
             settings.attention(),

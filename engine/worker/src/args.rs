@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use allerac_engine_core::{Attention, Config, FlashAttention, KvType};
 use allerac_engine_llama::ContextParams;
+use allerac_hardware::{CpuSet, Topology};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// Threads that compute prompts; 0 means as many as --threads.
     #[arg(long, default_value_t = 0)]
     threads_batch: u32,
+    /// The processors to run on, like 0-7,16; all by default.
+    #[arg(long)]
+    pub(crate) cpus: Option<CpuSet>,
     /// Longest prompt and output together, in tokens.
     #[arg(long, default_value_t = 4096)]
     context: u32,
@@ -97,9 +101,15 @@ impl Args {
         u64::from(self.kv_disk_mib) << 20
     }
 
+    /// One thread a core that may be used: a hyper-thread adds nothing to a computation that waits for memory. The
+    /// router normally says how many; this is for a start by hand.
+    fn cores(&self) -> u32 {
+        Topology::probe().cores(self.cpus.as_ref()).max(1)
+    }
+
     /// Sizes of the context, with what was left open filled in.
     pub(crate) fn context_params(&self) -> ContextParams {
-        let threads = if self.threads == 0 { physical_cores() } else { self.threads };
+        let threads = if self.threads == 0 { self.cores() } else { self.threads };
         ContextParams {
             context: self.context,
             cells: self.cells,
@@ -118,9 +128,4 @@ where
     T: Copy + Send + Sync + std::str::FromStr<Err: std::error::Error + Send + Sync + 'static> + 'static,
 {
     PossibleValuesParser::new(all.iter().map(|one| word(*one)).collect::<Vec<_>>()).try_map(|text| text.parse::<T>())
-}
-
-/// The router normally says how many; this is for a start by hand. Hyper-threads are not told apart.
-fn physical_cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
 }

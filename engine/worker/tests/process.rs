@@ -306,6 +306,27 @@ fn what_is_known_in_other_numbers_is_computed_again() {
 }
 
 #[test]
+fn all_threads_run_on_the_given_processors() {
+    let allowed = |worker: &Worker| -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", worker.child.id())).unwrap();
+        let status = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+        let list =
+            |text: &str| text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().to_owned();
+        status.map(|text| list(&text).trim().to_owned()).collect()
+    };
+    let mine = allerac_hardware::CpuSet::allowed().unwrap();
+    let one: allerac_hardware::CpuSet = mine.iter().take(1).collect();
+    for (flag, expected) in [(one.to_string(), one.to_string()), ("1023".to_owned(), mine.to_string())] {
+        let (mut worker, _) = Worker::start_with(&model(), &["--cpus", &flag]).until_ready();
+        // The threads that compute are started by the first computation.
+        worker.send(&greedy(1, vec![TokenId(1)], 2));
+        worker.collect(1);
+        let lists = allowed(&worker);
+        assert!(lists.len() >= 4 && lists.iter().all(|list| *list == expected), "{flag}: {lists:?}");
+    }
+}
+
+#[test]
 fn a_combination_that_cannot_be_is_a_failure_with_its_reason() {
     let mut worker = Worker::start_with(&model(), &["--kv-type-v", "q8_0"]);
     let message = loop {

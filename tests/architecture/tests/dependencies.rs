@@ -8,11 +8,17 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-engine-core", &[]),
     ("allerac-engine-archive", &["allerac-engine-core"]),
-    ("allerac-engine-link", &["allerac-engine-core"]),
+    ("allerac-engine-link", &["allerac-engine-core", "allerac-hardware"]),
     ("allerac-engine-llama", &["allerac-engine-core"]),
     (
         "allerac-engine",
-        &["allerac-engine-archive", "allerac-engine-core", "allerac-engine-link", "allerac-engine-llama"],
+        &[
+            "allerac-engine-archive",
+            "allerac-engine-core",
+            "allerac-engine-link",
+            "allerac-engine-llama",
+            "allerac-hardware",
+        ],
     ),
     ("allerac-models", &[]),
     ("allerac-hardware", &["allerac-engine-core"]),

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use allerac_engine_link::{EngineSettings, FlashAttention, KvType};
+use allerac_engine_link::{CpuSet, EngineSettings, FlashAttention, KvType};
 use serde::Deserialize;
 
 use super::load::Bounded;
@@ -15,6 +15,7 @@ pub(crate) struct EngineSection {
     pub(crate) default_model: Option<String>,
     threads: Option<Bounded<0, 1024>>,
     threads_batch: Option<Bounded<0, 1024>>,
+    cpus: Option<CpuSet>,
     context: Option<Bounded<256, 1_048_576>>,
     sequences: Option<Bounded<1, 256>>,
     cells: Option<Bounded<256, 16_777_216>>,
@@ -38,6 +39,7 @@ impl EngineSection {
         EngineSettings {
             threads: self.threads.map_or(profile.threads, Bounded::get),
             threads_batch: self.threads_batch.map_or(profile.threads_batch, Bounded::get),
+            cpus: self.cpus.clone().or_else(|| profile.cpus.clone()),
             context: self.context.map_or(profile.context, Bounded::get),
             sequences: self.sequences.map_or(profile.sequences, Bounded::get),
             cells: self.cells.map_or(profile.cells, Bounded::get),

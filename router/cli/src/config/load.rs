@@ -109,6 +109,7 @@ mod tests {
             binary = "/usr/lib/allerac-engine"
             default_model = "m"
             threads = 4
+            cpus = "0-3"
             flash_attention = "on"
             kv_type_k = "q8_0"
             kv_type_v = "q8_0"
@@ -148,6 +149,7 @@ mod tests {
                 "engine.kv_type_k",
                 "unknown variant `q9`, expected one of `f32`",
             ),
+            ("[engine]\ncpus = \"all\"".into(), 2, "engine.cpus", "no list of processors"),
             ("[engine]\nspeed = 1".into(), 2, "engine.speed", "unknown field"),
             ("[mdns]\nenabled = 1".into(), 2, "mdns.enabled", "expected a boolean"),
             ("[[upstream]]\nname = \"a\"".into(), 1, "upstream[0]", "missing field"),
