@@ -7,6 +7,7 @@
 mod active;
 mod admit;
 pub mod archive;
+pub mod attention;
 pub mod backend;
 pub mod constraint;
 mod draft;
@@ -28,6 +29,7 @@ mod trial;
 pub mod utf8;
 
 pub use archive::{Archive, EntryId, Fetched, Found, Kept, Tier};
+pub use attention::{Attention, AttentionError, FlashAttention, KvType};
 pub use backend::{Backend, BackendError, BatchToken, DRAFT_BACKLOG_MAX, Draft, Limits};
 pub use constraint::{Constraint, ConstraintError, Grammar, TokenMask};
 pub use engine::{Config, Engine};

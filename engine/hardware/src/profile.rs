@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use allerac_engine_core::{FlashAttention, KvType};
 use serde::Deserialize;
 
+use crate::cpus::CpuSet;
 use crate::probe::Probe;
 
 /// The version of the format that this program reads.
@@ -51,6 +53,8 @@ struct Recognise {
 pub struct EngineProfile {
     /// Compute threads; absent means one a physical core.
     pub threads: Option<u32>,
+    /// The processors that engines run on; absent means all.
+    pub cpus: Option<CpuSet>,
     /// Longest prompt and output together, in tokens.
     pub context: u32,
     /// Requests that decode together.
@@ -66,6 +70,15 @@ pub struct EngineProfile {
     /// Smaller models that guess what larger ones say, by the id of the larger one.
     #[serde(default)]
     pub drafts: BTreeMap<String, String>,
+    /// When to use flash attention. Absent: llama.cpp decides.
+    #[serde(default)]
+    pub flash_attention: FlashAttention,
+    /// The numbers in which keys are kept; absent means `f16`.
+    #[serde(default)]
+    pub kv_type_k: KvType,
+    /// The numbers in which values are kept; absent means `f16`.
+    #[serde(default)]
+    pub kv_type_v: KvType,
     /// Memory for KV that has no place among the cells, in MiB, for each model.
     pub kv_memory_mib: u32,
     /// The same on disk.
@@ -122,13 +135,13 @@ fn builtin() -> impl Iterator<Item = Profile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Topology;
 
     fn detected(cpu_model: &str, memory_gib: u64) -> String {
         let probe = Probe {
             cpu_model: cpu_model.into(),
             features: Vec::new(),
-            physical_cores: 4,
-            logical: 4,
+            topology: Topology::default(),
             memory_bytes: memory_gib << 30,
         };
         Profile::detect(&probe).name
@@ -173,6 +186,8 @@ mod tests {
             ("version = 1", "version = 9", "version 9"),
             ("context =", "contexts =", "unknown field `contexts`"),
             ("sequences = ", "sequences = -", "invalid value"),
+            ("speculate = true", "speculate = true\nkv_type_k = \"q9\"", "unknown variant `q9`"),
+            ("speculate = true", "speculate = true\ncpus = \"p\"", "no list of processors"),
             ("memory_gib_min", "memory_gb_min", "unknown field `memory_gb_min`"),
             ("default_model =", "#", "missing field `default_model`"),
         ] {

@@ -12,7 +12,9 @@ mod report;
 pub mod settings;
 mod supervisor;
 
+pub use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
+pub use allerac_hardware::CpuSet;
 pub use error::EngineError;
 pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
 pub use report::Report;
-pub use settings::{EngineSettings, FlashAttention};
+pub use settings::EngineSettings;

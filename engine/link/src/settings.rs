@@ -1,5 +1,7 @@
 //! What an engine process is told on its command line.
 
+use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
+use allerac_hardware::CpuSet;
 use serde::{Deserialize, Serialize};
 
 /// Sizes and switches of one engine process. A profile gives them; the configuration file may override
@@ -11,6 +13,8 @@ pub struct EngineSettings {
     pub threads: u32,
     /// Threads that compute prompts; 0 means as `threads`.
     pub threads_batch: u32,
+    /// The processors to run on; `None` means all.
+    pub cpus: Option<CpuSet>,
     /// Longest prompt and output together, in tokens.
     pub context: u32,
     /// Requests that decode together.
@@ -31,32 +35,12 @@ pub struct EngineSettings {
     pub kv_disk_mib: u32,
     /// When to use flash attention.
     pub flash_attention: FlashAttention,
+    /// The numbers in which keys are kept.
+    pub kv_type_k: KvType,
+    /// The numbers in which values are kept.
+    pub kv_type_v: KvType,
     /// Whether the process confines itself. Switched off only to debug.
     pub sandbox: bool,
-}
-
-/// When to use flash attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FlashAttention {
-    /// llama.cpp decides.
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-impl FlashAttention {
-    /// The word on the command line.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::On => "on",
-            Self::Off => "off",
-        }
-    }
 }
 
 impl Default for EngineSettings {
@@ -64,6 +48,7 @@ impl Default for EngineSettings {
         Self {
             threads: 0,
             threads_batch: 0,
+            cpus: None,
             context: 4096,
             sequences: 8,
             cells: 32_768,
@@ -74,12 +59,22 @@ impl Default for EngineSettings {
             kv_memory_mib: 512,
             kv_disk_mib: 4096,
             flash_attention: FlashAttention::Auto,
+            kv_type_k: KvType::F16,
+            kv_type_v: KvType::F16,
             sandbox: true,
         }
     }
 }
 
 impl EngineSettings {
+    /// How contexts attend.
+    ///
+    /// # Errors
+    /// [`AttentionError`] when the settings do not go together.
+    pub fn attention(&self) -> Result<Attention, AttentionError> {
+        Attention { flash: self.flash_attention, kv_type_k: self.kv_type_k, kv_type_v: self.kv_type_v }.check()
+    }
+
     /// The arguments of `allerac-engine` that say this.
     #[must_use]
     pub fn to_args(&self) -> Vec<String> {
@@ -99,7 +94,17 @@ impl EngineSettings {
         for (flag, number) in numbers {
             args.extend([flag.to_owned(), number.to_string()]);
         }
-        args.extend(["--flash-attention".to_owned(), self.flash_attention.as_str().to_owned()]);
+        let words = [
+            ("--flash-attention", self.flash_attention.as_str()),
+            ("--kv-type-k", self.kv_type_k.as_str()),
+            ("--kv-type-v", self.kv_type_v.as_str()),
+        ];
+        for (flag, word) in words {
+            args.extend([flag.to_owned(), word.to_owned()]);
+        }
+        if let Some(cpus) = &self.cpus {
+            args.extend(["--cpus".to_owned(), cpus.to_string()]);
+        }
         if !self.speculate {
             args.push("--no-speculation".to_owned());
         }
@@ -107,5 +112,36 @@ impl EngineSettings {
             args.push("--no-sandbox".to_owned());
         }
         args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_say_everything_once() {
+        let settings = EngineSettings {
+            cpus: Some("0-3,6".parse().unwrap()),
+            flash_attention: FlashAttention::On,
+            kv_type_k: KvType::Q8_0,
+            kv_type_v: KvType::Q5_1,
+            ..EngineSettings::default()
+        };
+        let args = settings.to_args();
+        let value = |flag: &str| {
+            let places: Vec<usize> = (0..args.len()).filter(|place| args[*place] == flag).collect();
+            assert_eq!(places.len(), 1, "{flag} in {args:?}");
+            args[places[0] + 1].as_str()
+        };
+        assert_eq!(value("--cpus"), "0-3,6");
+        assert!(!EngineSettings::default().to_args().contains(&"--cpus".to_owned()));
+        assert_eq!((value("--flash-attention"), value("--kv-type-k"), value("--kv-type-v")), ("on", "q8_0", "q5_1"));
+        assert_eq!(
+            settings.attention(),
+            Ok(Attention { flash: FlashAttention::On, kv_type_k: KvType::Q8_0, kv_type_v: KvType::Q5_1 })
+        );
+        let refused = EngineSettings { flash_attention: FlashAttention::Off, ..settings };
+        assert_eq!(refused.attention(), Err(AttentionError::QuantisedValues(KvType::Q5_1)));
     }
 }

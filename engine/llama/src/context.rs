@@ -3,10 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use allerac_engine_core::{Backend, BackendError, BatchToken, Draft, Limits, TokenId};
+use allerac_engine_core::{
+    Attention, Backend, BackendError, BatchToken, Draft, FlashAttention, KvType, Limits, TokenId,
+};
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
@@ -31,30 +33,8 @@ pub struct ContextParams {
     pub threads: u32,
     /// Threads that compute prompts.
     pub threads_batch: u32,
-    /// When to use flash attention.
-    pub flash_attention: FlashAttention,
-}
-
-/// When to use flash attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlashAttention {
-    /// llama.cpp decides.
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-impl FlashAttention {
-    /// As llama.cpp says it.
-    pub(crate) fn policy(self) -> llama_cpp_sys_2::llama_flash_attn_type {
-        match self {
-            Self::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
-            Self::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            Self::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        }
-    }
+    /// How to attend, and in which numbers to keep keys and values.
+    pub attention: Attention,
 }
 
 /// Prompt pieces from this length on take the tiled flash attention kernel, which adds up in f32; shorter
@@ -84,7 +64,7 @@ pub struct Context {
     batch: LlamaBatch<'static>,
     limits: Limits,
     governor: Governor,
-    flash_attention: FlashAttention,
+    attention: Attention,
     draft_model: Option<DraftModel>,
 }
 
@@ -92,9 +72,12 @@ impl Context {
     /// Makes a context.
     ///
     /// # Errors
-    /// [`LoadError::Context`] when there is not enough memory for it.
+    /// [`LoadError::Context`] when there is not enough memory for it, [`LoadError::KvType`] when its numbers do
+    /// not suit the model.
     pub fn new(model: &'static Model, params: ContextParams) -> Result<Self, LoadError> {
         let threads = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+        let attention = params.attention;
+        model.check_kv_types(attention)?;
         let sequences = params.sequences.max(1);
         let context = params.context.min(model.trained_context());
         let own_cells = context.saturating_mul(sequences) <= params.cells;
@@ -107,7 +90,9 @@ impl Context {
             .with_n_threads(threads(params.threads))
             .with_n_threads_batch(threads(params.threads_batch))
             .with_kv_unified(!own_cells)
-            .with_flash_attention_policy(params.flash_attention.policy())
+            .with_flash_attention_policy(flash_policy(attention.flash))
+            .with_type_k(kv_cache_type(attention.kv_type_k))
+            .with_type_v(kv_cache_type(attention.kv_type_v))
             .with_no_perf(true);
         let inner = model.inner.new_context(model.backend, inner).map_err(|_| LoadError::Context { cells })?;
         // A recurrent state is that of a whole sequence and cannot be had for its beginning.
@@ -124,8 +109,7 @@ impl Context {
             piece_min: PIECE_MIN,
         };
         let batch = LlamaBatch::new(params.batch as usize, 1);
-        let (governor, flash_attention) = (Governor::default(), params.flash_attention);
-        Ok(Self { model, inner, batch, limits, governor, flash_attention, draft_model: None })
+        Ok(Self { model, inner, batch, limits, governor: Governor::default(), attention, draft_model: None })
     }
 
     /// Lets a smaller model guess what follows.
@@ -138,7 +122,7 @@ impl Context {
     #[must_use]
     pub fn kv_kind(&self) -> String {
         // The order of V in memory depends on flash attention; both programs are pinned in Cargo.toml.
-        format!("{LLAMA_CPP}, flash attention {:?}", self.flash_attention)
+        format!("{LLAMA_CPP}, {}", self.attention)
     }
 
     /// Computes on one thread while others have taken cores.
@@ -244,6 +228,28 @@ impl Backend for Context {
     fn draft(&mut self, sequence: u32, tokens: &[TokenId], length: u32, room: u32) -> Draft {
         let model = self.draft_model.as_mut();
         model.map(|model| model.draft(sequence, tokens, length, room)).unwrap_or_default()
+    }
+}
+
+pub(crate) fn flash_policy(flash: FlashAttention) -> llama_cpp_sys_2::llama_flash_attn_type {
+    match flash {
+        FlashAttention::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
+        FlashAttention::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        FlashAttention::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    }
+}
+
+fn kv_cache_type(kv_type: KvType) -> KvCacheType {
+    match kv_type {
+        KvType::F32 => KvCacheType::F32,
+        KvType::F16 => KvCacheType::F16,
+        KvType::Bf16 => KvCacheType::BF16,
+        KvType::Q8_0 => KvCacheType::Q8_0,
+        KvType::Q5_1 => KvCacheType::Q5_1,
+        KvType::Q5_0 => KvCacheType::Q5_0,
+        KvType::Q4_1 => KvCacheType::Q4_1,
+        KvType::Q4_0 => KvCacheType::Q4_0,
+        KvType::Iq4Nl => KvCacheType::IQ4_NL,
     }
 }
 

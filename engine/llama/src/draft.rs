@@ -10,7 +10,7 @@ use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
-use crate::context::{ContextParams, signed};
+use crate::context::{ContextParams, flash_policy, signed};
 use crate::model::{LoadError, Model};
 
 /// Sequences that it follows at once: where more decode together, guesses hardly pay.
@@ -71,7 +71,7 @@ impl DraftModel {
             .with_n_threads(threads(params.threads))
             .with_n_threads_batch(threads(params.threads_batch))
             .with_kv_unified(false)
-            .with_flash_attention_policy(params.flash_attention.policy())
+            .with_flash_attention_policy(flash_policy(params.attention.flash))
             .with_no_perf(true);
         let inner = model.inner.new_context(model.backend, inner).map_err(|_| LoadError::Context { cells })?;
         Ok(Self {

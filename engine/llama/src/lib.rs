@@ -11,7 +11,7 @@ mod model;
 mod special;
 mod threads;
 
-pub use context::{Context, ContextParams, FlashAttention};
+pub use context::{Context, ContextParams};
 pub use draft::DraftModel;
 pub use kernels::{NoKernels, load_kernels, loaded_kernels};
 pub use model::{LoadError, Model};

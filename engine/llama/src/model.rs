@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use allerac_engine_core::TokenId;
+use allerac_engine_core::attention::KV_BLOCK;
+use allerac_engine_core::{Attention, AttentionError, KvType, TokenId};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
@@ -64,6 +65,20 @@ pub enum LoadError {
     Context {
         /// Cells asked for.
         cells: u32,
+    },
+    /// Settings that no model can be run with.
+    #[error(transparent)]
+    Attention(#[from] AttentionError),
+    /// The KV cannot be of this type.
+    #[error(
+        "keys or values of type {kv_type} do not suit this model: its heads of {head} numbers are no whole blocks of \
+         {KV_BLOCK}; set kv_type_k and kv_type_v to f16, or run `allerac tune` with this model"
+    )]
+    KvType {
+        /// The type asked for.
+        kv_type: KvType,
+        /// Numbers in one head's key or value.
+        head: u32,
     },
 }
 
@@ -159,6 +174,27 @@ impl Model {
     /// The tokens that end a turn.
     pub fn end_tokens(&self) -> impl Iterator<Item = TokenId> {
         (0..).zip(&self.ends).filter(|(_, ends)| **ends).map(|(token, _)| TokenId(token))
+    }
+
+    /// Whether the KV cache can be of these types. llama.cpp itself checks this for flash attention only, and
+    /// else ends the process.
+    pub(crate) fn check_kv_types(&self, attention: Attention) -> Result<(), LoadError> {
+        attention.check()?;
+        for (kv_type, name) in [(attention.kv_type_k, "key_length"), (attention.kv_type_v, "value_length")] {
+            let head = self.head(name);
+            if kv_type.is_quantised() && !head.is_multiple_of(KV_BLOCK) {
+                return Err(LoadError::KvType { kv_type, head });
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers in one head's key or value: as the file says, else as GGUF's specification has it.
+    fn head(&self, name: &str) -> u32 {
+        let architecture = self.inner.meta_val_str("general.architecture").unwrap_or_default();
+        let said = self.inner.meta_val_str(&format!("{architecture}.attention.{name}")).ok();
+        let embedding = u32::try_from(self.inner.n_embd()).unwrap_or(0);
+        said.and_then(|text| text.parse().ok()).unwrap_or(embedding / self.inner.n_head().max(1))
     }
 
     pub(crate) fn piece(&self, token: TokenId) -> &[u8] {

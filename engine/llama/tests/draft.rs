@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use allerac_engine_core::{
-    Backend, BackendError, BatchToken, Class, Config, Draft, Engine, Event, Generate, Limits, RequestId,
-    SamplingParams, TokenId,
+    Attention, Backend, BackendError, BatchToken, Class, Config, Draft, Engine, Event, FlashAttention, Generate,
+    KvType, Limits, RequestId, SamplingParams, TokenId,
 };
-use allerac_engine_llama::{Context, ContextParams, DraftModel, FlashAttention, Model};
+use allerac_engine_llama::{Context, ContextParams, DraftModel, Model};
 
 const MODEL: &str =
     ".cache/test-data/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
@@ -29,7 +29,7 @@ const PARAMS: ContextParams = ContextParams {
     threads: 1,
     threads_batch: 1,
     // Without it llama.cpp computes a single token in another order than several.
-    flash_attention: FlashAttention::On,
+    attention: Attention { flash: FlashAttention::On, kv_type_k: KvType::F16, kv_type_v: KvType::F16 },
 };
 
 /// A context whose guesses look as if they took no time, so that they are made; and what came of them.

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use allerac_engine_core::Config;
-use allerac_engine_llama::{ContextParams, FlashAttention};
+use allerac_engine_core::{Attention, Config, FlashAttention, KvType};
+use allerac_engine_llama::ContextParams;
+use allerac_hardware::{CpuSet, Topology};
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// Serves one model over a socket handed in as standard input. Started by `allerac serve`.
 #[derive(Debug, Parser)]
@@ -23,6 +25,9 @@ pub(crate) struct Args {
     /// Threads that compute prompts; 0 means as many as --threads.
     #[arg(long, default_value_t = 0)]
     threads_batch: u32,
+    /// The processors to run on, like 0-7,16; all by default.
+    #[arg(long)]
+    pub(crate) cpus: Option<CpuSet>,
     /// Longest prompt and output together, in tokens.
     #[arg(long, default_value_t = 4096)]
     context: u32,
@@ -54,21 +59,20 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 4096)]
     kv_disk_mib: u32,
     /// When to use flash attention.
-    #[arg(long, value_enum, default_value_t = Flash::Auto)]
-    flash_attention: Flash,
+    #[arg(long, value_parser = one_of(&FlashAttention::ALL, FlashAttention::as_str), default_value_t = FlashAttention::Auto)]
+    flash_attention: FlashAttention,
+    /// The numbers in which keys are kept.
+    #[arg(long, value_parser = one_of(&KvType::ALL, KvType::as_str), default_value_t = KvType::F16)]
+    kv_type_k: KvType,
+    /// The numbers in which values are kept; quantised ones need flash attention.
+    #[arg(long, value_parser = one_of(&KvType::ALL, KvType::as_str), default_value_t = KvType::F16)]
+    kv_type_v: KvType,
     /// Do not confine the process. Only to debug.
     #[arg(long)]
     pub(crate) no_sandbox: bool,
     /// Confine the process as for this model, try what must be denied, print what was, and exit.
     #[arg(long)]
     pub(crate) self_test_sandbox: bool,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Flash {
-    Auto,
-    On,
-    Off,
 }
 
 /// Prompt tokens of a step before anything was measured.
@@ -105,9 +109,15 @@ impl Args {
         u64::from(self.kv_disk_mib) << 20
     }
 
+    /// One thread a core that may be used: a hyper-thread adds nothing to a computation that waits for memory. The
+    /// router normally says how many; this is for a start by hand.
+    fn cores(&self) -> u32 {
+        Topology::probe().cores(self.cpus.as_ref()).max(1)
+    }
+
     /// Sizes of the context, with what was left open filled in.
     pub(crate) fn context_params(&self) -> ContextParams {
-        let threads = if self.threads == 0 { physical_cores() } else { self.threads };
+        let threads = if self.threads == 0 { self.cores() } else { self.threads };
         ContextParams {
             context: self.context,
             cells: self.cells,
@@ -115,16 +125,15 @@ impl Args {
             batch: self.batch.max(self.sequences),
             threads,
             threads_batch: if self.threads_batch == 0 { threads } else { self.threads_batch },
-            flash_attention: match self.flash_attention {
-                Flash::Auto => FlashAttention::Auto,
-                Flash::On => FlashAttention::On,
-                Flash::Off => FlashAttention::Off,
-            },
+            attention: Attention { flash: self.flash_attention, kv_type_k: self.kv_type_k, kv_type_v: self.kv_type_v },
         }
     }
 }
 
-/// The router normally says how many; this is for a start by hand. Hyper-threads are not told apart.
-fn physical_cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+/// Parses one of a few words.
+fn one_of<T>(all: &[T], word: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + std::str::FromStr<Err: std::error::Error + Send + Sync + 'static> + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|one| word(*one)).collect::<Vec<_>>()).try_map(|text| text.parse::<T>())
 }

@@ -4,6 +4,7 @@
 //! context and runs the step loop; one thread reads frames, one renders and tokenises prompts, one compiles
 //! grammars, one writes frames. It ends when the socket closes.
 
+mod affinity;
 mod args;
 mod grammar;
 mod memory;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         .without_time()
         .init();
     let args = args::Args::parse();
+    affinity::bind(&args);
     spin::bound();
     let result = if args.self_test_sandbox { sandbox::self_test(&args) } else { serve::run(&args) };
     match result {

@@ -35,7 +35,7 @@ impl Prepared {
         let config = ConfigFile::load(setup.config.as_deref())?;
         let probe = allerac_hardware::probe();
         let profile = profile(setup, &config, &probe)?;
-        let settings = config.engine.over(&engine_settings(&profile, &probe));
+        let settings = settings(&config, &profile, &probe)?;
         let binary = engine_binary(&config)?;
         let installed = Store::open(data_dir).list().map_err(|error| models_failure(&error))?;
         let default_model = default_model(&config, &profile, &installed);
@@ -95,18 +95,37 @@ pub(crate) fn profile(setup: &Setup, config: &ConfigFile, probe: &Probe) -> Resu
     }
 }
 
-/// What the profile says about engines, in the engine's own terms. Threads are one a physical core: a hyper-thread adds
-/// nothing to a computation that waits for memory.
-fn engine_settings(profile: &Profile, probe: &Probe) -> EngineSettings {
+/// How engines run: as the configuration file says, else as the profile does.
+fn settings(config: &ConfigFile, profile: &Profile, probe: &Probe) -> Result<EngineSettings, Failure> {
+    let mut settings = config.engine.over(&engine_settings(profile));
+    settings.attention().map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+    let all = probe.topology.all();
+    if let Some(cpus) = settings.cpus.as_ref().filter(|cpus| cpus.and(&all).is_empty()) {
+        let message = format!("engines are to run on the processors {cpus}, and this machine has {all}");
+        return Err(Failure::new(Exit::Usage, message).hint("correct cpus in [engine] of the configuration file"));
+    }
+    if settings.threads == 0 {
+        // One a core: a hyper-thread adds nothing to a computation that waits for memory.
+        settings.threads = probe.topology.cores(settings.cpus.as_ref());
+    }
+    Ok(settings)
+}
+
+/// What the profile says about engines, in the engine's own terms.
+fn engine_settings(profile: &Profile) -> EngineSettings {
     let engine = &profile.engine;
     EngineSettings {
-        threads: engine.threads.unwrap_or(probe.physical_cores),
+        threads: engine.threads.unwrap_or(0),
+        cpus: engine.cpus.clone(),
         context: engine.context,
         sequences: engine.sequences,
         cells: engine.cells,
         batch: engine.batch,
         chunk_ms: engine.chunk_ms,
         speculate: engine.speculate,
+        flash_attention: engine.flash_attention,
+        kv_type_k: engine.kv_type_k,
+        kv_type_v: engine.kv_type_v,
         kv_memory_mib: engine.kv_memory_mib,
         kv_disk_mib: engine.kv_disk_mib,
         ..EngineSettings::default()

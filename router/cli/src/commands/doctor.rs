@@ -154,9 +154,9 @@ fn ledger(place: &Place) -> Check {
 
 fn processor(probe: &Probe) -> Check {
     let detail = format!(
-        "{}, {} cores, {}, {}",
+        "{}, {}, {}, {}",
         probe.cpu_model,
-        probe.physical_cores,
+        probe.topology.describe(),
         bytes(probe.memory_bytes),
         probe.features.join(" ")
     );

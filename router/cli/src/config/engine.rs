@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use allerac_engine_link::{EngineSettings, FlashAttention};
+use allerac_engine_link::{CpuSet, EngineSettings, FlashAttention, KvType};
 use serde::Deserialize;
 
 use super::load::Bounded;
@@ -16,6 +16,7 @@ pub(crate) struct EngineSection {
     pub(crate) default_model: Option<String>,
     threads: Option<Bounded<0, 1024>>,
     threads_batch: Option<Bounded<0, 1024>>,
+    cpus: Option<CpuSet>,
     context: Option<Bounded<256, 1_048_576>>,
     sequences: Option<Bounded<1, 256>>,
     cells: Option<Bounded<256, 16_777_216>>,
@@ -30,6 +31,8 @@ pub(crate) struct EngineSection {
     /// System prompts that are common to all: what the box knows of them is shared between people.
     pub(crate) common_prompts: Vec<String>,
     flash_attention: Option<FlashAttention>,
+    kv_type_k: Option<KvType>,
+    kv_type_v: Option<KvType>,
     sandbox: Option<bool>,
 }
 
@@ -47,6 +50,7 @@ impl EngineSection {
         EngineSettings {
             threads: self.threads.map_or(profile.threads, Bounded::get),
             threads_batch: self.threads_batch.map_or(profile.threads_batch, Bounded::get),
+            cpus: self.cpus.clone().or_else(|| profile.cpus.clone()),
             context: self.context.map_or(profile.context, Bounded::get),
             sequences: self.sequences.map_or(profile.sequences, Bounded::get),
             cells: self.cells.map_or(profile.cells, Bounded::get),
@@ -57,6 +61,8 @@ impl EngineSection {
             kv_memory_mib: self.kv_memory_mib.map_or(profile.kv_memory_mib, Bounded::get),
             kv_disk_mib: self.kv_disk_mib.map_or(profile.kv_disk_mib, Bounded::get),
             flash_attention: self.flash_attention.unwrap_or(profile.flash_attention),
+            kv_type_k: self.kv_type_k.unwrap_or(profile.kv_type_k),
+            kv_type_v: self.kv_type_v.unwrap_or(profile.kv_type_v),
             sandbox: self.sandbox.unwrap_or(profile.sandbox),
         }
     }

@@ -109,7 +109,10 @@ mod tests {
             binary = "/usr/lib/allerac-engine"
             default_model = "m"
             threads = 4
+            cpus = "0-3"
             flash_attention = "on"
+            kv_type_k = "q8_0"
+            kv_type_v = "q8_0"
             [[upstream]]
             name = "office"
             base_url = "http://10.0.0.5:8000/v1"
@@ -140,6 +143,13 @@ mod tests {
             ("time_zone = \"Mars\"".into(), 1, "time_zone", "no such time zone"),
             ("[engine]\nthreads = \"4\"".into(), 2, "engine.threads", "expected u32"),
             ("[engine]\ncontext = 1".into(), 2, "engine.context", "not in 256 to"),
+            (
+                "[engine]\nkv_type_k = \"q9\"".into(),
+                2,
+                "engine.kv_type_k",
+                "unknown variant `q9`, expected one of `f32`",
+            ),
+            ("[engine]\ncpus = \"all\"".into(), 2, "engine.cpus", "no list of processors"),
             ("[engine]\nspeed = 1".into(), 2, "engine.speed", "unknown field"),
             ("[mdns]\nenabled = 1".into(), 2, "mdns.enabled", "expected a boolean"),
             ("[[upstream]]\nname = \"a\"".into(), 1, "upstream[0]", "missing field"),

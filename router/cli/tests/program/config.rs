@@ -15,6 +15,25 @@ fn a_mistake_names_file_line_and_key() {
 }
 
 #[test]
+fn settings_of_attention_that_do_not_go_together_are_explained() {
+    let home = Home::new();
+    let path = home.config("[engine]\nflash_attention = \"off\"\nkv_type_v = \"q8_0\"\n");
+    let ran = home.run(&["serve", "--config", &path]);
+    ran.refused(2, "values of type q8_0 need flash attention, which is off", "flash_attention to auto or on");
+}
+
+#[test]
+fn processors_that_the_machine_lacks_are_named() {
+    let home = Home::new();
+    let path = home.config("[engine]\ncpus = \"1022-1023\"\n");
+    home.run(&["serve", "--config", &path]).refused(
+        2,
+        "run on the processors 1022-1023, and this machine has 0",
+        "cpus",
+    );
+}
+
+#[test]
 fn what_the_file_points_to_must_be_there() {
     let home = Home::new();
     home.run(&["serve", "--config", "/nowhere/allerac.toml"]).refused(3, "/nowhere/allerac.toml", "--config");
