@@ -29,12 +29,12 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<Vec<Pair>> {
     let mut pairs = alone(&bench)?;
     pairs.extend(in_company(&bench)?);
     pairs.push(beside_a_busy_program(&bench)?.aims_at(3.0));
-    pairs.push(after_a_restart(args, ours, theirs)?.aims_at(1.0 / 0.03));
     Ok(pairs)
 }
 
 /// The first token on a prompt of 2,000 tokens that was answered before both servers were started anew.
-fn after_a_restart(args: &Args, mut ours: Server, mut theirs: Server) -> anyhow::Result<Pair> {
+pub(crate) fn measure_restart(args: &Args) -> anyhow::Result<Pair> {
+    let (mut ours, mut theirs) = (Server::allerac(args, None)?, Server::peer(args)?);
     let (mut of_ours, mut of_theirs) = (Vec::new(), Vec::new());
     for round in 0..args.rounds.min(RESTARTS_MAX) {
         let prompt = numbers(7 * APART + round, NUMBERS_2K);
@@ -47,7 +47,8 @@ fn after_a_restart(args: &Args, mut ours: Server, mut theirs: Server) -> anyhow:
             values.push(millis(stream(server, &prompt)?.first));
         }
     }
-    Ok(Pair::new("first token of a known prompt of 2,000 tokens after a restart", "ms", false, of_ours, of_theirs))
+    let what = "first token of a known prompt of 2,000 tokens after a restart";
+    Ok(Pair::new(what, "ms", false, of_ours, of_theirs).aims_at(1.0 / 0.03))
 }
 
 /// Guessing what comes next, beside the product itself without it.

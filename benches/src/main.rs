@@ -59,7 +59,7 @@ struct Args {
     #[arg(long, default_value_t = 20)]
     seconds: u32,
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["decode", "guesses", "overhead"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["decode", "restart", "guesses", "overhead"])]
     what: Vec<What>,
     /// Where the results are written; nowhere when left out
     #[arg(long)]
@@ -69,6 +69,7 @@ struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     Decode,
+    Restart,
     Guesses,
     Overhead,
 }
@@ -83,8 +84,14 @@ fn main() -> anyhow::Result<()> {
     let models = [(args.model.clone(), args.models.clone())].into_iter().chain(second);
     for (model, models) in models {
         let args = Args { model, models, ..args.clone() };
+        let mut pairs = Vec::new();
         if args.what.contains(&What::Decode) {
-            let pairs = decode::measure(&args).context("the decoding benchmark")?;
+            pairs = decode::measure(&args).context("the decoding benchmark")?;
+        }
+        if args.what.contains(&What::Restart) {
+            pairs.push(decode::measure_restart(&args).context("the benchmark of restarts")?);
+        }
+        if !pairs.is_empty() {
             report.decode(&format!("{}, beside llama.cpp's own server", args.model), "peer", pairs);
         }
         if args.what.contains(&What::Guesses) {
