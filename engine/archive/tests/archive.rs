@@ -91,6 +91,8 @@ fn request(salt: u64, tokens: &[u32]) -> Generate {
         max_tokens: 1,
         sampling: SamplingParams::default(),
         stop: Vec::new(),
+        control_words: false,
+        prediction: Vec::new(),
         top_logprobs: None,
     }
 }

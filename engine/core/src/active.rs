@@ -210,14 +210,14 @@ impl Active {
         Ok(constraint.is_complete())
     }
 
-    /// Counts a produced token; the text it releases, and whether a stop string came.
-    pub(crate) fn accept(&mut self, bytes: &[u8]) -> (String, bool) {
+    /// Counts a produced token; the text it releases, and which stop string came.
+    pub(crate) fn accept(&mut self, bytes: &[u8]) -> (String, Option<u32>) {
         self.completion_tokens += 1;
         match self.stop.push(&self.utf8.push(bytes)) {
-            Progress::Text(text) => (text, false),
-            Progress::Stopped(text) => {
+            Progress::Text(text) => (text, None),
+            Progress::Stopped { text, stop } => {
                 self.utf8 = Utf8Assembler::default();
-                (text, true)
+                (text, Some(stop))
             }
         }
     }
@@ -226,7 +226,7 @@ impl Active {
     fn tail(&mut self) -> String {
         match self.stop.push(self.utf8.finish()) {
             Progress::Text(text) => text + &self.stop.finish(),
-            Progress::Stopped(text) => text,
+            Progress::Stopped { text, .. } => text,
         }
     }
 

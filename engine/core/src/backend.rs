@@ -42,6 +42,11 @@ pub trait Backend {
     /// The bytes that a token stands for; empty for control tokens.
     fn token_bytes(&self, token: TokenId) -> Vec<u8>;
 
+    /// The same, where control tokens stand for their names.
+    fn token_text(&self, token: TokenId) -> Vec<u8> {
+        self.token_bytes(token)
+    }
+
     /// Whether the token ends a turn.
     fn is_end(&self, token: TokenId) -> bool;
 

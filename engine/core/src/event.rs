@@ -118,8 +118,10 @@ pub struct TokenLogprob {
 /// Why a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
-    /// The model ended its turn, or a stop string came.
+    /// The model ended its turn, or its answer is whole.
     Stop,
+    /// The stop string at this place of the request's list came.
+    StopString(u32),
     /// `max_tokens` were produced, or the context was full.
     Length,
     /// The caller cancelled.

@@ -142,11 +142,14 @@ fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut 
     };
     let top = active.request.top_logprobs;
     chunk.logprobs.extend(top.map(|top| active.sampler.logprob(logits, token, top, bytes)));
-    let (text, stopped) = active.accept(&bytes(token));
+    let shown = if active.request.control_words { backend.token_text(token) } else { bytes(token) };
+    let (text, stop) = active.accept(&shown);
     chunk.text += &text;
     chunk.tokens.push(token);
     chunk.completion_tokens = active.completion_tokens;
-    if stopped || complete {
+    if let Some(place) = stop {
+        Some(Outcome::Finished(FinishReason::StopString(place)))
+    } else if complete {
         Some(Outcome::Finished(FinishReason::Stop))
     } else if active.completion_tokens >= active.request.max_tokens {
         Some(Outcome::Finished(FinishReason::Length))

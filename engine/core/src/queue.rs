@@ -168,6 +168,8 @@ mod tests {
             max_tokens: 1,
             sampling: SamplingParams::default(),
             stop: Vec::new(),
+            control_words: false,
+            prediction: Vec::new(),
             top_logprobs: None,
         }
     }

@@ -62,6 +62,10 @@ pub struct Generate {
     pub sampling: SamplingParams,
     /// Generation ends before the first of these strings; it is not part of the text. Each non-empty.
     pub stop: Vec<String>,
+    /// Whether control tokens are part of the text, by their names: models write calls of tools with them.
+    pub control_words: bool,
+    /// Tokens that the answer is expected to repeat; guesses are made from them.
+    pub prediction: Vec<TokenId>,
     /// `Some(n)`: report the log probability of each chosen token and of the `n` most likely ones.
     pub top_logprobs: Option<u8>,
 }

@@ -165,7 +165,7 @@ impl Counters {
                 Event::Waiting { .. } | Event::Started { .. } => {}
                 Event::Chunk { chunk, .. } => self.output_tokens += chunk.tokens.len() as u64,
                 Event::Finished { reason, .. } => match reason {
-                    FinishReason::Stop => self.ended.stop += 1,
+                    FinishReason::Stop | FinishReason::StopString(_) => self.ended.stop += 1,
                     FinishReason::Length => self.ended.length += 1,
                     FinishReason::Cancelled => self.ended.cancelled += 1,
                 },

@@ -19,7 +19,7 @@ use allerac_engine_core::stats::{Counters, Gauges, Stats};
 use allerac_engine_core::{Chunk, Event, FinishReason, Generate, RequestId, TokenId, Usage};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
-    FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine,
+    ChatInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine,
 };
 
 type Socket = Arc<Mutex<UnixStream>>;
@@ -80,19 +80,20 @@ fn model_info(protocol: u32) -> ModelInfo {
         sequences: 64,
         vocabulary: 256,
         parameters: 1,
-        has_chat_template: true,
+        chat_template: Some(String::new()),
+        knows_tools: false,
         system_info: "stub".into(),
     }
 }
 
 fn prepare(input: PromptInput) -> Result<Prompt, PrepareError> {
     let tokens: Vec<TokenId> = match input {
-        PromptInput::Chat { messages_json: text } | PromptInput::Text(text) => {
+        PromptInput::Chat(ChatInput { messages_json: text, .. }) | PromptInput::Text(text) => {
             text.bytes().map(|byte| TokenId(u32::from(byte))).collect()
         }
         PromptInput::Tokens(tokens) => tokens,
     };
-    if tokens.is_empty() { Err(PrepareError::Empty) } else { Ok(Prompt { tokens, common: 0 }) }
+    if tokens.is_empty() { Err(PrepareError::Empty) } else { Ok(Prompt { tokens, ..Prompt::default() }) }
 }
 
 fn text_of(request: &Generate) -> String {

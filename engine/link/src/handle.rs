@@ -110,6 +110,8 @@ pub struct GenerateSpec {
     pub sampling: SamplingParams,
     /// See [`Generate::stop`].
     pub stop: Vec<String>,
+    /// See [`Generate::control_words`].
+    pub control_words: bool,
     /// See [`Generate::top_logprobs`].
     pub top_logprobs: Option<u8>,
     /// What the answer must be; `None` where it may be anything.
@@ -190,6 +192,19 @@ impl Engine {
         }
     }
 
+    /// What the model is, once it is loaded. A model that failed to load is tried again.
+    ///
+    /// # Errors
+    /// [`EngineError::LoadFailed`] or [`EngineError::Stopped`].
+    pub async fn load(&self) -> Result<Arc<ModelInfo>, EngineError> {
+        if let EngineStatus::Ready(info) = &*self.status.borrow() {
+            return Ok(Arc::clone(info));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Load(reply)).await.map_err(|_| EngineError::Stopped)?;
+        answer.await.map_err(|_| EngineError::Stopped)?
+    }
+
     /// Renders and tokenises a prompt and compiles what its answer is to be, waiting for the model where it is not
     /// loaded yet.
     ///
@@ -210,9 +225,22 @@ impl Engine {
         let id = self.new_id();
         let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
         let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
-        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, top_logprobs, grammar } = spec;
-        let Prompt { tokens: prompt, common } = prompt;
-        let request = Generate { id, salt, class, prompt, common, max_tokens, sampling, stop, top_logprobs };
+        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, control_words, top_logprobs, grammar } =
+            spec;
+        let Prompt { tokens: prompt, common, prediction, end: _ } = prompt;
+        let request = Generate {
+            id,
+            salt,
+            class,
+            prompt,
+            common,
+            max_tokens,
+            sampling,
+            stop,
+            control_words,
+            prediction,
+            top_logprobs,
+        };
         self.requests.send(Request::Generate { request, grammar, events }).await.map_err(|_| EngineError::Stopped)?;
         Ok(Generation { id, events: incoming, cancel: Some(cancel), usage: Usage::default() })
     }

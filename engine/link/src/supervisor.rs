@@ -37,11 +37,13 @@ const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a request is sent again after a crash. A request that crashes two processes is at fault.
 const REPLAYS_MAX: u8 = 1;
 
+pub(crate) type LoadReply = oneshot::Sender<Result<Arc<ModelInfo>, EngineError>>;
 pub(crate) type PrepareReply = oneshot::Sender<Result<Prompt, EngineError>>;
 
 /// What a handle asks of the supervisor.
 #[derive(Debug)]
 pub(crate) enum Request {
+    Load(LoadReply),
     Prepare { id: RequestId, input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply },
     Generate { request: Generate, grammar: Option<Grammar>, events: mpsc::Sender<GenerationEvent> },
     Cancel(RequestId),
@@ -80,6 +82,8 @@ pub(crate) struct Supervisor {
     status: watch::Sender<EngineStatus>,
     reporter: Reporter,
     pending: HashMap<RequestId, Pending>,
+    /// Who waits for the model to be loaded, and for nothing else yet.
+    waiting: Vec<LoadReply>,
     backoff: Duration,
 }
 
@@ -91,7 +95,15 @@ impl Supervisor {
         report: watch::Sender<Report>,
     ) -> Self {
         let reporter = Reporter::new(report);
-        Self { config, requests, status, reporter, pending: HashMap::new(), backoff: BACKOFF_FIRST }
+        Self {
+            config,
+            requests,
+            status,
+            reporter,
+            pending: HashMap::new(),
+            waiting: Vec::new(),
+            backoff: BACKOFF_FIRST,
+        }
     }
 
     /// Runs processes, one after the other, until the handles are gone.
@@ -143,7 +155,7 @@ impl Supervisor {
                     }
                     Some(FromEngine::Ready(info)) => {
                         ready = true;
-                        self.status.send_replace(EngineStatus::Ready(Arc::new(info)));
+                        self.loaded(Arc::new(info));
                         if !self.send_pending(process) {
                             return End::Crashed("the engine does not read".into());
                         }
@@ -182,9 +194,23 @@ impl Supervisor {
         }
     }
 
+    fn loaded(&mut self, info: Arc<ModelInfo>) {
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Ok(Arc::clone(&info)));
+        }
+        self.status.send_replace(EngineStatus::Ready(info));
+    }
+
     /// Notes a request; the message for the process, when it is to hear of it.
     fn accept(&mut self, request: Request) -> Option<ToEngine> {
         match request {
+            Request::Load(reply) => {
+                match &*self.status.borrow() {
+                    EngineStatus::Ready(info) => drop(reply.send(Ok(Arc::clone(info)))),
+                    _ => self.waiting.push(reply),
+                }
+                None
+            }
             Request::Prepare { id, input, grammar, reply } => {
                 let message = ToEngine::Prepare { id, input: input.clone(), grammar: grammar.clone() };
                 self.pending.insert(id, Pending::Prepare { input, grammar, reply, since: Instant::now(), replays: 0 });
@@ -337,6 +363,9 @@ impl Supervisor {
     }
 
     fn fail_all(&mut self, error: &EngineError) {
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Err(error.clone()));
+        }
         for (_, pending) in self.pending.drain() {
             pending.fail(error.clone());
         }

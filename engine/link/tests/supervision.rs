@@ -53,10 +53,11 @@ fn spec(prompt: &str, max_tokens: u32) -> GenerateSpec {
     GenerateSpec {
         salt: 0,
         class: Class::Chat,
-        prompt: Prompt { tokens: prompt.bytes().map(|byte| TokenId(u32::from(byte))).collect(), common: 0 },
+        prompt: Prompt { tokens: prompt.bytes().map(|byte| TokenId(u32::from(byte))).collect(), ..Prompt::default() },
         max_tokens,
         sampling: SamplingParams::default(),
         stop: Vec::new(),
+        control_words: false,
         top_logprobs: None,
         grammar: None,
     }

@@ -217,6 +217,10 @@ impl Backend for Context {
         self.model.piece(token).to_vec()
     }
 
+    fn token_text(&self, token: TokenId) -> Vec<u8> {
+        self.model.text_of(token).to_vec()
+    }
+
     fn is_end(&self, token: TokenId) -> bool {
         self.model.ends(token)
     }

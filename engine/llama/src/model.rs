@@ -1,5 +1,6 @@
 //! A loaded model file and its vocabulary.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 use crate::kernels::loaded_kernels;
@@ -22,6 +24,8 @@ pub struct Model {
     pub(crate) inner: LlamaModel,
     /// What each token stands for; empty for control tokens.
     pieces: Vec<Vec<u8>>,
+    /// The names of tokens that stand for no bytes.
+    names: HashMap<TokenId, Vec<u8>>,
     /// Whether each token ends a turn.
     ends: Vec<bool>,
     specials: Specials,
@@ -98,11 +102,13 @@ impl Model {
         let inner =
             LlamaModel::load_from_file(backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
         let vocabulary = inner.vocab();
-        let pieces = vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, false, None)).collect();
+        let pieces: Vec<Vec<u8>> =
+            vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, false, None)).collect();
+        let names = names(&vocabulary, &pieces);
         let ends = vocabulary.tokens().map(|token| vocabulary.is_eog(token)).collect();
         let specials = Specials::new(&vocabulary);
         // A context borrows its model. Both live until the process ends, so the borrow may be 'static.
-        Ok(Box::leak(Box::new(Self { backend, inner, pieces, ends, specials })))
+        Ok(Box::leak(Box::new(Self { backend, inner, pieces, names, ends, specials })))
     }
 
     /// Tokenises text. `special` parses control tokens in it, as a rendered chat template needs; text of
@@ -201,6 +207,17 @@ impl Model {
         self.pieces.get(token.0 as usize).map_or(&[], Vec::as_slice)
     }
 
+    /// The bytes that a token stands for, or the name of one that stands for none.
+    pub(crate) fn text_of(&self, token: TokenId) -> &[u8] {
+        self.names.get(&token).map_or_else(|| self.piece(token), Vec::as_slice)
+    }
+
+    /// The names of tokens that stand for no bytes.
+    #[must_use]
+    pub fn names(&self) -> &HashMap<TokenId, Vec<u8>> {
+        &self.names
+    }
+
     pub(crate) fn ends(&self, token: TokenId) -> bool {
         self.ends.get(token.0 as usize).copied().unwrap_or(true)
     }
@@ -220,6 +237,13 @@ impl Model {
             }
         })
     }
+}
+
+/// The names of the tokens whose `pieces` are empty.
+fn names(vocabulary: &LlamaVocab<'_>, pieces: &[Vec<u8>]) -> HashMap<TokenId, Vec<u8>> {
+    let silent = vocabulary.tokens().zip(0..).zip(pieces).filter(|(_, piece)| piece.is_empty());
+    let named = silent.map(|((token, id), _)| (TokenId(id), vocabulary.token_to_piece(token, true, None)));
+    named.filter(|(_, name)| !name.is_empty()).collect()
 }
 
 /// The library, which starts once a process.

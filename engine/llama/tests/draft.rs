@@ -120,6 +120,8 @@ fn answers(model: &'static Model, draft: Option<DraftModel>, texts: &[&str], tog
             max_tokens: 60,
             sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
             stop: Vec::new(),
+            control_words: false,
+            prediction: Vec::new(),
             top_logprobs: None,
         };
         engine.submit(request, &mut events);

@@ -24,6 +24,7 @@ use crate::memory;
 use crate::prepare::Preparer;
 use crate::sandbox;
 use crate::steps::{Command, Steps};
+use crate::template::Template;
 
 /// Commands that may wait for the step loop. The reader stops reading at this many, which slows the
 /// router down instead of filling memory.
@@ -119,7 +120,8 @@ fn serve(args: &Args, loaded: Loaded, socket: UnixStream, outbox: &Outbox) -> an
         sequences: context.limits().sequences,
         vocabulary: model.vocabulary(),
         parameters: model.parameters(),
-        has_chat_template: preparer.has_template(),
+        chat_template: preparer.template().map(|template| template.source().to_owned()),
+        knows_tools: preparer.template().is_some_and(Template::knows_tools),
         system_info: Model::system_info().trim().to_owned(),
     };
     outbox.send(vec![FromEngine::Ready(ready)])?;

@@ -53,6 +53,10 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", message).with_param(param)
     }
 
+    pub(crate) fn unsupported_value(param: &str, message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "unsupported_value", message).with_param(param)
+    }
+
     pub(crate) fn no_key() -> Self {
         let message = "this needs a key: send `Authorization: Bearer sk-allerac-...`";
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)

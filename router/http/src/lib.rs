@@ -5,17 +5,22 @@
 
 mod assets;
 mod auth;
+mod chat;
+mod choice;
 mod claim;
 mod constraint;
 mod error;
 mod generation;
 mod handlers;
 mod pass;
+mod prepare;
+mod progress;
 mod relay;
 mod sampling;
 mod server;
 mod sse;
 mod state;
+mod translate;
 
 pub use claim::ClaimGate;
 pub use pass::MetricsPass;

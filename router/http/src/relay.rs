@@ -13,7 +13,7 @@ use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlemen
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::sse::Parser;
 use allerac_router_core::{Endpoint, Upstream, UpstreamBody, UpstreamError, UpstreamReply};
-use allerac_wire::Envelope;
+use allerac_wire::{ChatRequest, CompletionUsage, Envelope};
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -22,9 +22,13 @@ use tokio::sync::mpsc;
 
 use crate::auth::Admitted;
 use crate::error::ApiError;
+use crate::handlers::collect::Collector;
+use crate::handlers::generate::Shape;
 use crate::handlers::served_by;
+use crate::progress::Progress;
 use crate::sse;
 use crate::state::AppState;
+use crate::translate::Decoder;
 
 /// Few texts have fewer bytes a token: an estimate that is rarely too small.
 const BYTES_A_TOKEN_MIN: usize = 3;
@@ -47,12 +51,13 @@ pub(crate) struct Request {
 enum Relayed {
     Event(String),
     Whole(Vec<u8>),
-    Done,
+    /// The stream ended, having cost so many prompt and completion tokens as far as is known.
+    Done((u32, u32)),
     Failed(ApiError),
 }
 
-/// Sends a request on and answers with what comes back. The answer names the server, also when it is an error:
-/// the prompt may have left the box.
+/// Sends a request on and answers with what comes back, as it comes. The answer names the server, also when it is an
+/// error: the prompt may have left the box.
 pub(crate) async fn relay(
     state: &AppState,
     principal: &Principal,
@@ -60,19 +65,59 @@ pub(crate) async fn relay(
     request: Request,
     admitted: Admitted,
 ) -> Response {
-    let answered = answer(state, principal, upstream, request, admitted).await;
+    let stream = request.envelope.stream;
+    let hide_usage = stream && !asks_for_usage(&request.envelope);
+    let lane = start(state, principal, upstream, request, admitted, hide_usage);
+    let answered = if stream { sse::answer(lane, Passed).await } else { whole(lane).await };
     served_by(answered.unwrap_or_else(IntoResponse::into_response), &format!("upstream:{}", upstream.name()))
 }
 
-async fn answer(
+/// Sends a conversation on and answers in the words of another API.
+pub(crate) async fn translate<S: Shape>(
+    state: &AppState,
+    principal: &Principal,
+    upstream: &Arc<Upstream>,
+    conversation: Conversation<'_>,
+    admitted: Admitted,
+    answer: S,
+) -> Response {
+    let Conversation { request, endpoint, name } = conversation;
+    let decoder = Decoder::new(admitted.request_id, request.options.stop.clone());
+    let body = request.for_upstream(name);
+    let envelope = Envelope { model: request.model.clone(), stream: true, body };
+    let outgoing = Request { endpoint, envelope, name: name.to_owned() };
+    let mut lane = start(state, principal, upstream, outgoing, admitted, false);
+    let mut translated = Translated { decoder, answer };
+    let answered = if request.options.stream {
+        sse::answer(lane, translated).await
+    } else {
+        let mut collector = Collector::new(1);
+        collect(&mut lane, &mut translated.decoder, &mut collector)
+            .await
+            .map(|usage| translated.answer.whole(collector.into_choices(), usage))
+    };
+    served_by(answered.unwrap_or_else(IntoResponse::into_response), &format!("upstream:{}", upstream.name()))
+}
+
+/// A conversation for another server.
+pub(crate) struct Conversation<'a> {
+    pub(crate) request: &'a ChatRequest,
+    /// The endpoint that the client asked.
+    pub(crate) endpoint: Endpoint,
+    /// The server's own name for the model.
+    pub(crate) name: &'a str,
+}
+
+/// Runs a request in a task of its own.
+fn start(
     state: &AppState,
     principal: &Principal,
     upstream: &Arc<Upstream>,
     request: Request,
     admitted: Admitted,
-) -> Result<Response, ApiError> {
-    let stream = request.envelope.stream;
-    let (sender, mut lane) = mpsc::channel(EVENTS_WAITING_MAX);
+    hide_usage: bool,
+) -> mpsc::Receiver<Relayed> {
+    let (sender, lane) = mpsc::channel(EVENTS_WAITING_MAX);
     let labels = RequestLabels {
         endpoint: request.endpoint.name(),
         model: request.name.clone(),
@@ -86,30 +131,53 @@ async fn answer(
         principal: principal.clone(),
         sender: sender.clone(),
         meter: Meter::default(),
-        hide_usage: stream && !asks_for_usage(&request.envelope),
+        hide_usage,
         admitted,
     };
     tokio::spawn(async move {
         let last = run.run(request).await;
         sse::deliver(&sender, last).await;
     });
-    if stream {
-        return match sse::first(&mut lane).await {
-            Some(Relayed::Failed(error)) => Err(error),
-            first => Ok(sse::response(first, lane, Passed)),
-        };
-    }
+    lane
+}
+
+async fn whole(mut lane: mpsc::Receiver<Relayed>) -> Result<Response, ApiError> {
     match lane.recv().await {
         Some(Relayed::Whole(body)) => Ok(json_response(body)),
         Some(Relayed::Failed(error)) => Err(error),
-        Some(Relayed::Event(_) | Relayed::Done) | None => Err(allerac_engine_link::EngineError::Stopped.into()),
+        Some(Relayed::Event(_) | Relayed::Done(_)) | None => Err(allerac_engine_link::EngineError::Stopped.into()),
     }
+}
+
+/// Waits for all of a streamed answer.
+async fn collect(
+    lane: &mut mpsc::Receiver<Relayed>,
+    decoder: &mut Decoder,
+    collector: &mut Collector,
+) -> Result<CompletionUsage, ApiError> {
+    while let Some(relayed) = lane.recv().await {
+        for progress in decoder.read(relayed) {
+            if let Some(usage) = collector.push(progress) {
+                return usage;
+            }
+        }
+    }
+    Err(allerac_engine_link::EngineError::Stopped.into())
 }
 
 fn json_response(body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+impl sse::Lane for Relayed {
+    fn failed(self) -> Result<Self, ApiError> {
+        match self {
+            Self::Failed(error) => Err(error),
+            other => Ok(other),
+        }
+    }
 }
 
 /// Events pass as they came.
@@ -121,9 +189,41 @@ impl sse::Format<Relayed> for Passed {
             Relayed::Event(data) => {
                 (data.lines().map(|line| format!("data: {line}\n")).collect::<String>() + "\n", false)
             }
-            Relayed::Done => (sse::DONE.to_owned(), true),
+            Relayed::Done(_) => (sse::DONE.to_owned(), true),
             Relayed::Failed(error) => (sse::error_event(&error), true),
             Relayed::Whole(_) => (String::new(), true),
+        }
+    }
+}
+
+/// Events are told in the words of another API.
+struct Translated<S> {
+    decoder: Decoder,
+    answer: S,
+}
+
+impl<S: Shape> sse::Format<Relayed> for Translated<S> {
+    fn format(&mut self, relayed: Relayed) -> (String, bool) {
+        let mut all = String::new();
+        for progress in self.decoder.read(relayed) {
+            let (text, last) = self.answer.format(progress);
+            all += &text;
+            if last {
+                return (all, true);
+            }
+        }
+        (all, false)
+    }
+}
+
+impl Decoder {
+    /// What a step of the relay says.
+    fn read(&mut self, relayed: Relayed) -> Vec<Progress> {
+        match relayed {
+            Relayed::Event(data) => self.decode(&data),
+            Relayed::Done(counted) => vec![Progress::Done(self.usage(counted))],
+            Relayed::Failed(error) => vec![Progress::Failed(error)],
+            Relayed::Whole(_) => Vec::new(),
         }
     }
 }
@@ -211,7 +311,7 @@ impl Run {
             let too_long = |_| ApiError::from(UpstreamError::TooLong { name: upstream.name().to_owned() });
             for data in parser.push(&piece).map_err(too_long)? {
                 if data == "[DONE]" {
-                    return Ok(Relayed::Done);
+                    return Ok(Relayed::Done(self.meter.tokens()));
                 }
                 let value: Value = serde_json::from_str(&data).unwrap_or_default();
                 if self.meter.note(&value) {

@@ -1,7 +1,7 @@
 //! What an answer must be: OpenAI's `response_format`, llama-server's `grammar`, vLLM's `structured_outputs` and
 //! the older names of what is in it.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::fields::{Fields, WireError};
 
@@ -96,61 +96,50 @@ fn two(first: &str, second: &str) -> WireError {
 
 fn response_format(value: Value) -> Result<Option<Constraint>, WireError> {
     const PARAM: &str = "response_format";
-    let within = |error: WireError| error.within(PARAM);
-    let mut fields = Fields::new(object(PARAM, value)?);
-    let kind = fields.string("type").map_err(within)?.ok_or_else(|| within(WireError::missing("type")))?;
-    let constraint = match kind.as_str() {
+    let mut fields = Fields::of(PARAM, value)?;
+    let constraint = match fields.required_string("type")?.as_str() {
         "text" => None,
         "json_object" => Some(Constraint { param: PARAM.to_owned(), form: Form::JsonObject }),
         "json_schema" => {
-            let value = fields.required("json_schema").map_err(within)?;
-            Some(json_schema(&format!("{PARAM}.json_schema"), value)?)
+            let schema = fields.required("json_schema")?;
+            Some(json_schema(Fields::of(&fields.path_of("json_schema"), schema)?)?)
         }
-        _ => return Err(within(WireError::out_of_range("type", "text, json_object or json_schema"))),
+        _ => return Err(fields.out_of_range("type", "text, json_object or json_schema")),
     };
-    fields.finish(&[]).map_err(within)?;
+    fields.finish(&[])?;
     Ok(constraint)
 }
 
-fn json_schema(path: &str, value: Value) -> Result<Constraint, WireError> {
-    let within = |error: WireError| error.within(path);
-    let mut fields = Fields::new(object(path, value)?);
-    let name = fields.string("name").map_err(within)?.ok_or_else(|| within(WireError::missing("name")))?;
+/// A schema with its name, in the fields that OpenAI gives it.
+pub(crate) fn json_schema(mut fields: Fields) -> Result<Constraint, WireError> {
+    let name = fields.required_string("name")?;
     let is_name = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_name) {
         let wanted = format!("1 to {NAME_CHARS_MAX} letters, digits, dashes and underscores");
-        return Err(within(WireError::out_of_range("name", &wanted)));
+        return Err(fields.out_of_range("name", &wanted));
     }
     // For OpenAI's models a hint, and whether the schema binds at all; here it always does.
-    fields.string("description").map_err(within)?;
-    fields.boolean("strict").map_err(within)?;
-    let param = format!("{path}.schema");
-    let form = json(&param, fields.required("schema").map_err(within)?)?;
-    fields.finish(&[]).map_err(within)?;
+    fields.string("description")?;
+    fields.boolean("strict")?;
+    let param = fields.path_of("schema");
+    let form = json(&param, fields.required("schema")?)?;
+    fields.finish(&[])?;
     Ok(Constraint { param, form })
 }
 
 fn structured_outputs(value: Value) -> Result<Option<Constraint>, WireError> {
-    const PARAM: &str = "structured_outputs";
-    let mut fields = Fields::new(object(PARAM, value)?);
+    let mut fields = Fields::of("structured_outputs", value)?;
     let mut found: Option<Constraint> = None;
     for (name, read) in STRUCTURED {
         let Some(value) = fields.take(name) else { continue };
-        let param = format!("{PARAM}.{name}");
+        let param = fields.path_of(name);
         if let Some(first) = &found {
             return Err(two(&first.param, &param));
         }
         found = Some(Constraint { form: read(&param, value)?, param });
     }
-    fields.finish(&[]).map_err(|error| error.within(PARAM))?;
+    fields.finish(&[])?;
     Ok(found)
-}
-
-fn object(param: &str, value: Value) -> Result<Map<String, Value>, WireError> {
-    match value {
-        Value::Object(map) => Ok(map),
-        other => Err(WireError::wrong_type(param, "an object", &other)),
-    }
 }
 
 /// A schema, or a schema as text.
@@ -210,7 +199,7 @@ mod tests {
     use serde_json::json;
 
     fn take(body: Value) -> Result<Option<Constraint>, WireError> {
-        let mut fields = Fields::new(object("body", body)?);
+        let mut fields = Fields::of("", body)?;
         let constraint = Constraint::take(&mut fields)?;
         fields.finish(&[])?;
         Ok(constraint)

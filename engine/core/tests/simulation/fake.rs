@@ -253,6 +253,8 @@ pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
         max_tokens,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         stop: Vec::new(),
+        control_words: false,
+        prediction: Vec::new(),
         top_logprobs: None,
     }
 }

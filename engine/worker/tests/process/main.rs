@@ -10,7 +10,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use allerac_engine_core::{Event, FinishReason, RequestId, TokenId};
-use allerac_engine_link::protocol::{FromEngine, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
+use allerac_engine_link::protocol::{ChatInput, FromEngine, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
 
 use crate::support::{Worker, greedy, model};
 
@@ -18,7 +18,7 @@ use crate::support::{Worker, greedy, model};
 fn it_answers_a_chat_and_ends_when_the_socket_closes() {
     let (mut worker, info) = Worker::ready(&model());
     assert_eq!((info.protocol, info.context, info.sequences), (PROTOCOL_VERSION, 512, 4));
-    assert_eq!((info.vocabulary, info.parameters, info.has_chat_template), (49_152, 134_515_008, true));
+    assert_eq!((info.vocabulary, info.parameters, info.chat_template.is_some()), (49_152, 134_515_008, true));
     let prompt = worker.prepare(PromptInput::Text("The capital of France is".into())).unwrap();
     let length = u32::try_from(prompt.len()).unwrap();
     worker.send(&greedy(1, prompt, 2));
@@ -90,7 +90,7 @@ fn a_flood_of_special_tokens_is_tokenised_in_parts_that_join_seamlessly() {
     let (mut worker, _) = Worker::ready(&model());
     let count = 20_000;
     let messages_json = format!(r#"[{{"role":"user","content":"{}"}}]"#, "<|im_start|>hi".repeat(count));
-    let tokens = worker.prepare(PromptInput::Chat { messages_json }).unwrap();
+    let tokens = worker.prepare(PromptInput::Chat(ChatInput { messages_json, ..ChatInput::default() })).unwrap();
     let mut shortest = worker.chat("<|im_start|>hi");
     // Before the last turn stand the one repetition, the end of the turn and a line feed.
     let place = shortest.iter().rposition(|token| *token == TokenId(1)).unwrap() - 4;

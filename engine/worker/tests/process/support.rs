@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use allerac_engine_core::stats::Counters;
 use allerac_engine_core::{Class, Event, FinishReason, Generate, Grammar, RequestId, SamplingParams, TokenId, Usage};
 use allerac_engine_link::frame;
-use allerac_engine_link::protocol::{Begin, FromEngine, KvKey, ModelInfo, PrepareError, PromptInput, ToEngine};
+use allerac_engine_link::protocol::{
+    Begin, ChatInput, FromEngine, KvKey, ModelInfo, PrepareError, PromptInput, ToEngine,
+};
 
 const MODEL: &str =
     ".cache/test-data/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
@@ -106,7 +108,7 @@ impl Worker {
 
     pub(crate) fn chat(&mut self, question: &str) -> Vec<TokenId> {
         let messages_json = format!(r#"[{{"role":"user","content":"{question}"}}]"#);
-        self.prepare(PromptInput::Chat { messages_json }).unwrap()
+        self.prepare(PromptInput::Chat(ChatInput { messages_json, ..ChatInput::default() })).unwrap()
     }
 
     /// Receives until these requests ended; what each of them produced.
@@ -169,6 +171,8 @@ pub(crate) fn constrained(id: u64, prompt: Vec<TokenId>, max_tokens: u32, gramma
         max_tokens,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         stop: Vec::new(),
+        control_words: false,
+        prediction: Vec::new(),
         top_logprobs: None,
     };
     ToEngine::Generate { request, grammar }

@@ -2,7 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod claim;
-mod collect;
+pub(crate) mod collect;
 pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod health;
