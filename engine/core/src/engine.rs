@@ -237,10 +237,10 @@ impl<B: Backend> Engine<B> {
     }
 
     /// The shortest piece of prompt that keeps its numbers, or what can be computed in a bearable time where even
-    /// that takes longer: then others come before the last places of a number.
+    /// that takes longer, unless kernels are much slower for it: then others come before the last places of a number.
     fn piece_min(&self) -> u32 {
         let bearable = self.pace.prompt_tokens_in(self.config.chunk_time * PIECE_STRETCH);
-        self.limits.piece_min.min(bearable.unwrap_or(u32::MAX)).max(1)
+        self.pace.shortest_piece(bearable.unwrap_or(u32::MAX), self.limits.piece_min)
     }
 
     fn refusal(&self, request: &Generate) -> Option<RefuseReason> {

@@ -8,6 +8,12 @@ use crate::trial::Trial;
 const WEIGHT: f64 = 0.1;
 /// Pieces of prompt shorter than this say more about a step's fixed cost than about a token's.
 const PIECE_MEASURED_MIN: u32 = 16;
+/// Lengths of pieces that are told apart: each class holds twice the tokens of the one before.
+const PIECE_CLASSES: usize = 10;
+/// How much dearer a token may be in a short piece than in one of full length.
+const PIECE_DEARER: f64 = 1.1;
+/// How fast what a piece of one length cost fades to what others cost, with each of these.
+const PIECE_FADE: f64 = 0.01;
 /// Lengths of drafts. With the token before them they fill batches of 4, 8 and 16, which kernels like;
 /// drafts of one or two tokens gain nothing.
 const DRAFTS: [u32; 3] = [3, 7, 15];
@@ -42,6 +48,8 @@ pub(crate) struct Pace {
     drafts: [Smoothed; DRAFTS.len()],
     /// Seconds of one token of a prompt.
     prompt_token: Smoothed,
+    /// The same in pieces of each class of lengths: kernels may be much slower for short ones.
+    pieces: [Smoothed; PIECE_CLASSES],
     /// Tokens of an answer.
     answer: Smoothed,
     /// Steps with guesses since one without was measured.
@@ -66,6 +74,7 @@ impl Pace {
             decode: vec![Smoothed::default(); sequences as usize],
             drafts: Default::default(),
             prompt_token: Smoothed::default(),
+            pieces: Default::default(),
             answer: Smoothed::default(),
             unmeasured: 0,
             trial: Trial::default(),
@@ -104,9 +113,27 @@ impl Pace {
 
     /// Learns from a piece of a prompt.
     pub(crate) fn note_prompt(&mut self, tokens: u32, took: Duration) {
+        let seconds = took.as_secs_f64() / f64::from(tokens.max(1));
         if tokens >= PIECE_MEASURED_MIN {
-            self.prompt_token.note(took.as_secs_f64() / f64::from(tokens));
+            self.prompt_token.note(seconds);
         }
+        for (class, piece) in self.pieces.iter_mut().enumerate() {
+            match &mut piece.0 {
+                _ if class == piece_class(tokens) => piece.note(seconds),
+                // One day it is tried again: the machine may have been busy.
+                Some(other) => *other += PIECE_FADE * (seconds - *other),
+                None => {}
+            }
+        }
+    }
+
+    /// The shortest piece of prompt to compute: as long as is bearable, or longer where tokens are much dearer in such
+    /// a piece than in one of `full` length.
+    pub(crate) fn shortest_piece(&self, bearable: u32, full: u32) -> u32 {
+        let cost = |tokens: u32| self.pieces[piece_class(tokens)].0;
+        let dear = |tokens: u32| cost(tokens).zip(cost(full)).is_some_and(|(short, full)| short > full * PIECE_DEARER);
+        let longer = std::iter::successors(Some(bearable.max(1)), |tokens| tokens.checked_mul(2));
+        longer.take_while(|tokens| *tokens < full).find(|tokens| !dear(*tokens)).unwrap_or(full)
     }
 
     /// Learns how long an answer became.
@@ -201,6 +228,10 @@ impl Pace {
     }
 }
 
+fn piece_class(tokens: u32) -> usize {
+    (tokens.max(1).ilog2() as usize).min(PIECE_CLASSES - 1)
+}
+
 /// Seconds of computing a token with a draft of this length, before it was measured.
 fn assumed(single: f64, length: u32) -> f64 {
     single * (1.0 + TOKEN_ASSUMED * f64::from(length))
@@ -247,6 +278,28 @@ mod tests {
             pace.note_prompt(50, Duration::from_millis(100));
         }
         assert_eq!(pace.prompt_tokens_in(time), Some(50));
+    }
+
+    #[test]
+    fn pieces_are_short_only_where_that_costs_little() {
+        let mut pace = Pace::new(1);
+        assert_eq!(pace.shortest_piece(20, 64), 20);
+        assert_eq!(pace.shortest_piece(80, 64), 64);
+        pace.note_prompt(64, Duration::from_millis(640));
+        assert_eq!(pace.shortest_piece(20, 64), 20);
+        // Twice as dear; pieces twice as long are tried next, and found a little dearer.
+        pace.note_prompt(20, Duration::from_millis(400));
+        assert_eq!(pace.shortest_piece(20, 64), 40);
+        pace.note_prompt(40, Duration::from_millis(420));
+        assert_eq!(pace.shortest_piece(20, 64), 40);
+        pace.note_prompt(40, Duration::from_millis(4000));
+        assert_eq!(pace.shortest_piece(20, 64), 64);
+        // What was dear once is tried again.
+        let again = (0..).find(|_| {
+            pace.note_prompt(64, Duration::from_millis(640));
+            pace.shortest_piece(20, 64) < 64
+        });
+        assert!((50..1000).contains(&again.unwrap()), "{again:?}");
     }
 
     #[test]
