@@ -54,7 +54,7 @@ impl Active {
             admitted,
             utf8: Utf8Assembler::default(),
             stop: StopMatcher::new(&request.stop),
-            drafter: Drafter::new(),
+            drafter: Drafter::new(&request.prompt, &request.prediction),
             drafted: 0,
             request,
         }
@@ -239,6 +239,8 @@ impl Active {
             prompt_tokens: length(&self.tokens).min(length(&self.request.prompt)),
             cached_tokens: self.cached_tokens,
             completion_tokens: self.completion_tokens,
+            predicted_tokens: self.drafter.predicted.0,
+            mispredicted_tokens: self.drafter.predicted.1,
         }
     }
 }

@@ -137,4 +137,8 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Tokens produced, the end-of-turn token not counted.
     pub completion_tokens: u32,
+    /// Of these, guessed right from the prediction of the request.
+    pub predicted_tokens: u32,
+    /// Tokens of the prediction that were guessed and not produced.
+    pub mispredicted_tokens: u32,
 }

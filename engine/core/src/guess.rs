@@ -1,13 +1,14 @@
 //! The first half of a step: the tokens to decode, and guesses of what follows them where these are likely to pay.
 //!
-//! Guesses come from what a grammar forces, from what came before or from a smaller model, whichever promises more tokens a second as measured.
+//! Guesses come from what a grammar forces, from what came before, from what the client expects or from a smaller model,
+//! whichever promises more tokens a second as measured.
 //! The sampler draws at each place as it would have, and only guesses that equal what it drew are kept: so no
 //! answer and no distribution depends on them.
 
 use std::time::Duration;
 
 use crate::backend::{Backend, BatchToken, DRAFT_BACKLOG_MAX};
-use crate::draft::{Drafter, Kind};
+use crate::draft::{Drafter, Found, Kind};
 use crate::engine::{Engine, len};
 use crate::pace::{Pace, Plan};
 use crate::request::{Class, TokenId};
@@ -64,7 +65,7 @@ impl<B: Backend> Guesser<'_, B> {
     /// A guess of at most `longest` tokens, empty where none is likely to pay.
     fn guess(&mut self, drafter: &mut Drafter, sequence: u32, tokens: &[TokenId], longest: u32) -> Vec<TokenId> {
         let lookup = self.lookup(drafter, tokens, longest);
-        let least = lookup.map_or(0.0, |(_, _, plan)| plan.rate);
+        let least = lookup.map_or(0.0, |(_, plan)| plan.rate);
         if let Some(plan) = self.model(drafter, sequence, tokens, longest).filter(|plan| plan.rate > least) {
             let guess = self.draft(sequence, tokens, plan.length);
             drafter.has_model = true;
@@ -73,9 +74,9 @@ impl<B: Backend> Guesser<'_, B> {
                 return guess;
             }
         }
-        let Some((from, kind, plan)) = lookup else { return Vec::new() };
-        drafter.kind = kind;
-        Drafter::guess(tokens, from, plan.length)
+        let Some((found, plan)) = lookup else { return Vec::new() };
+        drafter.kind = found.kind;
+        drafter.guess(tokens, found, plan.length)
     }
 
     /// What a grammar forces, as far as computing it at once is likely to pay.
@@ -92,15 +93,15 @@ impl<B: Backend> Guesser<'_, B> {
         forced
     }
 
-    /// What may follow as it did before: from where, and how much of it.
-    fn lookup(&mut self, drafter: &mut Drafter, tokens: &[TokenId], longest: u32) -> Option<(usize, Kind, Plan)> {
-        let (from, kind) = drafter.find(tokens)?;
-        let plan = self.pace.plan(self.decoding, drafter.hit(kind), longest, 0.0);
+    /// What may follow as it did before or as is expected: from where, and how much of it.
+    fn lookup(&mut self, drafter: &mut Drafter, tokens: &[TokenId], longest: u32) -> Option<(Found, Plan)> {
+        let found = drafter.find(tokens)?;
+        let plan = self.pace.plan(self.decoding, drafter.hit(found.kind), longest, 0.0);
         if plan.is_none() {
-            drafter.skip(kind);
+            drafter.skip(found.kind);
             self.pace.fade();
         }
-        Some((from, kind, plan?))
+        Some((found, plan?))
     }
 
     /// What a model may guess, where there is one.

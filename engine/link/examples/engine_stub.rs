@@ -136,7 +136,7 @@ fn generate(socket: &Socket, cancelled: &Cancelled, request: &Generate, may_cras
         }
     }
     let reason = if is_cancelled() { FinishReason::Cancelled } else { FinishReason::Length };
-    let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens };
+    let usage = Usage { prompt_tokens, completion_tokens, ..Usage::default() };
     send_stats(socket, prompt_tokens, completion_tokens);
     send(socket, &FromEngine::Event(Event::Finished { id, reason, tail: String::new(), usage }));
 }

@@ -91,7 +91,7 @@ async fn a_generation_comes_whole() {
     assert_eq!(engine.ready(WAIT).await.unwrap().context, 4096);
     let (text, last) = run(&engine, "hello", 3).await;
     assert_eq!(text, " x x x");
-    let usage = Usage { prompt_tokens: 5, cached_tokens: 0, completion_tokens: 3 };
+    let usage = Usage { prompt_tokens: 5, completion_tokens: 3, ..Usage::default() };
     assert_eq!(last, GenerationEvent::Finished { reason: FinishReason::Length, tail: String::new(), usage });
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Choice {
     pub(crate) completion_tokens: u32,
     /// Of these, thought.
     pub(crate) reasoning_tokens: u32,
+    /// Tokens of the prediction that were right, and that were not.
+    pub(crate) predicted: (u32, u32),
 }
 
 impl Choice {
@@ -29,6 +31,7 @@ impl Choice {
             cached_tokens: 0,
             completion_tokens: 0,
             reasoning_tokens: 0,
+            predicted: (0, 0),
         }
     }
 

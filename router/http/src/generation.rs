@@ -158,6 +158,7 @@ impl Run {
                 vec![Progress::Chunk { index, pieces, logprobs }]
             }
             GenerationEvent::Finished { reason, tail, usage } => {
+                choice.predicted = (usage.predicted_tokens, usage.mispredicted_tokens);
                 let pieces = choice.end(self.request_id, index, &tail, usage.completion_tokens);
                 let reason = match reason {
                     FinishReason::Stop | FinishReason::Cancelled if choice.has_called() => Finish::Calls,
@@ -193,6 +194,7 @@ impl Run {
         let cached = sum(|choice| choice.cached_tokens).min(self.prompt_tokens);
         CompletionUsage::new(self.prompt_tokens, cached, sum(|choice| choice.completion_tokens))
             .thinking(sum(|choice| choice.reasoning_tokens))
+            .predicting(sum(|choice| choice.predicted.0), sum(|choice| choice.predicted.1))
     }
 
     /// Settles, and does not wait until that is durable: what was counted stands for it until then.

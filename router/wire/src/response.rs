@@ -227,6 +227,14 @@ impl CompletionUsage {
         }
     }
 
+    /// The same, where so many tokens of the prediction were right, and not.
+    #[must_use]
+    pub fn predicting(mut self, accepted_prediction_tokens: u32, rejected_prediction_tokens: u32) -> Self {
+        self.completion_tokens_details.accepted_prediction_tokens = accepted_prediction_tokens;
+        self.completion_tokens_details.rejected_prediction_tokens = rejected_prediction_tokens;
+        self
+    }
+
     /// The same, where so many of the tokens produced are thought.
     #[must_use]
     pub fn thinking(mut self, reasoning_tokens: u32) -> Self {

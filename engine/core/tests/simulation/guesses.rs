@@ -81,6 +81,28 @@ fn a_model_that_was_slow_once_is_tried_again() {
     assert!(share < 0.9, "{share}");
 }
 
+#[test]
+fn what_a_client_expects_saves_time_where_it_comes_about_and_never_changes_an_answer() {
+    // The fake model's own answer, right but for every fifth token, and something else.
+    let plain = requests(4, 200);
+    let expecting = |wrong_every: usize| -> Vec<Generate> {
+        let (answers, _) = answers(&plain, None);
+        let predict = |(request, answer): (&Generate, Vec<TokenId>)| {
+            let wrong = |place: usize, token| if place % wrong_every == 0 { TokenId(1) } else { token };
+            let prediction = answer.into_iter().enumerate().map(|(place, token)| wrong(place, token)).collect();
+            Generate { prediction, ..request.clone() }
+        };
+        plain.iter().zip(answers).map(predict).collect()
+    };
+    let (answers_plain, backend_plain) = answers(&plain, None);
+    for (wrong_every, most) in [(usize::MAX, 0.7), (40, 0.9), (1, 1.05)] {
+        let (found, backend) = answers(&expecting(wrong_every), None);
+        assert_eq!(found, answers_plain);
+        let share = backend.took.as_secs_f64() / backend_plain.took.as_secs_f64();
+        assert!(share < most, "{share} with every {wrong_every}th token wrong");
+    }
+}
+
 /// The probability of each token at a place of the answer, over all that may stand before it.
 fn distribution(prompt: &[TokenId], place: usize, temperature: f64) -> Vec<f64> {
     // One token has the logit 1, the others 0, and the end none.
