@@ -18,6 +18,7 @@ MODEL ?= smollm2-135m-instruct
 ALLERAC := $(CURDIR)/target/release/allerac
 DATA_FLAG := $(if $(DATA_DIR),--data-dir "$(abspath $(DATA_DIR))")
 TEST_DATA := .cache/test-data
+TEST_EMBEDDING := .cache/test-embedding
 
 WEB := router/web
 WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '$(WEB)/dist/*' 2>/dev/null)
@@ -76,8 +77,9 @@ setup-test:
 	@scripts/setup.sh test
 
 .PHONY: test-model
-test-model: build ## Fetch the model that the tests use into .cache/test-data
+test-model: build ## Fetch the models that the tests use into .cache
 	@$(ALLERAC) models pull smollm2-135m-instruct --data-dir $(TEST_DATA)
+	@$(ALLERAC) models pull all-minilm-l6-v2 --data-dir $(TEST_EMBEDDING)
 
 ifneq ($(wildcard benches/run.sh),)
 .PHONY: bench

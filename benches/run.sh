@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tests/run.sh --prepare python
+tests/.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r benches/requirements.txt
 cargo build --release --locked -p allerac-benches
 cargo build --release --locked -p allerac-engine-link --example engine_stub
 tests/.venv/bin/python benches/gemma.py .cache/bench-gemma/models

@@ -4,6 +4,7 @@
 mod bench;
 mod chart;
 mod decode;
+mod embeddings;
 mod http;
 mod machine;
 mod overhead;
@@ -43,6 +44,12 @@ struct Args {
     /// That model's id
     #[arg(long, default_value = "gemma-3-270m")]
     second_model: String,
+    /// The folder with the model for embeddings
+    #[arg(long, default_value = ".cache/test-embedding/models")]
+    embedding_models: PathBuf,
+    /// The program that computes embeddings with onnxruntime
+    #[arg(long, default_value = "benches/onnx_peer.py")]
+    onnx: PathBuf,
     /// Where the product keeps its data meanwhile: the ledger's speed is that of this disk
     #[arg(long, default_value = "target")]
     data: PathBuf,
@@ -59,7 +66,7 @@ struct Args {
     #[arg(long, default_value_t = 20)]
     seconds: u32,
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["decode", "restart", "guesses", "overhead"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["decode", "restart", "guesses", "overhead", "embeddings"])]
     what: Vec<What>,
     /// Where the results are written; nowhere when left out
     #[arg(long)]
@@ -72,6 +79,7 @@ enum What {
     Restart,
     Guesses,
     Overhead,
+    Embeddings,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -102,6 +110,10 @@ fn main() -> anyhow::Result<()> {
                 pairs,
             );
         }
+    }
+    if args.what.contains(&What::Embeddings) {
+        let pairs = embeddings::measure(&args).context("the benchmark of embeddings")?;
+        report.decode("all-MiniLM-L6-v2, beside onnxruntime in 32 bits", "onnxruntime", pairs);
     }
     if args.what.contains(&What::Overhead) {
         report.overhead(&overhead::measure(&args).context("the overhead benchmark")?);

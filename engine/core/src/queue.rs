@@ -1,17 +1,14 @@
-//! Who is next: fair between owners, in tokens, by virtual token counting (Sheng et al., "Fairness in Serving
-//! Large Language Models", 2024). Whoever was served least comes first; whoever comes back after a while begins
-//! at the least of those who are here, so that nobody saves up. More urgent classes come before; what nobody waits for
-//! is passed over, but not for ever.
+//! Who is next: fair between owners, in tokens. Whoever was served least comes first. More urgent classes come before;
+//! what nobody waits for is passed over, but not for ever.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::request::{Class, Generate, Job, RequestId};
+use crate::shares::Shares;
 
 /// What a token of output counts, in tokens of prompt: it takes a step of its own.
 const OUTPUT_WEIGHT: u64 = 2;
-/// Owners whose counters are kept; a box has fewer people.
-const OWNERS_MAX: usize = 1024;
 /// Requests that say who uses the machine these days.
 const RECENT: usize = 64;
 /// Requests of others that come before one that nobody waits for. Then it counts as one that somebody does.
@@ -23,7 +20,7 @@ pub(crate) struct Queue {
     /// In the order of arrival.
     waiting: Vec<Waiting>,
     /// What each owner was served, in tokens of prompt.
-    served: HashMap<u64, u64>,
+    served: Shares,
     /// The owners of the requests that left the queue last.
     recent: VecDeque<u64>,
 }
@@ -58,12 +55,7 @@ impl Queue {
         let job = job.into();
         let owner = job.request.salt;
         let here: Vec<u64> = self.owners().chain(present).collect();
-        if !here.contains(&owner) {
-            let least = here.iter().map(|owner| self.served(*owner)).min().unwrap_or(0);
-            self.forget_one(&here);
-            let counter = self.served.entry(owner).or_default();
-            *counter = least.max(*counter);
-        }
+        self.served.arrive(owner, &here);
         self.waiting.push(Waiting { job, told: 0, passed: 0 });
     }
 
@@ -84,14 +76,12 @@ impl Queue {
 
     /// What an owner was served.
     pub(crate) fn served(&self, owner: u64) -> u64 {
-        self.served.get(&owner).copied().unwrap_or(0)
+        self.served.of(owner)
     }
 
     /// Counts what was computed for an owner.
     pub(crate) fn count(&mut self, owner: u64, prompt: u32, output: u32) {
-        let tokens = u64::from(prompt) + OUTPUT_WEIGHT * u64::from(output);
-        let served = self.served.entry(owner).or_default();
-        *served = served.saturating_add(tokens);
+        self.served.count(owner, u64::from(prompt) + OUTPUT_WEIGHT * u64::from(output));
     }
 
     /// The next request, of owners that `may` have another, and its class: of the most urgent ones, of the owner
@@ -141,22 +131,13 @@ impl Queue {
         }
         moved
     }
-
-    /// Makes room for another owner. Whoever is away and was served least loses nothing by being forgotten.
-    fn forget_one(&mut self, here: &[u64]) {
-        if self.served.len() >= OWNERS_MAX {
-            let away = self.served.iter().filter(|(owner, _)| !here.contains(owner));
-            if let Some(owner) = away.min_by_key(|(_, served)| **served).map(|(owner, _)| *owner) {
-                self.served.remove(&owner);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::request::{SamplingParams, TokenId};
+    use crate::shares::OWNERS_MAX;
 
     fn request(id: u64, owner: u64) -> Generate {
         Generate {

@@ -19,7 +19,7 @@ use allerac_engine_core::stats::{Counters, Gauges, Stats};
 use allerac_engine_core::{Chunk, Event, FinishReason, Generate, RequestId, TokenId, Usage};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
-    ChatInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine,
+    ChatInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Produces, Prompt, PromptInput, ToEngine,
 };
 
 type Socket = Arc<Mutex<UnixStream>>;
@@ -56,6 +56,11 @@ fn main() -> ExitCode {
             ToEngine::Cancel(id) => {
                 cancelled.lock().expect("no thread panics").insert(id, true);
             }
+            // It has no encoder.
+            ToEngine::Tokenise { id, .. } => {
+                send(&socket, &FromEngine::Tokenised { id, result: Err(PrepareError::WrongKind) });
+            }
+            ToEngine::Encode(_) => {}
             ToEngine::Shutdown => break,
         }
     }
@@ -75,6 +80,7 @@ fn count_start(model: &str) -> bool {
 
 fn model_info(protocol: u32) -> ModelInfo {
     ModelInfo {
+        produces: Produces::default(),
         protocol,
         context: 4096,
         sequences: 64,

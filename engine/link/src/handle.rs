@@ -23,7 +23,7 @@ const EVENTS_WAITING_MAX: usize = 1024;
 
 /// How long a cancelled generation may take to say what it cost: a step of the engine takes well below a
 /// second, a step on an overloaded machine several.
-const CANCEL_WAIT_MAX: Duration = Duration::from_secs(15);
+pub(crate) const CANCEL_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// Which process to run.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct EngineConfig {
     pub binary: PathBuf,
     /// The model file.
     pub model_path: PathBuf,
+    /// The model's other files, by their names in it. A model that has any is an encoder.
+    pub parts: Vec<(String, PathBuf)>,
     /// The file of a smaller model that guesses what this one says.
     pub draft_path: Option<PathBuf>,
     /// The model's id, for the log.
@@ -89,7 +91,7 @@ pub enum EngineStatus {
 /// are dropped.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    requests: mpsc::Sender<Request>,
+    pub(crate) requests: mpsc::Sender<Request>,
     status: watch::Receiver<EngineStatus>,
     report: watch::Receiver<Report>,
     next_id: Arc<AtomicU64>,
@@ -253,7 +255,7 @@ impl Engine {
         }
     }
 
-    fn new_id(&self) -> RequestId {
+    pub(crate) fn new_id(&self) -> RequestId {
         RequestId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 }

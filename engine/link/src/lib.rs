@@ -3,6 +3,7 @@
 //! The router spawns `allerac-engine` with one end of a Unix socket pair as its standard input. Frames
 //! go both ways; when the router dies the socket closes and the engine ends.
 
+mod encoding;
 mod error;
 pub mod frame;
 mod handle;
@@ -14,6 +15,7 @@ mod supervisor;
 
 pub use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
 pub use allerac_hardware::CpuSet;
+pub use encoding::{EncodeSpec, Encoding};
 pub use error::EngineError;
 pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
 pub use report::Report;

@@ -1,7 +1,8 @@
 //! One engine process and the tasks that move its frames.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ impl Process {
         let mut child = Command::new(&config.binary)
             .arg("--model")
             .arg(&config.model_path)
+            .args(config.parts.iter().flat_map(|(name, path)| [OsString::from("--part"), part(name, path)]))
             .args(config.draft_path.iter().flat_map(|path| [OsStr::new("--draft-model"), path.as_os_str()]))
             .args(config.settings.to_args())
             .args(config.kv_file.iter().flat_map(|file| [OsStr::new("--kv-file"), file.path.as_os_str()]))
@@ -87,6 +89,13 @@ impl Process {
         let _ = self.child.start_kill();
         self.child.wait().await.ok()
     }
+}
+
+/// `NAME=PATH`, of a path that may be anything.
+fn part(name: &str, path: &Path) -> OsString {
+    let mut part = OsString::from(format!("{name}="));
+    part.push(path);
+    part
 }
 
 async fn read(mut socket: OwnedReadHalf, messages: mpsc::Sender<FromEngine>, name: String) {

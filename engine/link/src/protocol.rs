@@ -1,13 +1,14 @@
 //! Messages and their framing: a little-endian `u32` length, then that many bytes of postcard.
 
 use allerac_engine_core::constraint::Grammar;
+use allerac_engine_core::encode::{Encode, Encoded, Sequence};
 use allerac_engine_core::event::Event;
 use allerac_engine_core::request::{Generate, RequestId, TokenId};
 use allerac_engine_core::stats::Stats;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
 pub const FRAME_BYTES_MAX: u32 = 32 * 1024 * 1024;
@@ -37,6 +38,26 @@ pub enum ToEngine {
     Cancel(RequestId),
     /// Finish nothing more and exit.
     Shutdown,
+    /// Tokenise for an encoder; answered by [`FromEngine::Tokenised`].
+    Tokenise {
+        /// Names the answer.
+        id: RequestId,
+        /// The texts.
+        inputs: Vec<EncodeInput>,
+    },
+    /// Compute vectors or scores; answered by [`FromEngine::Encoded`].
+    Encode(Encode),
+}
+
+/// What becomes a sequence for an encoder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EncodeInput {
+    /// A text; the special tokens that the model expects are added.
+    Text(String),
+    /// Two texts that are looked at together, with special tokens.
+    Pair(String, String),
+    /// Tokens as they are.
+    Tokens(Vec<TokenId>),
 }
 
 /// What an engine is told that is nobody else's business.
@@ -115,6 +136,15 @@ pub enum FromEngine {
     Event(Event),
     /// What the engine did since it began; now and then, when it changed.
     Stats(Box<Stats>),
+    /// The answer to [`ToEngine::Tokenise`].
+    Tokenised {
+        /// Which one.
+        id: RequestId,
+        /// A sequence for each text, or why there is none.
+        result: Result<Vec<Sequence>, PrepareError>,
+    },
+    /// The answer to [`ToEngine::Encode`].
+    Encoded(Encoded),
 }
 
 /// Why a prompt could not be made.
@@ -138,6 +168,30 @@ pub enum PrepareError {
     /// So many other grammars are being compiled that this one would take too long.
     #[error("too many grammars are being compiled; try again later")]
     Busy,
+    /// So many other texts are being tokenised that these would take too long.
+    #[error("too many texts are being tokenised; try again later")]
+    Crowded,
+    /// The tokeniser cannot read a text.
+    #[error("the model's tokeniser refused a text: {0}")]
+    Tokeniser(String),
+    /// The model generates, or the other way round.
+    #[error("the model does not do this")]
+    WrongKind,
+}
+
+/// What a model answers with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Produces {
+    /// Text, token by token.
+    #[default]
+    Text,
+    /// A vector for each text.
+    Vectors {
+        /// Numbers in a vector.
+        dimensions: u32,
+    },
+    /// A score for each pair of texts, 0 to 1.
+    Scores,
 }
 
 /// What a loaded model is.
@@ -145,7 +199,7 @@ pub enum PrepareError {
 pub struct ModelInfo {
     /// The speaker's [`PROTOCOL_VERSION`].
     pub protocol: u32,
-    /// Longest prompt and output together, in tokens.
+    /// Longest prompt and output together, or longest text of an encoder, in tokens.
     pub context: u32,
     /// Requests that decode together.
     pub sequences: u32,
@@ -157,6 +211,8 @@ pub struct ModelInfo {
     pub chat_template: Option<String>,
     /// Whether that template tells the model of tools.
     pub knows_tools: bool,
-    /// llama.cpp's description of the CPU features in use.
+    /// llama.cpp's description of the CPU features in use; empty where it is not what computes.
     pub system_info: String,
+    /// What it answers with.
+    pub produces: Produces,
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use allerac_engine_core::encode::{Encode, Encoded, Sequence};
 use allerac_engine_core::{Event, Failure, Generate, Grammar, RequestId, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -15,7 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::error::EngineError;
 use crate::handle::{EngineConfig, EngineStatus, GenerationEvent};
 use crate::process::Process;
-use crate::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine};
+use crate::protocol::{
+    EncodeInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine,
+};
 use crate::report::{Report, Reporter};
 
 /// The first wait before a restart; it doubles with each crash.
@@ -39,6 +42,8 @@ const REPLAYS_MAX: u8 = 1;
 
 pub(crate) type LoadReply = oneshot::Sender<Result<Arc<ModelInfo>, EngineError>>;
 pub(crate) type PrepareReply = oneshot::Sender<Result<Prompt, EngineError>>;
+pub(crate) type TokeniseReply = oneshot::Sender<Result<Vec<Sequence>, EngineError>>;
+pub(crate) type EncodeReply = oneshot::Sender<Result<Encoded, EngineError>>;
 
 /// What a handle asks of the supervisor.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub(crate) enum Request {
     Load(LoadReply),
     Prepare { id: RequestId, input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply },
     Generate { request: Generate, grammar: Option<Grammar>, events: mpsc::Sender<GenerationEvent> },
+    Tokenise { id: RequestId, inputs: Vec<EncodeInput>, reply: TokeniseReply },
+    Encode { request: Encode, reply: EncodeReply },
     Cancel(RequestId),
     Shutdown,
 }
@@ -55,6 +62,8 @@ pub(crate) enum Request {
 enum Pending {
     Prepare { input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply, since: Instant, replays: u8 },
     Generate(PendingGeneration),
+    Tokenise { inputs: Vec<EncodeInput>, reply: TokeniseReply, since: Instant, replays: u8 },
+    Encode { request: Encode, reply: EncodeReply, replays: u8 },
 }
 
 #[derive(Debug)]
@@ -161,6 +170,8 @@ impl Supervisor {
                         }
                     }
                     Some(FromEngine::Prepared { id, result }) => self.prepared(id, result),
+                    Some(FromEngine::Tokenised { id, result }) => self.tokenised(id, result),
+                    Some(FromEngine::Encoded(encoded)) => self.encoded(encoded),
                     Some(FromEngine::Stats(stats)) => self.reporter.note(&stats),
                     Some(FromEngine::Event(event)) => {
                         if let Some(stalled) = self.deliver(event) {
@@ -223,6 +234,16 @@ impl Supervisor {
                 self.pending.insert(id, Pending::Generate(generation));
                 Some(message)
             }
+            Request::Tokenise { id, inputs, reply } => {
+                let message = ToEngine::Tokenise { id, inputs: inputs.clone() };
+                self.pending.insert(id, Pending::Tokenise { inputs, reply, since: Instant::now(), replays: 0 });
+                Some(message)
+            }
+            Request::Encode { request, reply } => {
+                let message = ToEngine::Encode(request.clone());
+                self.pending.insert(request.id, Pending::Encode { request, reply, replays: 0 });
+                Some(message)
+            }
             Request::Cancel(id) => Some(ToEngine::Cancel(id)),
             Request::Shutdown => None,
         }
@@ -241,12 +262,29 @@ impl Supervisor {
                 let (request, grammar) = (generation.request.clone(), generation.grammar.clone());
                 process.send(ToEngine::Generate { request, grammar })
             }
+            Pending::Tokenise { inputs, since, .. } => {
+                *since = Instant::now();
+                process.send(ToEngine::Tokenise { id: *id, inputs: inputs.clone() })
+            }
+            Pending::Encode { request, .. } => process.send(ToEngine::Encode(request.clone())),
         })
     }
 
     fn prepared(&mut self, id: RequestId, result: Result<Prompt, PrepareError>) {
         if let Some(Pending::Prepare { reply, .. }) = self.pending.remove(&id) {
             let _ = reply.send(result.map_err(EngineError::Prepare));
+        }
+    }
+
+    fn tokenised(&mut self, id: RequestId, result: Result<Vec<Sequence>, PrepareError>) {
+        if let Some(Pending::Tokenise { reply, .. }) = self.pending.remove(&id) {
+            let _ = reply.send(result.map_err(EngineError::Prepare));
+        }
+    }
+
+    fn encoded(&mut self, encoded: Encoded) {
+        if let Some(Pending::Encode { reply, .. }) = self.pending.remove(&encoded.id) {
+            let _ = reply.send(Ok(encoded));
         }
     }
 
@@ -285,9 +323,10 @@ impl Supervisor {
     }
 
     fn prepare_overdue(&self) -> bool {
-        self.pending
-            .values()
-            .any(|pending| matches!(pending, Pending::Prepare { since, .. } if since.elapsed() > PREPARE_TIME_MAX))
+        self.pending.values().any(|pending| match pending {
+            Pending::Prepare { since, .. } | Pending::Tokenise { since, .. } => since.elapsed() > PREPARE_TIME_MAX,
+            Pending::Generate(_) | Pending::Encode { .. } => false,
+        })
     }
 
     /// Sorts the requests of a dead process into those to be sent again and those that end here.
@@ -297,7 +336,8 @@ impl Supervisor {
             .iter_mut()
             .filter_map(|(id, pending)| {
                 let replay = match pending {
-                    Pending::Prepare { replays, .. } => take_replay(replays),
+                    Pending::Prepare { replays, .. } | Pending::Tokenise { replays, .. } => take_replay(replays),
+                    Pending::Encode { reply, replays, .. } => !reply.is_closed() && take_replay(replays),
                     Pending::Generate(generation) => {
                         !generation.delivered && !generation.events.is_closed() && take_replay(&mut generation.replays)
                     }
@@ -376,6 +416,8 @@ impl Pending {
     fn fail(self, error: EngineError) {
         match self {
             Self::Prepare { reply, .. } => drop(reply.send(Err(error))),
+            Self::Tokenise { reply, .. } => drop(reply.send(Err(error))),
+            Self::Encode { reply, .. } => drop(reply.send(Err(error))),
             Self::Generate(generation) => {
                 let usage = generation.usage;
                 let _ = generation.events.try_send(GenerationEvent::Failed { error, usage });

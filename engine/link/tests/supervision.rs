@@ -23,6 +23,7 @@ fn start(model: &str) -> Engine {
     Engine::spawn(EngineConfig {
         binary: stub(),
         model_path: model.into(),
+        parts: Vec::new(),
         draft_path: None,
         name: "stub".into(),
         settings: EngineSettings::default(),
@@ -41,6 +42,7 @@ fn start_crashing(directory: &tempfile::TempDir, crashes: u32) -> Engine {
     Engine::spawn(EngineConfig {
         binary: wrapper,
         model_path: directory.path().join("starts"),
+        parts: Vec::new(),
         draft_path: None,
         name: "stub".into(),
         settings: EngineSettings::default(),
@@ -222,6 +224,7 @@ async fn a_program_that_is_missing_is_a_load_failure() {
     let engine = Engine::spawn(EngineConfig {
         binary: "/nonexistent/engine".into(),
         model_path: "m".into(),
+        parts: Vec::new(),
         draft_path: None,
         name: "m".into(),
         settings: EngineSettings::default(),

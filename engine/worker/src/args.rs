@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use allerac_engine_core::{Attention, Config, FlashAttention, KvType};
+use allerac_engine_core::{Attention, BatcherConfig, Config, FlashAttention, KvType};
 use allerac_engine_llama::ContextParams;
 use allerac_hardware::{CpuSet, Topology};
 use clap::Parser;
@@ -16,6 +16,10 @@ pub(crate) struct Args {
     /// The model file (GGUF).
     #[arg(long)]
     pub(crate) model: PathBuf,
+    /// Another file of the model, as NAME=PATH; may be given several times. A model of several files is an encoder,
+    /// and MODEL are its weights (safetensors).
+    #[arg(long = "part", value_parser = part)]
+    pub(crate) parts: Vec<(String, PathBuf)>,
     /// A smaller model of the same family that guesses what follows (GGUF).
     #[arg(long)]
     draft_model: Option<PathBuf>,
@@ -88,6 +92,16 @@ impl Args {
         self.draft_model.as_deref().filter(|_| !self.no_speculation)
     }
 
+    /// How an encoder schedules.
+    pub(crate) fn batches(&self) -> BatcherConfig {
+        BatcherConfig { queue: self.queue as usize, batch: self.batch }
+    }
+
+    /// Threads that compute.
+    pub(crate) fn compute_threads(&self) -> usize {
+        self.context_params().threads as usize
+    }
+
     /// How the engine schedules.
     pub(crate) fn schedule(&self) -> Config {
         Config {
@@ -128,6 +142,12 @@ impl Args {
             attention: Attention { flash: self.flash_attention, kv_type_k: self.kv_type_k, kv_type_v: self.kv_type_v },
         }
     }
+}
+
+/// Parses `NAME=PATH`.
+fn part(text: &str) -> Result<(String, PathBuf), &'static str> {
+    let (name, path) = text.split_once('=').ok_or("it is not of the form NAME=PATH")?;
+    Ok((name.to_owned(), path.into()))
 }
 
 /// Parses one of a few words.

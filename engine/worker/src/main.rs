@@ -6,6 +6,7 @@
 
 mod affinity;
 mod args;
+mod encoder;
 mod grammar;
 mod memory;
 mod prepare;

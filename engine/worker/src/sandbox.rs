@@ -119,7 +119,8 @@ fn confine_files(args: &Args) -> anyhow::Result<RulesetStatus> {
 
 /// The model files.
 fn models(args: &Args) -> impl Iterator<Item = &Path> {
-    [args.model.as_path()].into_iter().chain(args.draft_model())
+    let parts = args.parts.iter().map(|(_, path)| path.as_path());
+    [args.model.as_path()].into_iter().chain(args.draft_model()).chain(parts)
 }
 
 fn deny_system_calls() -> anyhow::Result<()> {

@@ -13,12 +13,13 @@ use allerac_engine_core::{Backend, Engine, Generate, Grammar, RequestId};
 use allerac_engine_grammar::GrammarError;
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
-    Begin, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine,
+    Begin, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Produces, PromptInput, ToEngine,
 };
 use allerac_engine_llama::{Context, DraftModel, LoadError, Model, load_kernels};
 use anyhow::Context as _;
 
 use crate::args::Args;
+use crate::encoder;
 use crate::grammar::{self, GRAMMARS_WAITING_MAX};
 use crate::memory;
 use crate::prepare::Preparer;
@@ -51,6 +52,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (outbox, outgoing) = sync_channel(WRITES_WAITING_MAX);
     let writer_socket = socket.try_clone()?;
     let writer = thread::Builder::new().name("writer".into()).spawn(move || write(writer_socket, &outgoing))?;
+    if !args.parts.is_empty() {
+        let served = encoder::run(args, socket, &outbox);
+        drop(outbox);
+        writer.join().map_err(|_| anyhow::anyhow!("the writer crashed"))?;
+        return served;
+    }
     let served = load(args, &outbox).map(|(model, context)| {
         let loaded = Loaded { model, context, kv_file, begin };
         serve(args, loaded, socket, &outbox)
@@ -123,6 +130,7 @@ fn serve(args: &Args, loaded: Loaded, socket: UnixStream, outbox: &Outbox) -> an
         chat_template: preparer.template().map(|template| template.source().to_owned()),
         knows_tools: preparer.template().is_some_and(Template::knows_tools),
         system_info: Model::system_info().trim().to_owned(),
+        produces: Produces::Text,
     };
     outbox.send(vec![FromEngine::Ready(ready)])?;
     let (prompts, to_prepare) = sync_channel(PROMPTS_WAITING_MAX);
@@ -163,7 +171,8 @@ fn read(mut socket: UnixStream, lanes: &Lanes) -> Result<(), frame::FrameError> 
             }
             ToEngine::Generate { request, grammar: Some(grammar) } => lanes.begin(Box::new(request), grammar),
             ToEngine::Cancel(id) => lanes.commands.send(Command::Cancel(id)).is_ok(),
-            ToEngine::Begin(_) | ToEngine::Shutdown => false,
+            // The router knows what a model does, so neither comes from a sound one.
+            ToEngine::Begin(_) | ToEngine::Tokenise { .. } | ToEngine::Encode(_) | ToEngine::Shutdown => false,
         };
         if !delivered {
             break;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use allerac_engine_link::EngineSettings;
 use allerac_hardware::{Probe, Profile};
-use allerac_models::{Catalogue, Installed, Store};
+use allerac_models::{Catalogue, Installed, ModelKind, Store};
 use allerac_router_core::{KvFolder, LocalModel, RegistryConfig};
 
 use crate::args::Setup;
@@ -48,15 +48,7 @@ impl Prepared {
 
     /// What engines are started from. `kv` is where they keep what they know.
     pub(crate) fn registry_config(&self, kv: Option<KvFolder>) -> RegistryConfig {
-        let models = self.installed.iter().map(|model| LocalModel {
-            id: model.id.clone(),
-            path: model.path.clone(),
-            draft: self.draft(&model.id),
-            digest: model.sha256.clone(),
-            parameters: model.parameters,
-            sampling: Catalogue::builtin().get(&model.id).map(|entry| entry.sampling).unwrap_or_default(),
-            created: model.installed_at,
-        });
+        let models = self.installed.iter().map(|model| self.local_model(model));
         RegistryConfig {
             binary: self.binary.clone(),
             settings: self.settings.clone(),
@@ -64,6 +56,22 @@ impl Prepared {
             default_model: self.default_model.clone(),
             kv: kv.filter(|_| self.settings.kv_disk_mib > 0),
             common_prompts: self.config.engine.common_prompts.clone(),
+        }
+    }
+
+    fn local_model(&self, model: &Installed) -> LocalModel {
+        let entry = Catalogue::builtin().get(&model.id);
+        LocalModel {
+            id: model.id.clone(),
+            kind: model.kind,
+            matryoshka: entry.is_some_and(|entry| entry.matryoshka),
+            path: model.path.clone(),
+            parts: model.parts.iter().map(|part| (part.name.clone(), part.path.clone())).collect(),
+            draft: self.draft(&model.id),
+            digest: model.sha256.clone(),
+            parameters: model.parameters,
+            sampling: entry.map(|entry| entry.sampling).unwrap_or_default(),
+            created: model.installed_at,
         }
     }
 
@@ -172,14 +180,15 @@ pub(crate) fn missing_drafts(drafts: &BTreeMap<String, String>, installed: &[Ins
     missing.map(say).collect()
 }
 
-/// The model loaded at the start: as configured, else the profile's, else the first installed one.
+/// The model loaded at the start: as configured, else the profile's, else the first installed one to chat with.
 fn default_model(config: &ConfigFile, profile: &Profile, installed: &[Installed]) -> Option<String> {
+    let installed: Vec<&Installed> = installed.iter().filter(|model| model.kind == ModelKind::Chat).collect();
     let has = |id: &str| installed.iter().any(|model| model.id == id);
     let configured = config.engine.default_model.as_deref();
     if let Some(missing) = configured.filter(|id| !has(id)) {
         tracing::warn!(
             model = missing,
-            "the configured default model is not installed; fetch it with `allerac models pull {missing}`"
+            "the configured default model is not installed, or no model to chat with; fetch it with `allerac models pull {missing}`"
         );
     }
     let preferred = configured.into_iter().chain([profile.default_model.as_str()]).find(|id| has(id));

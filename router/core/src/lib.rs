@@ -8,6 +8,7 @@ mod route;
 pub mod sse;
 mod upstream;
 
+pub use allerac_models::ModelKind;
 pub use kv::KvFolder;
 pub use limits::{Limits, Permit};
 pub use registry::{LocalModel, Registry, RegistryConfig};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use allerac_engine_link::{Engine, EngineConfig, EngineSettings, EngineStatus, Report};
-use allerac_models::SamplingDefaults;
+use allerac_models::{ModelKind, SamplingDefaults};
 
 use crate::kv::KvFolder;
 
@@ -14,8 +14,14 @@ use crate::kv::KvFolder;
 pub struct LocalModel {
     /// The name that clients use.
     pub id: String,
-    /// Its file.
+    /// What it is for.
+    pub kind: ModelKind,
+    /// Whether the beginning of a vector is a vector by itself.
+    pub matryoshka: bool,
+    /// Its file, or that of its weights.
     pub path: PathBuf,
+    /// Its other files, by their names in the model.
+    pub parts: Vec<(String, PathBuf)>,
     /// The file of a smaller model that guesses what it says.
     pub draft: Option<PathBuf>,
     /// The SHA-256 of its file, in hexadecimal.
@@ -85,10 +91,16 @@ impl Registry {
             Engine::spawn(EngineConfig {
                 binary: self.config.binary.clone(),
                 model_path: model.path.clone(),
+                parts: model.parts.clone(),
                 draft_path: model.draft.clone(),
                 name: model.id.clone(),
                 settings: self.config.settings.clone(),
-                kv_file: self.config.kv.as_ref().map(|folder| folder.file(&model.digest)),
+                kv_file: self
+                    .config
+                    .kv
+                    .as_ref()
+                    .filter(|_| model.kind == ModelKind::Chat)
+                    .map(|folder| folder.file(&model.digest)),
                 common_prompts: self.config.common_prompts.clone(),
             })
         });

@@ -84,7 +84,10 @@ mod tests {
     fn place(model: &str, key: &Key) -> Result<String, NoRoute> {
         let local = |id: &str, parameters| LocalModel {
             id: id.into(),
+            kind: allerac_models::ModelKind::Chat,
+            matryoshka: false,
             path: "f".into(),
+            parts: Vec::new(),
             draft: None,
             digest: "d".into(),
             parameters,

@@ -69,6 +69,10 @@ pub enum Endpoint {
     Chat,
     /// `completions`.
     Completions,
+    /// `embeddings`.
+    Embeddings,
+    /// `rerank`.
+    Rerank,
 }
 
 /// What a server answered.
@@ -170,7 +174,15 @@ impl Endpoint {
         match self {
             Self::Chat => "chat.completions",
             Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Rerank => "rerank",
         }
+    }
+
+    /// Whether the answer has tokens of output.
+    #[must_use]
+    pub fn generates(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Rerank)
     }
 
     /// Where other servers have what answers it.
@@ -178,6 +190,8 @@ impl Endpoint {
         match self {
             Self::Completions => "completions",
             Self::Chat => "chat/completions",
+            Self::Embeddings => "embeddings",
+            Self::Rerank => "rerank",
         }
     }
 }

@@ -90,6 +90,15 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
     }
 
+    pub(crate) fn wrong_kind(model: &str, does: &str) -> Self {
+        let message = format!("`{model}` {does}");
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "model_not_supported", message).with_param("model")
+    }
+
+    pub(crate) fn too_long(param: &str, message: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message).with_param(param)
+    }
+
     pub(crate) fn no_route(model: &str, reason: NoRoute) -> Self {
         let forbidden = |code, message| Self::new(StatusCode::FORBIDDEN, "permission_error", code, message);
         let error = match reason {
@@ -219,7 +228,9 @@ impl From<EngineError> for ApiError {
             EngineError::TooLong { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
             }
-            EngineError::Prepare(PrepareError::Busy) => Self::busy("engine_overloaded", message),
+            EngineError::Prepare(PrepareError::Busy | PrepareError::Crowded) => {
+                Self::busy("engine_overloaded", message)
+            }
             EngineError::Constraint { .. } => Self::new(StatusCode::BAD_REQUEST, INVALID, "grammar_failed", message),
             EngineError::Prepare(_) => Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt", message),
             // The reason may name paths of the box; it is in the log.

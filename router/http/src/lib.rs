@@ -9,6 +9,7 @@ mod chat;
 mod choice;
 mod claim;
 mod constraint;
+mod encoding;
 mod error;
 mod generation;
 mod handlers;

@@ -25,7 +25,7 @@ use crate::sampling;
 /// while the request runs, so a larger number would let fewer run at once.
 const OUTPUT_DEFAULT: u32 = 2048;
 /// How long a model may take to load while a request waits for it.
-const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
+pub(crate) const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// A request ready to be computed here.
 pub(crate) struct Job {

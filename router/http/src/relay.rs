@@ -62,9 +62,11 @@ pub(crate) async fn relay(
     state: &AppState,
     principal: &Principal,
     upstream: &Arc<Upstream>,
-    request: Request,
+    mut request: Request,
     admitted: Admitted,
 ) -> Response {
+    // What has no tokens of output is never streamed.
+    request.envelope.stream &= request.endpoint.generates();
     let stream = request.envelope.stream;
     let hide_usage = stream && !asks_for_usage(&request.envelope);
     let lane = start(state, principal, upstream, request, admitted, hide_usage);
@@ -249,7 +251,7 @@ impl Run {
             endpoint: request.endpoint.name(),
             served_by: format!("upstream:{}", self.upstream.name()),
             prompt_tokens: prompt_estimate(&request.envelope),
-            max_output_tokens: output_estimate(&request.envelope),
+            max_output_tokens: if request.endpoint.generates() { output_estimate(&request.envelope) } else { 0 },
         };
         self.meter.prompt_estimate = reserve.prompt_tokens;
         let mut reservation = match self.ledger.reserve(&self.principal, reserve).await {
@@ -374,8 +376,11 @@ impl Meter {
     fn note(&mut self, value: &Value) -> bool {
         let number = |value: &Value| value.as_u64().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         let usage = &value["usage"];
-        if let (Some(prompt), Some(completion)) = (number(&usage["prompt_tokens"]), number(&usage["completion_tokens"]))
-        {
+        // Encoders say nothing of output, and rerankers often but a total.
+        let total = || number(&usage["total_tokens"]).filter(|_| value["choices"].is_null());
+        let prompt = number(&usage["prompt_tokens"]).or_else(total);
+        let completion = number(&usage["completion_tokens"]).or_else(|| total().map(|_| 0));
+        if let (Some(prompt), Some(completion)) = (prompt, completion) {
             self.reported = Some((prompt, completion));
             self.cached = number(&usage["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0).min(prompt);
         }
@@ -435,8 +440,9 @@ fn outgoing(request: Request) -> Vec<u8> {
 }
 
 fn prompt_estimate(envelope: &Envelope) -> u32 {
-    let read =
-        ["messages", "prompt", "tools", "response_format"].into_iter().filter_map(|name| envelope.body.get(name));
+    let read = ["messages", "prompt", "tools", "response_format", "input", "query", "documents"]
+        .into_iter()
+        .filter_map(|name| envelope.body.get(name));
     let bytes: usize = read.map(|value| value.to_string().len()).sum();
     u32::try_from(bytes.div_ceil(BYTES_A_TOKEN_MIN)).unwrap_or(u32::MAX)
 }
@@ -476,6 +482,17 @@ mod tests {
         meter.note(&json!({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2,
             "prompt_tokens_details": {"cached_tokens": 3}}}));
         assert_eq!((meter.tokens(), meter.cached), ((5, 2), 3));
+    }
+
+    #[test]
+    fn usage_without_output_is_usage() {
+        let mut meter = Meter { prompt_estimate: 9, ..Meter::default() };
+        meter.note(&json!({"object": "list", "data": [], "usage": {"prompt_tokens": 5, "total_tokens": 5}}));
+        assert_eq!(meter.tokens(), (5, 0));
+        meter.note(&json!({"results": [], "usage": {"total_tokens": 7}}));
+        assert_eq!(meter.tokens(), (7, 0));
+        let envelope = envelope(&json!({"model": "m", "query": "four", "documents": ["words"]}));
+        assert_eq!(prompt_estimate(&envelope), 5);
     }
 
     #[test]

@@ -17,7 +17,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::handlers::{chat, claim, completions, generate, health, metrics, models, unknown, wrong_method};
+use crate::handlers::{
+    chat, claim, completions, embeddings, generate, health, metrics, models, rerank, unknown, wrong_method,
+};
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -37,6 +39,8 @@ pub fn app(state: AppState) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(generate::create::<chat::Answer>))
         .route("/v1/completions", post(generate::create::<completions::Answer>))
+        .route("/v1/embeddings", post(embeddings::create))
+        .route("/v1/rerank", post(rerank::create))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
         .route("/healthz", get(health::live))

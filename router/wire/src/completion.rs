@@ -82,7 +82,7 @@ fn prompts(value: Value) -> Result<Vec<Prompt>, WireError> {
     values.into_iter().enumerate().map(prompt).collect()
 }
 
-fn tokens(path: &str, values: &[Value]) -> Result<Vec<u32>, WireError> {
+pub(crate) fn tokens(path: &str, values: &[Value]) -> Result<Vec<u32>, WireError> {
     let token = |(index, value): (usize, &Value)| {
         let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
         number.ok_or_else(|| WireError::out_of_range(&format!("{path}[{index}]"), "a token id"))

@@ -6,9 +6,11 @@ mod chat;
 mod completion;
 mod constraint;
 mod conversation;
+mod embedding;
 mod fields;
 mod message;
 mod options;
+mod rerank;
 mod response;
 mod sampling;
 mod tools;
@@ -17,8 +19,10 @@ mod upstream;
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{Constraint, Form};
 pub use conversation::{ChatRequest, Effort, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};
+pub use embedding::{Embedding, EmbeddingEncoding, EmbeddingList, EmbeddingRequest, EmbeddingVector, EncoderUsage};
 pub use fields::{Envelope, WireError};
 pub use options::{Options, ServiceTier};
+pub use rerank::{RankedDocument, RankedText, RerankRequest, Reranking};
 pub use response::{
     CallDelta, CalledFunction, CalledTool, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs,
     ChatMessage, Completion, CompletionChoice, CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta,

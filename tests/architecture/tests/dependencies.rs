@@ -8,6 +8,7 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-engine-core", &[]),
     ("allerac-engine-archive", &["allerac-engine-core"]),
+    ("allerac-engine-candle", &["allerac-engine-core"]),
     ("allerac-engine-grammar", &["allerac-engine-core"]),
     ("allerac-engine-link", &["allerac-engine-core", "allerac-hardware"]),
     ("allerac-engine-llama", &["allerac-engine-core"]),
@@ -15,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "allerac-engine",
         &[
             "allerac-engine-archive",
+            "allerac-engine-candle",
             "allerac-engine-core",
             "allerac-engine-grammar",
             "allerac-engine-link",
@@ -63,6 +65,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PRIVATE: &[(&str, &[&str])] = &[
     ("llama-cpp-2", &["allerac-engine-llama"]),
     ("llama-cpp-sys-2", &["allerac-engine-llama"]),
+    ("candle-core", &["allerac-engine-candle"]),
+    ("tokenizers", &["allerac-engine-candle"]),
+    ("pulp", &["allerac-engine-candle"]),
     ("llguidance", &["allerac-engine-grammar"]),
     ("rusqlite", &["allerac-ledger"]),
     ("axum", &["allerac-http", "allerac"]),

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use allerac_models::{Catalogue, Entry, Installed, ModelsError, Progress, SamplingDefaults, Store};
+use allerac_models::{Catalogue, Entry, Installed, ModelKind, ModelsError, Progress, SamplingDefaults, Store};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -38,6 +38,7 @@ struct Row<'a> {
     id: &'a str,
     name: &'a str,
     family: &'a str,
+    kind: ModelKind,
     parameters: u64,
     context: u32,
     licence: &'a str,
@@ -57,13 +58,14 @@ impl<'a> Row<'a> {
             id: &entry.id,
             name: &entry.name,
             family: &entry.family,
+            kind: entry.kind,
             parameters: entry.parameters,
             context: entry.context,
             sampling: entry.sampling,
             licence: &entry.licence,
             languages: &entry.languages,
             file: &entry.file.name,
-            size_bytes: entry.file.size_bytes,
+            size_bytes: entry.size_bytes(),
             sha256: &entry.file.sha256,
             installed: here.is_some(),
             path: here.map(|model| model.path.display().to_string()),
@@ -83,6 +85,7 @@ fn list(only_installed: bool, json: bool, place: &Place) -> Result<(), Failure> 
     }
     let mut table = Table::new(&[
         ("ID", Align::Left),
+        ("KIND", Align::Left),
         ("PARAMETERS", Align::Right),
         ("CONTEXT", Align::Right),
         ("SIZE", Align::Right),
@@ -92,6 +95,7 @@ fn list(only_installed: bool, json: bool, place: &Place) -> Result<(), Failure> 
     for row in rows {
         table.row(vec![
             row.id.to_owned(),
+            row.kind.name().to_owned(),
             parameters(row.parameters),
             row.context.to_string(),
             bytes(row.size_bytes),
@@ -112,6 +116,7 @@ fn show(id: &str, json: bool, place: &Place) -> Result<(), Failure> {
         ("id", row.id.to_owned()),
         ("name", row.name.to_owned()),
         ("family", row.family.to_owned()),
+        ("kind", row.kind.name().to_owned()),
         ("parameters", parameters(row.parameters)),
         ("context", format!("{} tokens", row.context)),
         ("licence", row.licence.to_owned()),
@@ -155,7 +160,7 @@ async fn pull(id: &str, place: &Place) -> Result<(), Failure> {
     if installed(place)?.iter().any(|model| model.id == id) {
         return Ok(print_line(&format!("{id} is installed already"))?);
     }
-    let mut meter = Meter::new(id, entry.file.size_bytes);
+    let mut meter = Meter::new(id, entry.size_bytes());
     let pulled = store.pull(entry, |progress| meter.show(&progress)).await;
     meter.finish();
     let model = pulled.map_err(|error| models_failure(&error))?;

@@ -137,9 +137,11 @@ impl Server {
         Ok(())
     }
 
-    /// Loads the default model now, so that the first request does not wait for it.
+    /// Loads the default model now, so that the first request does not wait for it; on a box without a model to chat
+    /// with another one.
     fn start_default_model(&self) {
-        if let Some(model) = self.registry.default_model().and_then(|id| self.registry.find(id)) {
+        let default = self.registry.default_model().and_then(|id| self.registry.find(id));
+        if let Some(model) = default.or_else(|| self.registry.models().first()) {
             // The registry keeps the engine.
             drop(self.registry.engine(model));
         }

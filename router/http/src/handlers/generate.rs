@@ -1,7 +1,7 @@
 //! What the endpoints that generate have in common: where a request goes, and how its answer is sent.
 
 use allerac_ledger::Principal;
-use allerac_router_core::{Endpoint, Route, route};
+use allerac_router_core::{Endpoint, ModelKind, Route, route};
 use allerac_wire::{CompletionUsage, Envelope, ServiceTier};
 use axum::extract::State;
 use axum::response::Response;
@@ -9,6 +9,7 @@ use axum::response::Response;
 use super::collect::{Collected, collect};
 use super::{Body, Bounded};
 use crate::auth::{Admitted, Authenticated};
+use crate::encoding;
 use crate::error::ApiError;
 use crate::generation::start;
 use crate::prepare::{Ask, Job};
@@ -64,6 +65,9 @@ pub(crate) async fn respond<S: Shape>(
     if let (Route::Upstream(upstream, name), true) = (&place, S::PASSES) {
         let request = relay::Request { endpoint, envelope, name: (*name).to_owned() };
         return Ok(relay::relay(state, &caller.0, upstream, request, admitted).await);
+    }
+    if let Route::Local(model) = &place {
+        encoding::only(model, &[ModelKind::Chat])?;
     }
     let (ask, answer) = S::parse(envelope, &admitted, &caller.0)?;
     match (place, ask) {

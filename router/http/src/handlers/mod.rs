@@ -4,11 +4,13 @@ pub(crate) mod chat;
 pub(crate) mod claim;
 pub(crate) mod collect;
 pub(crate) mod completions;
+pub(crate) mod embeddings;
 pub(crate) mod generate;
 pub(crate) mod health;
 mod logprobs;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod rerank;
 
 use std::time::Duration;
 

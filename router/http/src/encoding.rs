@@ -1,0 +1,170 @@
+//! Runs a request of an encoder (embeddings, scores) and accounts for it.
+//!
+//! A task of its own owns the reservation, as for generations: when the client leaves, it cancels and settles what
+//! was computed. Whatever happens, it settles exactly once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use allerac_engine_core::{Class, Sequence};
+use allerac_engine_link::protocol::{EncodeInput, ModelInfo};
+use allerac_engine_link::{EncodeSpec, Engine, EngineError};
+use allerac_ledger::{Ledger, Outcome, Principal, Reserve, Settlement};
+use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
+use allerac_router_core::{Endpoint, LocalModel, ModelKind};
+use tokio::sync::oneshot;
+
+use crate::auth::Admitted;
+use crate::error::ApiError;
+use crate::generation::LOCAL;
+use crate::prepare::LOAD_WAIT_MAX;
+use crate::state::AppState;
+
+/// Tokens of one request, as OpenAI's API has it.
+const TOKENS_MAX: u32 = 300_000;
+
+/// What an encoder is asked.
+pub(crate) struct Job {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) inputs: Vec<EncodeInput>,
+    /// The field of the request that an input came in, for errors about it.
+    pub(crate) param: fn(usize) -> String,
+    /// The field that all of them came in.
+    pub(crate) all: &'static str,
+}
+
+/// What came of it.
+pub(crate) struct Computed {
+    /// A vector for each input.
+    pub(crate) vectors: Vec<Vec<f32>>,
+    /// Of all inputs.
+    pub(crate) tokens: u32,
+}
+
+/// Refuses a model that is not for this.
+pub(crate) fn only(model: &LocalModel, kinds: &[ModelKind]) -> Result<(), ApiError> {
+    if kinds.contains(&model.kind) {
+        return Ok(());
+    }
+    let does = match model.kind {
+        ModelKind::Chat => "generates text; ask /v1/chat/completions, or use an embedding model here",
+        ModelKind::Embedding => "makes embeddings; ask /v1/embeddings, or use another model here",
+        ModelKind::Reranker => "ranks documents; ask /v1/rerank, or use another model here",
+    };
+    Err(ApiError::wrong_kind(&model.id, does))
+}
+
+/// What the model is, once it is loaded.
+pub(crate) async fn load(state: &AppState, model: &LocalModel) -> Result<Arc<ModelInfo>, ApiError> {
+    let engine = state.registry.engine(model);
+    let info = tokio::time::timeout(LOAD_WAIT_MAX, engine.load()).await.map_err(|_| EngineError::Timeout)?;
+    Ok(info?)
+}
+
+/// Runs a request in a task of its own and waits for it.
+pub(crate) async fn run(
+    state: &AppState,
+    principal: Principal,
+    model: &LocalModel,
+    admitted: Admitted,
+    job: Job,
+) -> Result<Computed, ApiError> {
+    let info = load(state, model).await?;
+    let labels = RequestLabels {
+        endpoint: job.endpoint.name(),
+        model: model.id.clone(),
+        class: Class::Chat,
+        served_by: LOCAL.to_owned(),
+    };
+    let run = Run {
+        measure: state.metrics.request(labels, admitted.accepted),
+        engine: state.registry.engine(model),
+        ledger: state.ledger.clone(),
+        model: model.id.clone(),
+        principal,
+        admitted,
+        info,
+    };
+    let (sender, answer) = oneshot::channel();
+    tokio::spawn(run.run(job, sender));
+    answer.await.map_err(|_| EngineError::Stopped)?
+}
+
+struct Run {
+    measure: RequestMeter,
+    engine: Engine,
+    ledger: Ledger,
+    model: String,
+    principal: Principal,
+    admitted: Admitted,
+    info: Arc<ModelInfo>,
+}
+
+type Reply = oneshot::Sender<Result<Computed, ApiError>>;
+
+impl Run {
+    async fn run(self, job: Job, mut reply: Reply) {
+        let computed = self.compute(job, &mut reply).await;
+        // A client that left asks no more.
+        let _ = reply.send(computed);
+    }
+
+    async fn compute(mut self, job: Job, reply: &mut Reply) -> Result<Computed, ApiError> {
+        let all = job.all;
+        let tokenised = tokio::time::timeout(LOAD_WAIT_MAX, self.engine.tokenise(job.inputs)).await;
+        let sequences = tokenised.map_err(|_| EngineError::Timeout)?.map_err(|error| match error {
+            EngineError::Prepare(_) => ApiError::from(error).with_param(all),
+            other => other.into(),
+        })?;
+        let tokens = count(&sequences, self.info.context, job.param, all)?;
+        let reserve = Reserve {
+            request_id: self.admitted.request_id,
+            model: self.model,
+            endpoint: job.endpoint.name(),
+            served_by: LOCAL.into(),
+            prompt_tokens: tokens,
+            max_output_tokens: 0,
+        };
+        let mut reservation = self.ledger.reserve(&self.principal, reserve).await?;
+        let spec = EncodeSpec { salt: self.principal.salt, class: Class::Chat, sequences };
+        let mut encoding = self.engine.encode(spec).await?;
+        let ended = tokio::select! {
+            ended = encoding.end() => Some(ended),
+            () = reply.closed() => None,
+        };
+        let (result, computed, left) = match ended {
+            Some((result, computed)) => (result, computed, false),
+            None => (Err(EngineError::ClientStalled), encoding.cancel().await, true),
+        };
+        let (outcome, ended) = match (&result, left) {
+            (Ok(_), _) => (Outcome::Completed, Ended::Completed),
+            (Err(_), true) => (Outcome::Cancelled, Ended::Cancelled),
+            (Err(_), false) => (Outcome::Failed, if computed > 0 { Ended::Failed } else { Ended::Refused }),
+        };
+        self.measure.end(ended, Tokens { prompt: computed, ..Tokens::default() }, Instant::now());
+        if computed == 0 {
+            drop(reservation.release());
+        } else {
+            // Counted before it is sent: should the process die, this stands for the settlement.
+            reservation.count(computed, 0, 0)?;
+            let settlement = Settlement { prompt_tokens: computed, cached_tokens: 0, completion_tokens: 0, outcome };
+            drop(reservation.settle(settlement));
+        }
+        Ok(Computed { vectors: result?, tokens })
+    }
+}
+
+/// All tokens, where none of the inputs is too long, nor all of them.
+fn count(sequences: &[Sequence], context: u32, param: fn(usize) -> String, all: &str) -> Result<u32, ApiError> {
+    let too_long = sequences.iter().position(|sequence| sequence.tokens.len() > context as usize);
+    if let Some(index) = too_long {
+        let length = sequences[index].tokens.len();
+        let message = format!("the model reads {context} tokens at a time; `{}` has {length}", param(index));
+        return Err(ApiError::too_long(&param(index), message));
+    }
+    let tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum::<usize>();
+    u32::try_from(tokens).ok().filter(|tokens| *tokens <= TOKENS_MAX).ok_or_else(|| {
+        let message = format!("a request has at most {TOKENS_MAX} tokens; this one has {tokens}: send fewer texts");
+        ApiError::too_long(all, message)
+    })
+}
