@@ -33,10 +33,11 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<Vec<Pair>> {
     let args = Args { models: args.embedding_models.clone(), ..args.clone() };
     let product = Server::allerac(&args, None)?;
     let mut peer = Onnx::start(&args)?;
-    let mut connection = product.target.connect()?;
-    let mut ours = |texts: &[Vec<u32>]| {
+    let ours = |texts: &[Vec<u32>]| {
         let body = serde_json::json!({"model": MODEL, "input": texts, "encoding_format": "base64"}).to_string();
         let request = product.target.post("/v1/embeddings", &body);
+        // The server closes connections that are silent for as long as the peer may take.
+        let mut connection = product.target.connect()?;
         let began = Instant::now();
         let (status, body) = connection.exchange(&request)?;
         ensure!(status == 200, "{}", String::from_utf8_lossy(body));

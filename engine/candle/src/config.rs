@@ -80,7 +80,7 @@ pub(crate) enum Pooling {
 
 impl Config {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, LoadError> {
-        let config: Self = serde_json::from_slice(bytes).map_err(|error| LoadError::invalid(CONFIG, error))?;
+        let config: Self = serde_json::from_slice(bytes).map_err(|error| LoadError::invalid(CONFIG, &error))?;
         config.check()?;
         Ok(config)
     }
@@ -97,17 +97,17 @@ impl Config {
         ];
         for (name, value, max) in bounds {
             if value == 0 || value > max {
-                return Err(LoadError::invalid(CONFIG, format!("{name} is {value}, and must be 1 to {max}")));
+                return Err(LoadError::invalid(CONFIG, &format!("{name} is {value}, and must be 1 to {max}")));
             }
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(LoadError::invalid(CONFIG, "hidden_size is no multiple of num_attention_heads"));
+            return Err(LoadError::invalid(CONFIG, &"hidden_size is no multiple of num_attention_heads"));
         }
         if self.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
             return Err(LoadError::unsupported(CONFIG, "positions that are not absolute"));
         }
         if self.context() == 0 || !self.layer_norm_eps.is_finite() || self.layer_norm_eps <= 0.0 {
-            return Err(LoadError::invalid(CONFIG, "pad_token_id or layer_norm_eps is out of range"));
+            return Err(LoadError::invalid(CONFIG, &"pad_token_id or layer_norm_eps is out of range"));
         }
         self.family()?;
         self.activation().map(|_| ())
@@ -176,7 +176,7 @@ struct PoolingConfig {
 pub(crate) fn pooling(modules: Option<&[u8]>, pooling: Option<&[u8]>) -> Result<(Pooling, bool), LoadError> {
     let normalise = modules.map(normalises).transpose()?.unwrap_or(true);
     let Some(bytes) = pooling else { return Ok((Pooling::Mean, normalise)) };
-    let config: PoolingConfig = serde_json::from_slice(bytes).map_err(|error| LoadError::invalid(POOLING, error))?;
+    let config: PoolingConfig = serde_json::from_slice(bytes).map_err(|error| LoadError::invalid(POOLING, &error))?;
     let modes = [
         (config.pooling_mode_cls_token, Some(Pooling::First)),
         (config.pooling_mode_mean_tokens, Some(Pooling::Mean)),
@@ -191,7 +191,7 @@ pub(crate) fn pooling(modules: Option<&[u8]>, pooling: Option<&[u8]>) -> Result<
 }
 
 fn normalises(bytes: &[u8]) -> Result<bool, LoadError> {
-    let modules: Vec<Module> = serde_json::from_slice(bytes).map_err(|error| LoadError::invalid(MODULES, error))?;
+    let modules: Vec<Module> = serde_json::from_slice(bytes).map_err(|error| LoadError::invalid(MODULES, &error))?;
     let mut normalise = false;
     for module in modules {
         // A class by its whole path, of which versions differ.

@@ -33,7 +33,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    pub(crate) fn invalid(name: &'static str, reason: impl ToString) -> Self {
+    pub(crate) fn invalid(name: &'static str, reason: &dyn std::fmt::Display) -> Self {
         Self::Invalid { name, reason: reason.to_string() }
     }
 

@@ -23,7 +23,7 @@ pub struct Tokens(Tokenizer);
 
 impl Tokens {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, LoadError> {
-        let invalid = |error: tokenizers::Error| LoadError::invalid(TOKENIZER, error);
+        let invalid = |error: tokenizers::Error| LoadError::invalid(TOKENIZER, &error);
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(invalid)?;
         tokenizer.with_truncation(None).map_err(invalid)?.with_padding(None);
         Ok(Self(tokenizer))

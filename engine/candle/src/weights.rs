@@ -18,11 +18,11 @@ pub(crate) struct Weights {
 
 impl Weights {
     pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, LoadError> {
-        let file = BufferedSafetensors::new(bytes).map_err(|error| LoadError::invalid(WEIGHTS, error))?;
+        let file = BufferedSafetensors::new(bytes).map_err(|error| LoadError::invalid(WEIGHTS, &error))?;
         let has = |prefix: &&str| file.get(&format!("{prefix}embeddings.word_embeddings.weight")).is_ok();
         let prefix = ["", "bert.", "roberta."].into_iter().find(has);
         let prefix =
-            prefix.ok_or_else(|| LoadError::invalid(WEIGHTS, "it has no embeddings.word_embeddings.weight"))?;
+            prefix.ok_or_else(|| LoadError::invalid(WEIGHTS, &"it has no embeddings.word_embeddings.weight"))?;
         Ok(Self { file, prefix })
     }
 
@@ -40,7 +40,7 @@ impl Weights {
 
     /// A tensor by its whole name.
     fn named(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
-        let invalid = |reason: String| LoadError::invalid(WEIGHTS, format!("{name}: {reason}"));
+        let invalid = |reason: String| LoadError::invalid(WEIGHTS, &format!("{name}: {reason}"));
         let view = self.file.get(name).map_err(|_| invalid("it is missing".into()))?;
         if view.shape() != shape {
             return Err(invalid(format!("it is {:?} and should be {shape:?}", view.shape())));
@@ -51,11 +51,11 @@ impl Weights {
 
     fn numbers(tensor: &Tensor) -> Result<Vec<f32>, LoadError> {
         let flat = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
-        let flat = flat.map_err(|error| LoadError::invalid(WEIGHTS, error))?;
+        let flat = flat.map_err(|error| LoadError::invalid(WEIGHTS, &error))?;
         if flat.iter().all(|number| number.is_finite()) {
             Ok(flat)
         } else {
-            Err(LoadError::invalid(WEIGHTS, "some numbers are not finite"))
+            Err(LoadError::invalid(WEIGHTS, &"some numbers are not finite"))
         }
     }
 

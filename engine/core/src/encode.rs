@@ -271,7 +271,10 @@ mod tests {
         Encode { id: RequestId(id), salt: owner, class: Class::Chat, sequences }
     }
 
-    fn ended(batcher: &mut Batcher<Fake>) -> Vec<(u64, u32, Option<Vec<Vec<f32>>>)> {
+    /// A request that ended: its name, its tokens, and its vectors.
+    type Ended = (u64, u32, Option<Vec<Vec<f32>>>);
+
+    fn ended(batcher: &mut Batcher<Fake>) -> Vec<Ended> {
         batcher.step().into_iter().map(|ended| (ended.id.0, ended.tokens, ended.result.ok())).collect()
     }
 

@@ -168,7 +168,7 @@ mod tests {
     }
 
     /// One head of one sequence by candle's own operations.
-    fn plain(rows: &Tensor, size: usize, heads: usize, head: usize) -> candle_core::Result<Tensor> {
+    fn plain(rows: &Tensor, size: usize, heads: usize, head: usize) -> Result<Tensor> {
         let part = |kind: usize| rows.narrow(1, (kind * heads + head) * size, size)?.contiguous();
         #[expect(clippy::cast_precision_loss, reason = "a small number")]
         let scores = (part(0)?.matmul(&part(1)?.t()?)? / (size as f64).sqrt())?;

@@ -92,7 +92,7 @@ mod tests {
         let norm = Norm::new(vec![2.0; 18], vec![1.0; 18], 1e-12);
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let one: Vec<f32> = (0..36).map(|number| number as f32).collect();
-        let out = norm.apply(&one, &vec![0.5; 36]);
+        let out = norm.apply(&one, &[0.5; 36]);
         // Of 0 to 17 the variance is (18 * 18 - 1) / 12.
         let deviation = (323.0f32 / 12.0).sqrt();
         for (place, number) in out.iter().enumerate() {
