@@ -8,7 +8,7 @@ use super::tile::{COLUMNS_MAX, ROWS, columns, pack, product};
 use super::{activation, numbers};
 use crate::config::Activation;
 
-/// Rows that one thread computes at a time: they and a panel of weights fit its cache.
+/// The most rows that one thread computes at a time: they and a panel of weights fit its cache.
 const ROWS_A_TASK: usize = 8 * ROWS;
 
 /// A linear map.
@@ -37,8 +37,11 @@ impl Linear {
         let panels = outputs.div_ceil(self.columns);
         let threads = rayon::current_num_threads();
         if count >= threads * ROWS_A_TASK || threads == 1 {
-            all.par_chunks_mut(ROWS_A_TASK * outputs)
-                .zip(rows.par_chunks(ROWS_A_TASK * self.inputs))
+            // As many tasks for each thread: one more would have the others wait.
+            let tasks = count.div_ceil(threads * ROWS_A_TASK) * threads;
+            let size = count.div_ceil(tasks).next_multiple_of(ROWS);
+            all.par_chunks_mut(size * outputs)
+                .zip(rows.par_chunks(size * self.inputs))
                 .for_each(|(out, rows)| Arch::new().dispatch(Part { linear: self, rows, panels: (0, panels), out }));
             return all;
         }
