@@ -3,6 +3,7 @@
 //! The life of a request is in [`handlers`](self) order: authenticate, parse, route, admit, prepare,
 //! reserve, generate, count, stream, settle; see ARCHITECTURE.md.
 
+mod api;
 mod assets;
 mod auth;
 mod chat;
@@ -12,6 +13,7 @@ mod constraint;
 mod error;
 mod generation;
 mod handlers;
+mod openapi;
 mod pass;
 mod prepare;
 mod progress;

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -17,7 +19,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::handlers::{chat, claim, completions, generate, health, metrics, models, unknown, wrong_method};
+use crate::api::operations;
+use crate::handlers::{unknown, wrong_method};
+use crate::openapi::document;
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -34,15 +38,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything that is served.
 pub fn app(state: AppState) -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(generate::create::<chat::Answer>))
-        .route("/v1/completions", post(generate::create::<completions::Answer>))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::get))
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
-        .route("/claim", get(claim::status).post(claim::create))
+    let operations = operations();
+    let document = Bytes::from(document(&operations).to_string());
+    let api = operations.into_iter().fold(Router::new(), |api, operation| api.route(operation.path, operation.handler));
+    api.route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], document) }))
+        .route("/docs", get(assets::docs))
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(unknown)

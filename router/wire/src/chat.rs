@@ -10,9 +10,9 @@ use crate::options::Options;
 /// Fields of OpenAI's API that are refused whatever they say.
 const UNSUPPORTED: &[&str] = &["audio", "functions", "moderation", "web_search_options"];
 /// Pairs of `metadata`, and characters of their keys and values, as OpenAI's API has it.
-const METADATA_MAX: (usize, usize, usize) = (16, 64, 512);
+pub(crate) const METADATA_MAX: (usize, usize, usize) = (16, 64, 512);
 /// Bytes of a predicted answer.
-const PREDICTION_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const PREDICTION_BYTES_MAX: usize = 1024 * 1024;
 
 impl ChatRequest {
     /// Validates a request.

@@ -6,17 +6,17 @@ use serde_json::Value;
 use crate::fields::{Fields, WireError};
 
 /// Bytes of a JSON schema, as text. Schemas of whole industries are larger; those of a request are a few kilobytes.
-const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a grammar.
-const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a regular expression.
-const REGEX_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const REGEX_BYTES_MAX: usize = 8 * 1024;
 /// Strings to choose from.
-const CHOICES_MAX: usize = 1024;
+pub(crate) const CHOICES_MAX: usize = 1024;
 /// Bytes of all of them together.
 const CHOICES_BYTES_MAX: usize = 64 * 1024;
 /// Characters of a schema's name, as OpenAI's API has it.
-const NAME_CHARS_MAX: usize = 64;
+pub(crate) const NAME_CHARS_MAX: usize = 64;
 
 /// What a grammar in llguidance's variant of Lark begins with, as llama-server has it.
 const LARK_MARK: &str = "%llguidance";

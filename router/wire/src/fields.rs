@@ -133,6 +133,8 @@ impl Fields {
     }
 
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        #[cfg(test)]
+        asked::note(&self.path_of(name));
         self.map.shift_remove(name).filter(|value| !value.is_null())
     }
 
@@ -205,5 +207,28 @@ impl Fields {
             let path = self.path_of(name);
             WireError::new(&path, "unknown_parameter", format!("there is no parameter `{path}`"))
         })
+    }
+}
+
+/// What parsers looked for, for a test that holds it beside the API's description.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local!(static NAMES: RefCell<BTreeSet<String>> = RefCell::default());
+
+    pub(super) fn note(path: &str) {
+        let mut name = String::new();
+        for part in path.split_inclusive(']') {
+            name += part.split_once('[').map_or(part, |(before, _)| before);
+            name += if part.ends_with(']') { "[]" } else { "" };
+        }
+        NAMES.with_borrow_mut(|names| names.insert(name));
+    }
+
+    /// All names since the last call, with `[]` for any place of a list.
+    pub(crate) fn take() -> BTreeSet<String> {
+        NAMES.take()
     }
 }

@@ -11,6 +11,7 @@ mod message;
 mod options;
 mod response;
 mod sampling;
+pub mod schema;
 mod tools;
 mod upstream;
 

@@ -6,9 +6,9 @@ use crate::conversation::{Message, Part, Role, ToolCall};
 use crate::fields::{Fields, WireError};
 
 /// Messages of one conversation.
-const MESSAGES_MAX: usize = 4096;
+pub(crate) const MESSAGES_MAX: usize = 4096;
 /// Calls in one message.
-const CALLS_MAX: usize = 128;
+pub(crate) const CALLS_MAX: usize = 128;
 
 pub(crate) fn messages(value: Value) -> Result<Vec<Message>, WireError> {
     let Value::Array(values) = value else { return Err(WireError::wrong_type("messages", "an array", &value)) };

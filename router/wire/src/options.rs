@@ -7,11 +7,11 @@ use crate::fields::{Fields, WireError};
 use crate::sampling::Sampling;
 
 /// Choices of one request.
-const CHOICES_MAX: u32 = 8;
+pub(crate) const CHOICES_MAX: u32 = 8;
 /// Stop strings of one request, as OpenAI's API has it.
-const STOPS_MAX: usize = 4;
+pub(crate) const STOPS_MAX: usize = 4;
 /// Characters of a stop string. Longer ones are no stop strings but a mistake.
-const STOP_CHARS_MAX: usize = 16_384;
+pub(crate) const STOP_CHARS_MAX: usize = 16_384;
 
 /// How urgent a request is, in OpenAI's words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
