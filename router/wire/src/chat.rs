@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::conversation::{ChatRequest, Effort, Tools};
 use crate::fields::{Envelope, Fields, WireError};
-use crate::message::messages;
+use crate::message::{PARTS_MAX, messages};
 use crate::options::Options;
 
 /// Fields of OpenAI's API that are refused whatever they say.
@@ -78,6 +78,9 @@ fn prediction(fields: &mut Fields) -> Result<Option<String>, WireError> {
     inner.finish(&[])?;
     let text = match content {
         Value::String(text) => text,
+        Value::Array(parts) if parts.len() > PARTS_MAX => {
+            return Err(WireError::out_of_range(&path, &format!("at most {PARTS_MAX} parts")));
+        }
         Value::Array(parts) => {
             let numbered = parts.into_iter().enumerate();
             numbered.map(|(index, part)| text_part(&format!("{path}[{index}]"), part)).collect::<Result<_, _>>()?

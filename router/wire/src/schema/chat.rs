@@ -3,20 +3,21 @@
 use serde_json::{Value, json};
 
 use super::options::options;
-use super::{any_object, any_of, array, boolean, described, example, integer, object, of, string, text, word};
+use super::{any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text, word};
 use crate::chat::{METADATA_MAX, PREDICTION_BYTES_MAX};
 use crate::conversation::Effort;
-use crate::message::{CALLS_MAX, MESSAGES_MAX};
+use crate::message::{CALLS_MAX, MESSAGES_MAX, PARTS_MAX};
 use crate::tools::{NAME_CHARS_MAX, TOOLS_MAX};
 
 /// A request to go on with a conversation.
 #[must_use]
 pub fn chat_request() -> Value {
     let efforts = Effort::ALL.map(|(name, _)| name);
+    let conversation = format!("The conversation: at most {MESSAGES_MAX} messages, each of at most {PARTS_MAX} parts.");
     let question = json!([{"role": "user", "content": "Why is the sky blue?"}]);
     let mut properties = vec![
         ("model", model()),
-        ("messages", example(question, described("The conversation.", array(message(), 1, MESSAGES_MAX)))),
+        ("messages", example(question, described(&conversation, at_least_one(list(message()))))),
         ("tools", described("What the model may call.", array(tool(), 0, TOOLS_MAX))),
         ("tool_choice", described("Whether a tool must be called.", tool_choice())),
         ("parallel_tool_calls", described("Whether several may be called at once.", boolean())),
@@ -37,6 +38,11 @@ pub fn chat_request() -> Value {
     ];
     properties.extend(options());
     of(&["model", "messages"], properties)
+}
+
+fn at_least_one(mut list: Value) -> Value {
+    list["minItems"] = json!(1);
+    list
 }
 
 pub(super) fn model() -> Value {
@@ -61,7 +67,7 @@ fn message() -> Value {
         &["role"],
         [
             ("role", word(&["assistant"])),
-            ("content", any_of([string(), array(any_of([text_part(), refusal_part()]), 0, 1024)])),
+            ("content", any_of([string(), list(any_of([text_part(), refusal_part()]))])),
             ("name", string()),
             ("refusal", string()),
             ("reasoning_content", described("What the model thought.", string())),
@@ -92,14 +98,14 @@ fn refusal_part() -> Value {
 
 /// Text, or text in parts.
 fn text_content() -> Value {
-    any_of([string(), array(text_part(), 0, 1024)])
+    any_of([string(), list(text_part())])
 }
 
 /// Text, or parts.
 fn user_content() -> Value {
     let image = object(&["url"], [("url", string()), ("detail", string())]);
     let image = object(&["type", "image_url"], [("type", word(&["image_url"])), ("image_url", image)]);
-    any_of([string(), array(any_of([text_part(), described("For models that see.", image)]), 0, 1024)])
+    any_of([string(), list(any_of([text_part(), described("For models that see.", image)]))])
 }
 
 /// A function that the model may ask to be called.
@@ -128,7 +134,7 @@ fn tool_choice() -> Value {
 }
 
 fn prediction() -> Value {
-    let content = any_of([text(0, PREDICTION_BYTES_MAX), array(text_part(), 0, 1024)]);
+    let content = any_of([text(0, PREDICTION_BYTES_MAX), list(text_part())]);
     object(&["type", "content"], [("type", word(&["content"])), ("content", content)])
 }
 

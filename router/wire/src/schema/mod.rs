@@ -85,6 +85,13 @@ fn array(items: Value, least: usize, most: usize) -> Value {
     schema
 }
 
+/// A list whose limit is told in words: bodies beyond it are too long before they are too many.
+fn list(items: Value) -> Value {
+    let mut schema = json!({"type": "array"});
+    schema["items"] = items;
+    schema
+}
+
 /// One of these words.
 fn word(words: &[&str]) -> Value {
     json!({"type": "string", "enum": words})
