@@ -30,6 +30,8 @@ pub struct ContextParams {
     pub threads: u32,
     /// Threads that compute prompts.
     pub threads_batch: u32,
+    /// Whether to compute on one thread while other programs have taken cores.
+    pub sheds_threads: bool,
     /// How to attend, and in which numbers to keep keys and values.
     pub attention: Attention,
 }
@@ -60,7 +62,8 @@ pub struct Context {
     inner: LlamaContext<'static>,
     batch: LlamaBatch<'static>,
     limits: Limits,
-    governor: Governor,
+    /// `None` where all threads compute, come what may.
+    governor: Option<Governor>,
     attention: Attention,
 }
 
@@ -105,7 +108,7 @@ impl Context {
             piece_min: PIECE_MIN,
         };
         let batch = LlamaBatch::new(params.batch as usize, 1);
-        Ok(Self { model, inner, batch, limits, governor: Governor::default(), attention })
+        Ok(Self { model, inner, batch, limits, governor: params.sheds_threads.then(Governor::default), attention })
     }
 }
 
@@ -119,12 +122,13 @@ impl Context {
 
     /// Computes on one thread while others have taken cores.
     fn govern(&mut self, batch: &[BatchToken], took: Duration) {
+        let Some(governor) = &mut self.governor else { return };
         let is_decoding = batch.iter().all(|token| token.wants_logits)
             && batch.windows(2).all(|pair| pair[0].sequence != pair[1].sequence);
         if !is_decoding {
             return;
         }
-        if let Some(alone) = self.governor.note(batch.len(), took) {
+        if let Some(alone) = governor.note(batch.len(), took) {
             compute_alone(alone);
         }
     }

@@ -92,7 +92,7 @@ const X32: i64 = 0x4000_0000;
 
 /// Confines this process for good. Threads started later inherit it.
 pub(crate) fn confine(args: &Args) -> anyhow::Result<()> {
-    match confine_files(&args.model).context("landlock")? {
+    match confine_files(args.model()).context("landlock")? {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => tracing::info!("this kernel's landlock is old: some rules are missing"),
         RulesetStatus::NotEnforced => {
@@ -144,11 +144,11 @@ fn opens_for_writing(flags: u8) -> anyhow::Result<Vec<SeccompRule>> {
 
 /// Confines the process and tries what must be denied; an error when anything was allowed.
 pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
-    let files = confine_files(&args.model).context("landlock")?;
+    let files = confine_files(args.model()).context("landlock")?;
     deny_system_calls().context("seccomp")?;
     let mut attempts = vec![
         ("write a file", std::fs::write("/tmp/allerac-sandbox-test", "x")),
-        ("remove the model", std::fs::remove_file(&args.model)),
+        ("remove the model", std::fs::remove_file(args.model())),
         ("open a network connection", TcpStream::connect("127.0.0.1:1").map(drop)),
         ("open a port", std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
         ("open a socket file", std::os::unix::net::UnixStream::connect("/run/dbus/system_bus_socket").map(drop)),
@@ -166,7 +166,7 @@ pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
             other => allowed.push(format!("{what} ({other:?})")),
         }
     }
-    std::fs::File::open(&args.model).context("the model itself cannot be read")?;
+    std::fs::File::open(args.model()).context("the model itself cannot be read")?;
     writeln_stdout("allowed: read the model");
     if allowed.is_empty() { Ok(()) } else { bail!("not denied: {}", allowed.join(", ")) }
 }

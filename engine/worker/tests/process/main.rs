@@ -2,149 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
+mod settings;
+mod support;
+
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use allerac_engine_core::{Class, Event, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
-use allerac_engine_link::frame;
-use allerac_engine_link::protocol::{
-    Begin, FromEngine, KvKey, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine,
-};
+use allerac_engine_core::{Event, FinishReason, RequestId, TokenId};
+use allerac_engine_link::protocol::{FromEngine, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
 
-const MODEL: &str =
-    ".cache/test-data/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
-
-fn model() -> PathBuf {
-    let path = std::env::var_os("ALLERAC_TEST_MODEL")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(MODEL), PathBuf::from);
-    assert!(path.exists(), "{} is missing; fetch it: make test-model", path.display());
-    path.canonicalize().unwrap()
-}
-
-struct Worker {
-    child: Child,
-    socket: UnixStream,
-}
-
-impl Worker {
-    fn start(model: &Path) -> Self {
-        Self::start_with(model, &[])
-    }
-
-    fn start_with(model: &Path, more: &[&str]) -> Self {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
-            .args(["--threads", "2", "--context", "512", "--sequences", "4", "--cells", "2048"])
-            // Flash attention computes large batches in another order; without it company changes nothing.
-            .args(["--flash-attention", "off", "--model"])
-            .arg(model)
-            .args(more)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()
-            .unwrap();
-        let mut worker = Self { child, socket: ours };
-        worker.send(&ToEngine::Begin(Begin { kv_key: Some(KvKey([7; 32])), ..Begin::default() }));
-        worker
-    }
-
-    fn ready(model: &Path) -> (Self, ModelInfo) {
-        Self::start(model).until_ready()
-    }
-
-    fn until_ready(self) -> (Self, ModelInfo) {
-        let mut worker = self;
-        loop {
-            match worker.receive().expect("the worker says Ready") {
-                FromEngine::Loading(share) => assert!((0.0..=1.0).contains(&share)),
-                FromEngine::Ready(info) => return (worker, info),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn send(&mut self, message: &ToEngine) {
-        let mut buffer = Vec::new();
-        frame::encode(message, &mut buffer).unwrap();
-        self.socket.write_all(&buffer).unwrap();
-    }
-
-    fn receive(&mut self) -> Option<FromEngine> {
-        frame::read(&mut self.socket).unwrap()
-    }
-
-    fn prepare(&mut self, input: PromptInput) -> Result<Vec<TokenId>, PrepareError> {
-        self.send(&ToEngine::Prepare { id: RequestId(0), input });
-        match self.receive() {
-            Some(FromEngine::Prepared { result, .. }) => result.map(|prompt| prompt.tokens),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn chat(&mut self, question: &str) -> Vec<TokenId> {
-        let messages_json = format!(r#"[{{"role":"user","content":"{question}"}}]"#);
-        self.prepare(PromptInput::Chat { messages_json }).unwrap()
-    }
-
-    /// Receives until these requests ended; what each of them produced.
-    fn collect(&mut self, requests: usize) -> HashMap<u64, Answer> {
-        let mut answers: HashMap<u64, Answer> = HashMap::new();
-        while answers.values().filter(|answer| answer.reason.is_some()).count() < requests {
-            match self.receive() {
-                Some(FromEngine::Event(Event::Waiting { .. })) => {}
-                Some(FromEngine::Event(Event::Started { id, .. })) => {
-                    answers.insert(id.0, Answer::default());
-                }
-                Some(FromEngine::Event(Event::Chunk { id, chunk })) => {
-                    let answer = answers.get_mut(&id.0).unwrap();
-                    answer.text.push_str(&chunk.text);
-                    answer.chunks += 1;
-                    answer.tokens.extend(chunk.tokens.iter().map(|token| token.0));
-                }
-                Some(FromEngine::Event(Event::Finished { id, reason, tail, usage })) => {
-                    let answer = answers.entry(id.0).or_default();
-                    answer.text.push_str(&tail);
-                    (answer.reason, answer.usage) = (Some(reason), usage);
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        answers
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[derive(Debug, Default)]
-struct Answer {
-    text: String,
-    tokens: Vec<u32>,
-    chunks: usize,
-    reason: Option<FinishReason>,
-    usage: Usage,
-}
-
-fn greedy(id: u64, prompt: Vec<TokenId>, max_tokens: u32) -> ToEngine {
-    ToEngine::Generate(Generate {
-        id: RequestId(id),
-        salt: id,
-        class: Class::Chat,
-        prompt,
-        common: 0,
-        max_tokens,
-        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
-        stop: Vec::new(),
-        top_logprobs: None,
-    })
-}
+use support::{Worker, greedy, model};
 
 #[test]
 fn it_answers_a_chat_and_ends_when_the_socket_closes() {
@@ -280,64 +147,6 @@ fn a_prompt_is_known_after_a_restart_to_its_owner_alone() {
     let bytes = std::fs::metadata(&file).unwrap().len();
     std::fs::write(&file, vec![0x55; usize::try_from(bytes).unwrap()]).unwrap();
     assert_eq!(ask(&mut start(), 7, &text), (answer, 0, length));
-}
-
-#[test]
-fn what_is_known_in_other_numbers_is_computed_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("kv");
-    let cached = |more: &[&str]| {
-        let more = [&["--kv-file", file.to_str().unwrap()], more].concat();
-        let (mut worker, _) = Worker::start_with(&model(), &more).until_ready();
-        let prompt = worker.prepare(PromptInput::Text("The cat sat on the mat and the dog ran. ".repeat(12))).unwrap();
-        let length = u32::try_from(prompt.len()).unwrap();
-        worker.send(&greedy(7, prompt, 4));
-        let answer = worker.collect(1).remove(&7).unwrap();
-        worker.send(&ToEngine::Shutdown);
-        assert!(worker.child.wait().unwrap().success());
-        (answer.usage.cached_tokens, length)
-    };
-    let quantised = ["--kv-type-k", "q8_0"];
-    assert_eq!(cached(&[]).0, 0);
-    assert_eq!(cached(&quantised).0, 0, "keys of 16 bits are no keys of 8");
-    let (again, length) = cached(&quantised);
-    assert_eq!(again, length);
-    assert_eq!(cached(&[]).0, 0);
-}
-
-#[test]
-fn all_threads_run_on_the_given_processors() {
-    let allowed = |worker: &Worker| -> Vec<String> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", worker.child.id())).unwrap();
-        let status = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
-        let list =
-            |text: &str| text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().to_owned();
-        status.map(|text| list(&text).trim().to_owned()).collect()
-    };
-    let mine = allerac_hardware::CpuSet::allowed().unwrap();
-    let one: allerac_hardware::CpuSet = mine.iter().take(1).collect();
-    for (flag, expected) in [(one.to_string(), one.to_string()), ("1023".to_owned(), mine.to_string())] {
-        let (mut worker, _) = Worker::start_with(&model(), &["--cpus", &flag]).until_ready();
-        // The threads that compute are started by the first computation.
-        worker.send(&greedy(1, vec![TokenId(1)], 2));
-        worker.collect(1);
-        let lists = allowed(&worker);
-        assert!(lists.len() >= 4 && lists.iter().all(|list| *list == expected), "{flag}: {lists:?}");
-    }
-}
-
-#[test]
-fn a_combination_that_cannot_be_is_a_failure_with_its_reason() {
-    let mut worker = Worker::start_with(&model(), &["--kv-type-v", "q8_0"]);
-    let message = loop {
-        match worker.receive() {
-            Some(FromEngine::Loading(_)) => {}
-            Some(FromEngine::LoadFailed(message)) => break message,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(message.contains("values of type q8_0 need flash attention"), "{message}");
-    assert_eq!(worker.child.wait().unwrap().code(), Some(1));
 }
 
 #[test]
