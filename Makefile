@@ -33,6 +33,10 @@ run: setup build ## Install what is missing, build, fetch the starter model, ser
 build: web ## Build the page and the programs (target/release/allerac, target/release/allerac-engine)
 	cargo build --release --locked
 
+.PHONY: portable
+portable: setup web ## Build for every x86-64 CPU into target/dist: all of llama.cpp's kernels, the best chosen at run time
+	scripts/portable.sh target/dist
+
 .PHONY: web
 web: $(WEB)/dist/index.html ## Build the page, when its sources are newer
 

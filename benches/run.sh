@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 tests/run.sh --prepare python
 cargo build --release --locked -p allerac-benches
 cargo build --release --locked -p allerac-engine-link --example engine_stub
-target/release/allerac-bench --out benches/RESULTS.md "$@"
+tests/.venv/bin/python benches/gemma.py .cache/bench-gemma/models
+target/release/allerac-bench --out benches/RESULTS.md --second-models .cache/bench-gemma/models "$@"

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use crate::process::{SLOTS, Server, pause};
 use crate::stats::Sorted;
 
-/// A measurement that takes this long ends with the rounds it has: the machine is busy with something else.
-const TIME_MAX: Duration = Duration::from_secs(100);
+/// A measurement that takes this long ends with the rounds it has.
+const TIME_MAX: Duration = Duration::from_secs(40);
+/// A first round that took longer than this was warm for most of it, and counts.
+const WARM_MAX: Duration = Duration::from_secs(8);
 /// Threads that wait for work spin for a while; after this they sleep and do not disturb the other side.
 const CALM: Duration = Duration::from_millis(300);
 
@@ -18,8 +20,30 @@ pub(crate) struct Pair {
     pub(crate) what: String,
     pub(crate) unit: &'static str,
     pub(crate) more_is_better: bool,
+    /// The ratio that is aimed at.
+    pub(crate) target: Option<f64>,
     pub(crate) ours: Sorted,
     pub(crate) theirs: Sorted,
+}
+
+impl Pair {
+    /// A pair of these measurements.
+    pub(crate) fn new(what: &str, unit: &'static str, more_is_better: bool, ours: Vec<f64>, theirs: Vec<f64>) -> Self {
+        let (what, ours, theirs) = (what.to_owned(), Sorted::new(ours), Sorted::new(theirs));
+        eprintln!("{what}: {:.1} beside {:.1} {unit}", ours.median(), theirs.median());
+        Self { what, unit, more_is_better, target: None, ours, theirs }
+    }
+
+    /// The same with the ratio that is aimed at, as `ratio` counts it.
+    pub(crate) fn aims_at(self, target: f64) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    /// How much better the product is; above 1 it is better.
+    pub(crate) fn ratio(&self) -> f64 {
+        let (ours, theirs) = (self.ours.median(), self.theirs.median());
+        if self.more_is_better { ours / theirs } else { theirs / ours }
+    }
 }
 
 /// One stream as it came.
@@ -60,7 +84,7 @@ impl Bench<'_> {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let began = Instant::now();
         for round in 0..=self.rounds {
-            if !ours.is_empty() && began.elapsed() > TIME_MAX {
+            if !ours.is_empty() && !theirs.is_empty() && began.elapsed() > TIME_MAX {
                 break;
             }
             let mut sides = [(self.ours, &mut ours), (self.theirs, &mut theirs)];
@@ -69,53 +93,26 @@ impl Bench<'_> {
             }
             for (server, values) in sides {
                 pause(CALM);
+                let began = Instant::now();
                 let value = measure(self, server, round)?;
-                if round > 0 {
+                if round > 0 || began.elapsed() > WARM_MAX {
                     values.push(value);
                 }
             }
         }
-        let pair =
-            Pair { what: what.to_owned(), unit, more_is_better, ours: Sorted::new(ours), theirs: Sorted::new(theirs) };
-        eprintln!("{what}: {:.1} beside {:.1} {unit}", pair.ours.median(), pair.theirs.median());
-        Ok(pair)
+        Ok(Pair::new(what, unit, more_is_better, ours, theirs))
     }
 
-    /// Streams so many tokens; the model may not end before. `on_text` is called at each piece of text with the
-    /// number of pieces.
+    /// [`stream`] of the model that is measured.
     pub(crate) fn stream(
         &self,
         server: &Server,
         prompt: &str,
         max_tokens: u32,
         temperature: f64,
-        mut on_text: impl FnMut(u32),
+        on_text: impl FnMut(u32),
     ) -> anyhow::Result<Stream> {
-        let body = json!({
-            "model": self.model, "prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "seed": 1,
-            "logit_bias": {"0": -100, "2": -100}, "stream": true, "stream_options": {"include_usage": true},
-        });
-        let request = server.target.post("/v1/completions", &body.to_string());
-        let mut connection = server.target.connect()?;
-        let (mut first, mut tokens, mut pieces, mut gap) = (None, None, 0, Duration::ZERO);
-        let began = Instant::now();
-        let mut last = began;
-        connection.stream(&request, |now, data| {
-            let chunk: Value = serde_json::from_str(data).unwrap_or_default();
-            if chunk["choices"][0]["text"].as_str().is_some_and(|text| !text.is_empty()) {
-                if first.is_some() {
-                    gap = gap.max(now - last);
-                }
-                first.get_or_insert(now);
-                last = now;
-                pieces += 1;
-                on_text(pieces);
-            }
-            tokens = chunk["usage"]["completion_tokens"].as_u64().or(tokens);
-        })?;
-        let tokens = u32::try_from(tokens.context("no usage came")?)?;
-        ensure!(tokens == max_tokens, "the answer ended after {tokens} tokens");
-        Ok(Stream { first: first.context("no token came")? - began, whole: last - began, gap, tokens })
+        stream(self.model, server, prompt, max_tokens, temperature, on_text)
     }
 
     /// As many streams as there are slots at once; `prompt` makes each one's prompt of its number.
@@ -132,4 +129,41 @@ impl Bench<'_> {
             running.into_iter().map(|thread| thread.join().expect("a client does not panic")).collect()
         })
     }
+}
+
+/// Streams so many tokens; the model may not end before. `on_text` is called at each piece of text with the
+/// number of pieces.
+pub(crate) fn stream(
+    model: &str,
+    server: &Server,
+    prompt: &str,
+    max_tokens: u32,
+    temperature: f64,
+    mut on_text: impl FnMut(u32),
+) -> anyhow::Result<Stream> {
+    let body = json!({
+        "model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "seed": 1,
+        "logit_bias": {"0": -100, "1": -100, "2": -100, "106": -100}, "stream": true, "stream_options": {"include_usage": true},
+    });
+    let request = server.target.post("/v1/completions", &body.to_string());
+    let mut connection = server.target.connect()?;
+    let (mut first, mut tokens, mut pieces, mut gap) = (None, None, 0, Duration::ZERO);
+    let began = Instant::now();
+    let mut last = began;
+    connection.stream(&request, |now, data| {
+        let chunk: Value = serde_json::from_str(data).unwrap_or_default();
+        if chunk["choices"][0]["text"].as_str().is_some_and(|text| !text.is_empty()) {
+            if first.is_some() {
+                gap = gap.max(now - last);
+            }
+            first.get_or_insert(now);
+            last = now;
+            pieces += 1;
+            on_text(pieces);
+        }
+        tokens = chunk["usage"]["completion_tokens"].as_u64().or(tokens);
+    })?;
+    let tokens = u32::try_from(tokens.context("no usage came")?)?;
+    ensure!(tokens == max_tokens, "the answer ended after {tokens} tokens");
+    Ok(Stream { first: first.context("no token came")? - began, whole: last - began, gap, tokens })
 }

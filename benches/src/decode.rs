@@ -6,13 +6,15 @@ use std::time::Instant;
 use anyhow::Context;
 
 use crate::Args;
-use crate::bench::{Bench, Pair};
+use crate::bench::{Bench, Pair, stream};
 use crate::process::{SLOTS, Server};
 
 /// Tokens of the one stream.
 const TOKENS_ALONE: u32 = 256;
 /// Tokens of each of eight.
 const TOKENS_IN_COMPANY: u32 = 128;
+/// A restart takes seconds, and shows the same each time.
+const RESTARTS_MAX: u32 = 3;
 /// Numbers that make a prompt of about 1000, 2000 and 3500 tokens.
 const NUMBERS_1K: u32 = 230;
 const NUMBERS_2K: u32 = 420;
@@ -26,8 +28,27 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<Vec<Pair>> {
     let bench = Bench { model: &args.model, rounds: args.rounds, ours: &ours, theirs: &theirs };
     let mut pairs = alone(&bench)?;
     pairs.extend(in_company(&bench)?);
-    pairs.push(beside_a_busy_program(&bench)?);
+    pairs.push(beside_a_busy_program(&bench)?.aims_at(3.0));
     Ok(pairs)
+}
+
+/// The first token on a prompt of 2,000 tokens that was answered before both servers were started anew.
+pub(crate) fn measure_restart(args: &Args) -> anyhow::Result<Pair> {
+    let (mut ours, mut theirs) = (Server::allerac(args, None)?, Server::peer(args)?);
+    let (mut of_ours, mut of_theirs) = (Vec::new(), Vec::new());
+    for round in 0..args.rounds.min(RESTARTS_MAX) {
+        let prompt = numbers(7 * APART + round, NUMBERS_2K);
+        for (server, values) in [(&mut ours, &mut of_ours), (&mut theirs, &mut of_theirs)] {
+            let stream = |server: &Server, prompt: &str| stream(&args.model, server, prompt, 1, 0.0, |_| ());
+            stream(server, &prompt)?;
+            server.restart()?;
+            // Threads and caches of the new process get warm on something else.
+            stream(server, &prose(8 * APART + round))?;
+            values.push(millis(stream(server, &prompt)?.first));
+        }
+    }
+    let what = "first token of a known prompt of 2,000 tokens after a restart";
+    Ok(Pair::new(what, "ms", false, of_ours, of_theirs).aims_at(1.0 / 0.03))
 }
 
 /// Guessing what comes next, beside the product itself without it.
@@ -44,7 +65,7 @@ pub(crate) fn measure_guesses(args: &Args) -> anyhow::Result<Vec<Pair>> {
     let other = bench.pair("other text", "tok/s", true, |bench, server, round| {
         Ok(bench.stream(server, &prose(round), TOKENS_ALONE, 0.8, |_| ())?.rate())
     })?;
-    Ok(vec![copied, other])
+    Ok(vec![copied.aims_at(3.0), other.aims_at(0.97)])
 }
 
 fn alone(bench: &Bench) -> anyhow::Result<Vec<Pair>> {
@@ -61,7 +82,7 @@ fn alone(bench: &Bench) -> anyhow::Result<Vec<Pair>> {
     let long = bench.pair("first token, prompt of 1,000 tokens", "ms", false, |bench, server, round| {
         Ok(millis(bench.stream(server, &numbers(round, NUMBERS_1K), 2, 0.0, |_| ())?.first))
     })?;
-    Ok(vec![short, deep, first, long])
+    Ok(vec![short.aims_at(1.0), deep.aims_at(1.5), first, long])
 }
 
 fn in_company(bench: &Bench) -> anyhow::Result<Vec<Pair>> {
@@ -108,7 +129,14 @@ fn in_company(bench: &Bench) -> anyhow::Result<Vec<Pair>> {
     let newcomer = bench.pair("first token of that prompt", "ms", false, |bench, server, round| {
         Ok(disturbed(bench, server, 5 * APART + round)?.1)
     })?;
-    Ok(vec![aggregate, cost, shared, warm, gap, newcomer])
+    Ok(vec![
+        aggregate.aims_at(1.25),
+        cost.aims_at(1.0 / 0.75),
+        shared.aims_at(1.0 / 0.15),
+        warm.aims_at(1.0 / 0.05),
+        gap.aims_at(1.0 / 0.05),
+        newcomer.aims_at(1.0 / 1.2),
+    ])
 }
 
 /// Runs something while a prompt is being read.

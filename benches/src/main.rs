@@ -2,6 +2,7 @@
 //! the router alone over a stub of the engine. Prints a table and writes it to a file; never fails on time.
 
 mod bench;
+mod chart;
 mod decode;
 mod http;
 mod machine;
@@ -16,7 +17,7 @@ use anyhow::Context;
 use clap::Parser;
 
 /// Speed beside llama.cpp's own server, and the router's overhead
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 struct Args {
     /// The program `allerac`
     #[arg(long, default_value = "target/release/allerac")]
@@ -36,6 +37,12 @@ struct Args {
     /// The model's id
     #[arg(long, default_value = "smollm2-135m-instruct")]
     model: String,
+    /// A folder with another model, whose decoding is measured too
+    #[arg(long)]
+    second_models: Option<PathBuf>,
+    /// That model's id
+    #[arg(long, default_value = "gemma-3-270m")]
+    second_model: String,
     /// Where the product keeps its data meanwhile: the ledger's speed is that of this disk
     #[arg(long, default_value = "target")]
     data: PathBuf,
@@ -52,7 +59,7 @@ struct Args {
     #[arg(long, default_value_t = 20)]
     seconds: u32,
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["decode", "guesses", "overhead"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["decode", "restart", "guesses", "overhead"])]
     what: Vec<What>,
     /// Where the results are written; nowhere when left out
     #[arg(long)]
@@ -62,6 +69,7 @@ struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     Decode,
+    Restart,
     Guesses,
     Overhead,
 }
@@ -72,20 +80,37 @@ fn main() -> anyhow::Result<()> {
         args.threads = machine::physical_cores();
     }
     let mut report = report::Report::new(&args)?;
-    if args.what.contains(&What::Decode) {
-        report.decode("llama.cpp's own server", "peer", &decode::measure(&args).context("the decoding benchmark")?);
-    }
-    if args.what.contains(&What::Guesses) {
-        let pairs = decode::measure_guesses(&args).context("the benchmark of guesses")?;
-        report.decode("itself without guesses (`speculate = false`)", "without", &pairs);
+    let second = args.second_models.clone().map(|models| (args.second_model.clone(), models));
+    let models = [(args.model.clone(), args.models.clone())].into_iter().chain(second);
+    for (model, models) in models {
+        let args = Args { model, models, ..args.clone() };
+        let mut pairs = Vec::new();
+        if args.what.contains(&What::Decode) {
+            pairs = decode::measure(&args).context("the decoding benchmark")?;
+        }
+        if args.what.contains(&What::Restart) {
+            pairs.push(decode::measure_restart(&args).context("the benchmark of restarts")?);
+        }
+        if !pairs.is_empty() {
+            report.decode(&format!("{}, beside llama.cpp's own server", args.model), "peer", pairs);
+        }
+        if args.what.contains(&What::Guesses) {
+            let pairs = decode::measure_guesses(&args).context("the benchmark of guesses")?;
+            report.decode(
+                &format!("{}, beside itself without guesses (`speculate = false`)", args.model),
+                "without",
+                pairs,
+            );
+        }
     }
     if args.what.contains(&What::Overhead) {
         report.overhead(&overhead::measure(&args).context("the overhead benchmark")?);
     }
-    let text = report.finish();
+    let chart = args.out.as_ref().map(|path| path.with_extension("svg"));
+    let (text, picture) = report.finish(chart.as_deref());
     println!("{text}");
-    if let Some(path) = &args.out {
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    for (path, content) in args.out.iter().zip([text]).chain(chart.iter().zip([picture])) {
+        std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

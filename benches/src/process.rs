@@ -28,6 +28,9 @@ pub(crate) struct Server {
     pub(crate) target: Target,
     folder: Option<TempDir>,
     program: PathBuf,
+    command: Command,
+    /// The path that answers when it is ready.
+    ready: &'static str,
 }
 
 impl Server {
@@ -56,10 +59,11 @@ impl Server {
         let mut command = Command::new(&args.allerac);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data).arg("--config").arg(&config);
         command.env("RUST_LOG", "warn").stderr(Stdio::null());
-        let (child, address) = start(command)?;
+        let (child, address) = start(&mut command)?;
         let target = Target { address, key: None };
-        let mut server = Self { child, target, folder: Some(folder), program: args.allerac.clone() };
-        server.wait("/readyz")?;
+        let (folder, program) = (Some(folder), args.allerac.clone());
+        let mut server = Self { child, target, folder, program, command, ready: "/readyz" };
+        server.wait()?;
         let made = server.cli(&["keys", "create", "--user", "bench", "--plan", "unlimited"])?;
         server.target.key = Some(made.trim().to_owned());
         Ok(server)
@@ -72,15 +76,25 @@ impl Server {
         command.args([args.threads, CELLS, SLOTS].map(|number| number.to_string()));
         // It lives until its standard input closes.
         command.stdin(Stdio::piped()).stderr(Stdio::null());
-        let (child, address) = start(command)?;
-        let server = Self { child, target: Target { address, key: None }, folder: None, program: args.python.clone() };
-        server.wait("/health")?;
+        let (child, address) = start(&mut command)?;
+        let (target, program) = (Target { address, key: None }, args.python.clone());
+        let server = Self { child, target, folder: None, program, command, ready: "/health" };
+        server.wait()?;
         Ok(server)
     }
 
-    fn wait(&self, path: &str) -> anyhow::Result<()> {
+    /// Ends the server as its service manager would, and starts it again on the same data.
+    pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
+        let terminated = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        ensure!(terminated.success(), "the server has ended by itself");
+        self.child.wait()?;
+        (self.child, self.target.address) = start(&mut self.command)?;
+        self.wait()
+    }
+
+    fn wait(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIME_MAX;
-        let request = self.target.get(path);
+        let request = self.target.get(self.ready);
         while Instant::now() < deadline {
             if matches!(self.target.connect()?.exchange(&request), Ok((200, _))) {
                 return Ok(());
@@ -147,7 +161,7 @@ fn cpu_time(process: u32) -> anyhow::Result<Duration> {
 }
 
 /// Starts a program and reads the address that it prints.
-fn start(mut command: Command) -> anyhow::Result<(Child, SocketAddr)> {
+fn start(command: &mut Command) -> anyhow::Result<(Child, SocketAddr)> {
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {command:?}"))?;
     let mut lines = BufReader::new(child.stdout.take().context("its output is piped")?).lines();
     let address = lines.by_ref().map_while(Result::ok).find_map(|line| {

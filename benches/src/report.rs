@@ -1,14 +1,19 @@
 //! The page that is printed and kept.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use crate::Args;
 use crate::bench::Pair;
+use crate::chart;
 use crate::machine;
 use crate::overhead::Overhead;
 
-/// The text so far.
-pub(crate) struct Report(String);
+/// The text so far, and what is drawn.
+pub(crate) struct Report {
+    text: String,
+    sections: Vec<(String, Vec<Pair>)>,
+}
 
 const PEER: &str = "import xllamacpp; print(xllamacpp.__version__, '|', xllamacpp.get_system_info())";
 
@@ -29,31 +34,31 @@ impl Report {
         let commit = machine::first_line("git", &["describe", "--always", "--dirty", "--exclude=*"]);
         writeln!(text, "| product | {allerac}, commit {commit}, built for this machine's own instruction set |")?;
         writeln!(text, "| peer | llama.cpp's server from PyPI, xllamacpp {version}; built with {} |", tidy(features))?;
-        writeln!(text, "| model | {}, the same file for both; {threads} threads, 8 slots each |", args.model)?;
+        writeln!(text, "| models | the same files for both; {threads} threads, 8 slots each |")?;
         writeln!(text, "| command | `{}` |\n", command())?;
-        Ok(Self(text))
+        Ok(Self { text, sections: Vec::new() })
     }
 
     /// A table of the product beside something else.
-    pub(crate) fn decode(&mut self, what: &str, short: &str, pairs: &[Pair]) {
-        self.0 += &format!(
-            "## Beside {what}\n\nMedians of alternating runs, least and greatest in brackets. Ratio above 1: the \
-             product is better.\n\n| | product | {short} | ratio |\n|---|---:|---:|---:|\n"
+    pub(crate) fn decode(&mut self, what: &str, short: &str, pairs: Vec<Pair>) {
+        self.text += &format!(
+            "## {what}\n\nMedians of alternating runs, least and greatest in brackets. Ratio above 1: the \
+             product is better.\n\n| | product | {short} | ratio | aim |\n|---|---:|---:|---:|---:|\n"
         );
-        for pair in pairs {
-            let (ours, theirs) = (pair.ours.median(), pair.theirs.median());
-            let ratio = if pair.more_is_better { ours / theirs } else { theirs / ours };
+        for pair in &pairs {
+            let aim = pair.target.map(|target| format!("{target:.2}")).unwrap_or_default();
             let side = |side: &crate::stats::Sorted| {
                 format!("{:.1} ({:.1} to {:.1})", side.median(), side.least(), side.greatest())
             };
             let row = format!("{}, {} | {} | {}", pair.what, pair.unit, side(&pair.ours), side(&pair.theirs));
-            self.0 += &format!("| {row} | {ratio:.2} |\n");
+            self.text += &format!("| {row} | {:.2} | {aim} |\n", pair.ratio());
         }
-        self.0.push('\n');
+        self.text.push('\n');
+        self.sections.push((what.replace('`', ""), pairs));
     }
 
     pub(crate) fn overhead(&mut self, overhead: &Overhead) {
-        self.0 += "## The router alone\n\nRequests at a fixed rate over 64 kept connections, with a stub in place of the \
+        self.text += "## The router alone\n\nRequests at a fixed rate over 64 kept connections, with a stub in place of the \
             engine, authentication and metering on; latency from the moment a request was due. The generator runs on \
             the same machine.\n\n| milliseconds | p50 | p90 | p99 | p99.9 | greatest | sent late, p99 | router, of a core |\n\
             |---|---:|---:|---:|---:|---:|---:|---:|\n";
@@ -62,13 +67,13 @@ impl Report {
             let (p50, p90, p99, p999) = (at(0.5), at(0.9), at(0.99), at(0.999));
             let (most, late) = (load.latency_ms.greatest(), load.lateness_ms.quantile(0.99));
             let cpu = load.cpu_share * 100.0;
-            self.0 += &format!(
+            self.text += &format!(
                 "| {} | {p50:.3} | {p90:.3} | {p99:.3} | {p999:.3} | {most:.1} | {late:.3} | {cpu:.0} % |\n",
                 load.what
             );
         }
         let (idle, after) = (mib(overhead.memory_idle_bytes), mib(overhead.memory_after_bytes));
-        self.0 += &format!(
+        self.text += &format!(
             "\nMemory of the router: {idle:.1} MiB idle, {after:.1} MiB afterwards. Requests settled in the ledger: {} of \
              {}. A durable write of 4 KiB on that disk: {:.3} ms (p50), {:.3} ms (p99); each request makes two, shared \
              with those that wait at the same time.\n",
@@ -79,8 +84,13 @@ impl Report {
         );
     }
 
-    pub(crate) fn finish(self) -> String {
-        self.0
+    /// The page, with the picture at this path, and the picture.
+    pub(crate) fn finish(self, chart: Option<&Path>) -> (String, String) {
+        let name = chart.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let image = name.map(|name| format!("![Ratios; marks are what is aimed at]({name})\n\n"));
+        let (head, rest) = self.text.split_once("## ").unwrap_or((&self.text, ""));
+        let page = format!("{head}{}## {rest}", image.unwrap_or_default());
+        (page, chart::svg(&self.sections))
     }
 }
 

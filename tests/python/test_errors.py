@@ -158,6 +158,9 @@ def test_a_lone_surrogate_is_no_text(http):
         ("dry_base", 0.5), ("dry_allowed_length", -1), ("dry_penalty_last_n", -2), ("dry_sequence_breakers", "x"),
         ("xtc_probability", 2), ("xtc_threshold", -1), ("mirostat", 3), ("mirostat_tau", -1), ("mirostat_eta", 2),
         ("post_sampling_probs", 1),
+        ("stream_options", {"include_usage": True}), ("user", 5), ("logit_bias", []),
+        ("response_format", "json"), ("grammar", 5), ("grammar", ""), ("grammar", "root ::= x"), ("guided_choice", []),
+        ("guided_regex", "(a"), ("guided_json", {"type": "nonsense"}), ("structured_outputs", []),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
@@ -183,10 +186,8 @@ def test_a_bias_for_a_token_that_does_not_exist(http):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tools", [{"type": "function", "function": {"name": "f", "parameters": {}}}]),
-        ("response_format", {"type": "json_object"}), ("reasoning_effort", "low"), ("audio", {"voice": "a"}),
-        ("modalities", ["audio"]), ("prediction", {"type": "content", "content": ""}), ("store", True),
-        ("web_search_options", {}), ("functions", [{"name": "f"}]), ("temprature", 1), ("grammar", "root ::= x"),
+        ("audio", {"voice": "a"}), ("modalities", ["audio"]),
+        ("web_search_options", {}), ("functions", [{"name": "f"}]), ("temprature", 1), ("grammer", "root ::= x"),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip

@@ -337,3 +337,24 @@ def test_a_used_up_plan_is_refused_by_what_a_request_may_cost(tmp_path):
             assert client.completions.create(**SHORT).usage.total_tokens == 12
         with contextlib.closing(allerac.Books(server.data)) as books:
             books.settled(3)
+
+
+def test_no_memory_for_a_model_is_said_and_takes_nothing_along(tmp_path):
+    # More KV than the process may have: 256 sequences of 8,192 tokens.
+    server = allerac.Server(
+        allerac.data_dir(tmp_path / "data"),
+        config="sequences = 256\ncells = 16777216\n",
+        wrapper=("prlimit", "--as=6000000000"),
+    )
+    server.start(ready=False)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        http = stack.enter_context(server.http(server.create_key("anna")))
+        for _ in range(2):
+            refused = http.post("/v1/completions", json=SHORT)
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "model_unavailable"
+        assert http.get("/v1/models").status_code == 200
+        assert "not enough memory for a context of" in server.log
+        with contextlib.closing(allerac.Books(server.data)) as books:
+            assert books.open_reservations() == 0

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use allerac_engine_core::archive::ArchiveStats;
+use allerac_engine_core::archive::{ArchiveStats, Tier};
 use allerac_engine_core::prefix::Prefixes;
 use allerac_engine_core::{Archive, EntryId, Fetched, Found, Generate, Kept};
 
@@ -59,6 +59,8 @@ struct Entry {
     length: u32,
     bytes: u64,
     memory: Option<Arc<Kept>>,
+    /// Whether what is in memory was brought from disk and not used since.
+    is_brought: bool,
     disk: OnDisk,
     /// Blocks that it takes, or will.
     blocks: u32,
@@ -121,7 +123,10 @@ impl KvArchive {
                 self.blocks += blocks;
                 let bytes = u64::from(blocks) * BLOCK_BYTES as u64;
                 let (memory, disk, last_used) = (None, OnDisk::Yes, self.ticks);
-                self.entries.insert(id, Entry { length, bytes, memory, disk, blocks, is_coming: false, last_used });
+                self.entries.insert(
+                    id,
+                    Entry { length, bytes, memory, is_brought: false, disk, blocks, is_coming: false, last_used },
+                );
             }
             Done::Opened(blocks) => self.blocks_max = blocks,
             Done::Written(id) => {
@@ -146,7 +151,8 @@ impl KvArchive {
                 let bytes = kept.state.len() as u64;
                 self.make_memory(bytes);
                 if let Some(entry) = self.entries.get_mut(&id) {
-                    (entry.memory, entry.bytes, entry.is_coming) = (Some(kept), bytes, false);
+                    (entry.memory, entry.bytes) = (Some(kept), bytes);
+                    (entry.is_brought, entry.is_coming) = (true, false);
                 }
             }
         }
@@ -227,7 +233,8 @@ impl Archive for KvArchive {
         let Some(entry) = self.entries.get_mut(&id) else { return Fetched::Gone };
         entry.last_used = self.ticks;
         if let Some(kept) = &entry.memory {
-            return Fetched::Here(Arc::clone(kept));
+            let is_brought = std::mem::take(&mut entry.is_brought);
+            return Fetched::Here(Arc::clone(kept), if is_brought { Tier::Disk } else { Tier::Memory });
         }
         if !std::mem::replace(&mut entry.is_coming, true) && !self.order(Order::Read(id)) {
             self.forget(id);
@@ -256,7 +263,8 @@ impl Archive for KvArchive {
         let disk = if blocks > 0 { OnDisk::Waiting } else { OnDisk::No };
         let memory = fits.then(|| Arc::clone(&kept));
         let last_used = self.ticks;
-        self.entries.insert(id, Entry { length, bytes, memory, disk, blocks, is_coming: false, last_used });
+        self.entries
+            .insert(id, Entry { length, bytes, memory, is_brought: false, disk, blocks, is_coming: false, last_used });
         if blocks > 0 {
             self.order(Order::Write(id, kept));
             if !fits {

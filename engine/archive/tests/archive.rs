@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use allerac_engine_archive::{BLOCK_BYTES, DiskParams, Key, KvArchive, Params};
-use allerac_engine_core::archive::AfterPrompt;
+use allerac_engine_core::archive::{AfterPrompt, Tier};
 use allerac_engine_core::request::{Class, SamplingParams};
 use allerac_engine_core::{Archive, Fetched, Generate, Kept, RequestId, TokenId};
 use proptest::prelude::*;
@@ -47,10 +47,15 @@ fn open(path: &Path) -> Opened {
 impl Opened {
     /// What is known of a prompt, brought from wherever it is.
     fn get(&mut self, salt: u64, tokens: &[u32]) -> Option<Print> {
+        self.get_from(salt, tokens).map(|(print, _)| print)
+    }
+
+    /// The same, and where it was.
+    fn get_from(&mut self, salt: u64, tokens: &[u32]) -> Option<(Print, Tier)> {
         let found = self.archive.find(&request(salt, tokens))?;
         loop {
             match self.archive.fetch(found.entry) {
-                Fetched::Here(kept) => return Some(Print::of(&kept)),
+                Fetched::Here(kept, tier) => return Some((Print::of(&kept), tier)),
                 Fetched::Gone => return None,
                 Fetched::Coming => self.woken.recv().unwrap(),
             }
@@ -86,6 +91,8 @@ fn request(salt: u64, tokens: &[u32]) -> Generate {
         max_tokens: 1,
         sampling: SamplingParams::default(),
         stop: Vec::new(),
+        control_words: false,
+        prediction: Vec::new(),
         top_logprobs: None,
     }
 }
@@ -222,6 +229,29 @@ fn what_memory_has_no_room_for_comes_from_disk() {
     }
     let known = [1, 2, 3, 4, 5].map(|first| opened.get(1, &[first, 2, 3]).is_some());
     assert_eq!(known, [false, false, false, true, true]);
+}
+
+#[test]
+fn what_is_brought_from_disk_was_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kv");
+    let tier = |opened: &mut Opened, first: u32| opened.get_from(1, &[first, 2, 3]).map(|(_, tier)| tier);
+    let mut opened = open_with(&path, "a model", 1500, 1 << 30);
+    opened.archive.keep(kept(1, &[1, 2, 3], 1000));
+    assert_eq!(tier(&mut opened, 1), Some(Tier::Memory));
+    // It loses its place in memory, and comes back.
+    opened.archive.keep(kept(1, &[4, 2, 3], 1000));
+    assert_eq!([tier(&mut opened, 1), tier(&mut opened, 1)], [Some(Tier::Disk), Some(Tier::Memory)]);
+    assert_eq!(tier(&mut opened, 4), Some(Tier::Disk));
+    assert_eq!(tier(&mut opened, 1), Some(Tier::Disk));
+    // Asked for by one, used by another later.
+    assert_eq!(tier(&mut opened, 4), Some(Tier::Disk));
+    let found = opened.archive.find(&request(1, &[1, 2, 3])).unwrap();
+    assert!(matches!(opened.archive.fetch(found.entry), Fetched::Coming));
+    opened.woken.recv().unwrap();
+    assert_eq!([tier(&mut opened, 1), tier(&mut opened, 1)], [Some(Tier::Disk), Some(Tier::Memory)]);
+    drop(opened);
+    assert_eq!(tier(&mut open(&path), 1), Some(Tier::Disk), "after a restart");
 }
 
 #[test]

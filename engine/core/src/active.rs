@@ -1,9 +1,10 @@
 //! A request in work: what it has so far, and how it goes on.
 
 use crate::backend::{BatchToken, Limits};
-use crate::draft::Drafter;
-use crate::event::{Event, FinishReason, Usage};
-use crate::request::{Generate, TokenId};
+use crate::constraint::Constraint;
+use crate::draft::{Drafter, Kind};
+use crate::event::{Event, Failure, FinishReason, Usage};
+use crate::request::{Generate, Job, TokenId};
 use crate::sampler::Sampler;
 use crate::stop::{Progress, StopMatcher};
 use crate::utf8::Utf8Assembler;
@@ -12,6 +13,8 @@ use crate::utf8::Utf8Assembler;
 pub(crate) struct Active {
     pub(crate) request: Generate,
     pub(crate) sampler: Sampler,
+    /// Where the answer stands in its grammar, after the token chosen last.
+    constraint: Option<Box<dyn Constraint>>,
     /// Tokens whose KV is computed or in the batch being computed.
     tokens: Vec<TokenId>,
     /// The token chosen last, to be decoded in the next step. `None` while the prompt is not through.
@@ -33,13 +36,15 @@ pub(crate) struct Active {
 /// How a request ends.
 pub(crate) enum Outcome {
     Finished(FinishReason),
-    Failed(String),
+    Failed(Failure),
 }
 
 impl Active {
-    pub(crate) fn new(request: Generate, sampler: Sampler, cached_tokens: u32, admitted: u64) -> Self {
+    pub(crate) fn new(job: Job, sampler: Sampler, cached_tokens: u32, admitted: u64) -> Self {
+        let Job { request, constraint } = job;
         Self {
             sampler,
+            constraint,
             tokens: request.prompt[..cached_tokens as usize].to_vec(),
             next: None,
             completion_tokens: 0,
@@ -55,13 +60,21 @@ impl Active {
         }
     }
 
-    /// The chosen token to decode next and guesses of what follows it, when the prompt is through. `draft_length`
-    /// tells how long the guess may be, given how often guesses were right here and the longest that makes sense.
-    pub(crate) fn next_tokens(&mut self, sequence: u32, draft_length: impl FnMut(f64, u32) -> u32) -> Vec<BatchToken> {
+    /// The chosen token to decode next and guesses of what follows it, when the prompt is through. `guess` makes them
+    /// of the tokens so far and of how many there may be: the last token of an answer is chosen and not computed.
+    pub(crate) fn next_tokens(
+        &mut self,
+        sequence: u32,
+        guess: impl FnOnce(&mut Drafter, &[TokenId], Vec<TokenId>, u32) -> Vec<TokenId>,
+    ) -> Vec<BatchToken> {
         let Some(token) = self.next.take() else { return Vec::new() };
         let from = self.tokens.len();
         self.tokens.push(token);
-        self.draft(draft_length);
+        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
+        let forced = self.constraint.as_mut().map(|constraint| constraint.forced()).unwrap_or_default();
+        let guesses = guess(&mut self.drafter, &self.tokens, forced, longest);
+        self.drafted = length(&guesses);
+        self.tokens.extend(guesses);
         let position = |place: usize| u32::try_from(place).expect("a context is bounded by a u32");
         let tokens = self.tokens.iter().enumerate().skip(from);
         let batch = tokens.map(|(place, token)| BatchToken {
@@ -101,17 +114,9 @@ impl Active {
         piece
     }
 
-    /// Appends a guess of what follows to the tokens, if one is likely to pay.
-    fn draft(&mut self, mut draft_length: impl FnMut(f64, u32) -> u32) {
-        // The last token of an answer is chosen and not computed.
-        let longest = self.request.max_tokens.saturating_sub(self.completion_tokens + 1);
-        let Some(from) = self.drafter.find(&self.tokens) else { return };
-        let length = draft_length(self.drafter.hit(), longest);
-        if length == 0 {
-            self.drafter.skip();
-        }
-        self.tokens.extend(Drafter::guess(&self.tokens, from, length));
-        self.drafted = length;
+    /// How many tokens are being computed that a smaller model guessed.
+    pub(crate) fn drafted_by_model(&self) -> u32 {
+        if self.drafter.kind == Kind::Model { self.drafted } else { 0 }
     }
 
     /// Whether the token chosen last is the guess at this place, and thus computed already: then it is no
@@ -157,7 +162,7 @@ impl Active {
     pub(crate) fn end(mut self, outcome: Outcome) -> (Event, Generate, Vec<TokenId>) {
         let (id, usage) = (self.request.id, self.usage());
         let event = match outcome {
-            Outcome::Failed(message) => Event::Failed { id, message, usage },
+            Outcome::Failed(failure) => Event::Failed { id, failure, usage },
             Outcome::Finished(reason) => Event::Finished { id, reason, tail: self.tail(), usage },
         };
         (event, self.request, self.tokens)
@@ -191,14 +196,28 @@ impl Active {
         Event::Started { id: self.request.id, cached_tokens: self.cached_tokens }
     }
 
-    /// Counts a produced token; the text it releases, and whether a stop string came.
-    pub(crate) fn accept(&mut self, bytes: &[u8]) -> (String, bool) {
+    /// Chooses the next token among those that the grammar allows. Where those are not known there is none.
+    pub(crate) fn choose(&mut self, logits: &[f32], bytes: impl Fn(TokenId) -> Vec<u8>) -> Result<TokenId, Failure> {
+        let allowed = self.constraint.as_mut().map(|constraint| constraint.allowed()).transpose();
+        let allowed = allowed.map_err(|error| Failure::Constraint(error.to_string()))?;
+        self.sampler.sample_with(logits, allowed, bytes).map_err(|error| Failure::Backend(error.to_string()))
+    }
+
+    /// Goes on in the grammar by a token; whether the answer is whole then.
+    pub(crate) fn advance(&mut self, token: TokenId) -> Result<bool, Failure> {
+        let Some(constraint) = &mut self.constraint else { return Ok(false) };
+        constraint.accept(token).map_err(|error| Failure::Constraint(error.to_string()))?;
+        Ok(constraint.is_complete())
+    }
+
+    /// Counts a produced token; the text it releases, and which stop string came.
+    pub(crate) fn accept(&mut self, bytes: &[u8]) -> (String, Option<u32>) {
         self.completion_tokens += 1;
         match self.stop.push(&self.utf8.push(bytes)) {
-            Progress::Text(text) => (text, false),
-            Progress::Stopped(text) => {
+            Progress::Text(text) => (text, None),
+            Progress::Stopped { text, stop } => {
                 self.utf8 = Utf8Assembler::default();
-                (text, true)
+                (text, Some(stop))
             }
         }
     }
@@ -207,7 +226,7 @@ impl Active {
     fn tail(&mut self) -> String {
         match self.stop.push(self.utf8.finish()) {
             Progress::Text(text) => text + &self.stop.finish(),
-            Progress::Stopped(text) => text,
+            Progress::Stopped { text, .. } => text,
         }
     }
 

@@ -38,14 +38,14 @@ impl<B: Backend> Engine<B> {
         if !self.make_room(slot, cells_of(request), class) {
             return false;
         }
-        let request = self.queue.take(request.id).expect("the queue has the request it gave");
+        let job = self.queue.take(request.id).expect("the queue has the request it gave");
         self.count_passed();
-        let cached_tokens = self.take_over(slot, &request);
+        let cached_tokens = self.take_over(slot, request);
         self.ticks += 1;
         self.known.insert(slot, request.salt, request.common, &request.prompt);
         let bytes = |token| self.backend.token_bytes(token);
         let sampler = Sampler::after(request.sampling.clone(), &request.prompt, bytes);
-        self.slots[slot].state = State::Active(Box::new(Active::new(request, sampler, cached_tokens, self.ticks)));
+        self.slots[slot].state = State::Active(Box::new(Active::new(job, sampler, cached_tokens, self.ticks)));
         true
     }
 

@@ -54,12 +54,22 @@ pub struct Found {
 /// What became of a wish for an entry.
 #[derive(Debug)]
 pub enum Fetched {
-    /// Here it is.
-    Here(Arc<Kept>),
+    /// Here it is, and where it was.
+    Here(Arc<Kept>, Tier),
     /// It is on its way from a slower place; ask again.
     Coming,
     /// It is lost.
     Gone,
+}
+
+/// Where an archive has an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// At hand.
+    Memory,
+    /// In a slower place. What is brought from there was there when it is used for the first time; while it stays at
+    /// hand then, it is in memory.
+    Disk,
 }
 
 /// A sequence with its KV.

@@ -42,8 +42,42 @@ pub trait Backend {
     /// The bytes that a token stands for; empty for control tokens.
     fn token_bytes(&self, token: TokenId) -> Vec<u8>;
 
+    /// The same, where control tokens stand for their names.
+    fn token_text(&self, token: TokenId) -> Vec<u8> {
+        self.token_bytes(token)
+    }
+
     /// Whether the token ends a turn.
     fn is_end(&self, token: TokenId) -> bool;
+
+    /// How many of a sequence's `tokens` a smaller model has yet to compute before it can guess what follows; `None`
+    /// where there is none, or where it has no place for the sequence now. Asked before every guess.
+    fn draft_backlog(&mut self, sequence: u32, tokens: &[TokenId]) -> Option<u32> {
+        let _ = (sequence, tokens);
+        None
+    }
+
+    /// Lets the smaller model guess what follows a sequence's `tokens`, of which `draft_backlog` is known. With more
+    /// than [`DRAFT_BACKLOG_MAX`] of them to compute it computes about `room` of these and guesses nothing.
+    fn draft(&mut self, sequence: u32, tokens: &[TokenId], length: u32, room: u32) -> Draft {
+        let _ = (sequence, tokens, length, room);
+        Draft::default()
+    }
+}
+
+/// With at most so many tokens to compute a smaller model guesses in the same call: they are what the step before
+/// added, and hardly take longer than one.
+pub const DRAFT_BACKLOG_MAX: u32 = 8;
+
+/// What a smaller model made of a sequence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Draft {
+    /// At most as many as were wanted, of the vocabulary; none while it catches up.
+    pub tokens: Vec<TokenId>,
+    /// Tokens of the sequence that it computed.
+    pub computed: u32,
+    /// How long that took, or zero where that is not measured.
+    pub took: Duration,
 }
 
 /// One token of a batch.

@@ -1,5 +1,6 @@
 //! Guesses what comes next from what came before: where the last tokens stood earlier, in the prompt or in
-//! the answer, the same tokens may follow again ("prompt lookup decoding", Saxena 2023).
+//! the answer, the same tokens may follow again ("prompt lookup decoding", Saxena 2023). How good such guesses were,
+//! and those of a smaller model ("speculative decoding", Leviathan et al. 2023).
 
 use std::collections::HashMap;
 
@@ -9,12 +10,26 @@ use crate::request::TokenId;
 const AGREE: usize = 3;
 /// Tokens that agree where a text is being copied, and not by chance.
 const AGREE_COPY: usize = 8;
-/// How likely a guess is right before any was made: after few tokens that agree, and after many.
-const HITS_ASSUMED: [f64; 2] = [0.5, 0.95];
+/// How likely a token of a guess is right before any was made, for each kind. That of a model is taken to be good
+/// enough to be tried.
+const HITS_ASSUMED: [f64; 4] = [0.5, 0.95, 0.9, 0.9];
 /// How many guesses ago still count.
 const MEMORY: f64 = 24.0;
 /// How fast disappointment fades while no guess is made, at each token that could have been guessed.
 const FADE: f64 = 0.01;
+
+/// What a guess was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Few tokens that agree.
+    Lookup,
+    /// Many tokens that agree.
+    Copy,
+    /// A smaller model.
+    Model,
+    /// A grammar that leaves no other text.
+    Forced,
+}
 
 /// The guesses for one sequence, and how good they were.
 #[derive(Debug)]
@@ -23,24 +38,26 @@ pub(crate) struct Drafter {
     follows: HashMap<[TokenId; AGREE], usize>,
     /// Tokens that were looked at: no run that ends at or after this place is known.
     seen: usize,
-    /// How likely a guess is right, after few tokens that agree and after many.
-    hits: [f64; 2],
+    /// How likely a token of a guess is right, for each kind.
+    hits: [f64; 4],
     /// Of which kind the last guess is.
-    kind: usize,
+    pub(crate) kind: Kind,
+    /// Whether a model is at work on guesses for this sequence.
+    pub(crate) has_model: bool,
 }
 
 impl Drafter {
     pub(crate) fn new() -> Self {
-        Self { follows: HashMap::new(), seen: 0, hits: HITS_ASSUMED, kind: 0 }
+        Self { follows: HashMap::new(), seen: 0, hits: HITS_ASSUMED, kind: Kind::Lookup, has_model: false }
     }
 
-    /// The probability that a token of the guess found last is right, as far as is known.
-    pub(crate) fn hit(&self) -> f64 {
-        self.hits[self.kind]
+    /// The probability that a token of a guess is right, as far as is known.
+    pub(crate) fn hit(&self, kind: Kind) -> f64 {
+        self.hits[kind as usize]
     }
 
     /// Where the continuation of `tokens` stands in them, if they ended like this before.
-    pub(crate) fn find(&mut self, tokens: &[TokenId]) -> Option<usize> {
+    pub(crate) fn find(&mut self, tokens: &[TokenId]) -> Option<(usize, Kind)> {
         let last = tokens.len().checked_sub(AGREE)?;
         for end in self.seen.max(AGREE)..tokens.len() {
             self.follows.insert(run(&tokens[end - AGREE..end]), end);
@@ -49,8 +66,7 @@ impl Drafter {
         let from = *self.follows.get(&run(&tokens[last..]))?;
         let backwards = tokens[..from].iter().rev().zip(tokens.iter().rev());
         let agree = backwards.take(AGREE_COPY).take_while(|(then, now)| then == now).count();
-        self.kind = usize::from(agree == AGREE_COPY);
-        Some(from)
+        Some((from, if agree == AGREE_COPY { Kind::Copy } else { Kind::Lookup }))
     }
 
     /// The guess of `length` tokens from this place on. What is not there yet repeats what is.
@@ -58,18 +74,18 @@ impl Drafter {
         tokens[from..].iter().copied().cycle().take(length as usize).collect()
     }
 
-    /// Learns how many tokens of a guess were right.
+    /// Learns how many tokens of the last guess were right.
     pub(crate) fn note(&mut self, right: u32, length: u32) {
         let tried = right + u32::from(right < length);
         let weight = (f64::from(tried) / MEMORY).min(1.0);
-        let hit = &mut self.hits[self.kind];
+        let hit = &mut self.hits[self.kind as usize];
         *hit += weight * (f64::from(right) / f64::from(tried) - *hit);
     }
 
-    /// Learns nothing, as no guess was made; old ones fade.
-    pub(crate) fn skip(&mut self) {
-        let hit = &mut self.hits[self.kind];
-        *hit += FADE * (HITS_ASSUMED[self.kind] - *hit);
+    /// Learns nothing, as no guess of this kind was made; old ones fade.
+    pub(crate) fn skip(&mut self, kind: Kind) {
+        let hit = &mut self.hits[kind as usize];
+        *hit += FADE * (HITS_ASSUMED[kind as usize] - *hit);
     }
 }
 
@@ -91,11 +107,11 @@ mod tests {
         let mut tokens = ids(&[1, 2, 3, 4, 5, 9, 1, 2]);
         assert_eq!(drafter.find(&tokens), None);
         tokens.push(TokenId(3));
-        assert_eq!(drafter.find(&tokens), Some(3));
+        assert_eq!(drafter.find(&tokens), Some((3, Kind::Lookup)));
         assert_eq!(Drafter::guess(&tokens, 3, 4), ids(&[4, 5, 9, 1]));
         tokens.extend(ids(&[7, 8, 1, 2, 3]));
-        assert_eq!(drafter.find(&tokens), Some(9));
-        assert_eq!(drafter.find(&tokens), Some(9));
+        assert_eq!(drafter.find(&tokens), Some((9, Kind::Lookup)));
+        assert_eq!(drafter.find(&tokens), Some((9, Kind::Lookup)));
         assert_eq!(Drafter::guess(&tokens, 9, 7), ids(&[7, 8, 1, 2, 3, 7, 8]));
         assert_eq!(Drafter::new().find(&ids(&[1, 2])), None);
     }
@@ -104,7 +120,7 @@ mod tests {
     fn a_run_is_not_its_own_continuation() {
         let mut drafter = Drafter::new();
         assert_eq!(drafter.find(&ids(&[5, 5, 5])), None);
-        assert_eq!(drafter.find(&ids(&[5, 5, 5, 5])), Some(3));
+        assert_eq!(drafter.find(&ids(&[5, 5, 5, 5])), Some((3, Kind::Lookup)));
     }
 
     #[test]
@@ -112,27 +128,30 @@ mod tests {
         let mut drafter = Drafter::new();
         let mut tokens: Vec<TokenId> = (0..20).map(TokenId).collect();
         tokens.extend(ids(&[90, 1, 2, 3]));
-        assert_eq!(drafter.find(&tokens), Some(4));
-        assert!(drafter.hit() < 0.6);
+        assert_eq!(drafter.find(&tokens), Some((4, Kind::Lookup)));
+        assert!(drafter.hit(Kind::Lookup) < 0.6);
         tokens.extend(ids(&[4, 5, 6, 7, 8]));
-        assert_eq!(drafter.find(&tokens), Some(9));
-        assert!(drafter.hit() > 0.9);
+        assert_eq!(drafter.find(&tokens), Some((9, Kind::Copy)));
+        assert!(drafter.hit(Kind::Copy) > 0.9);
     }
 
     #[test]
     fn the_hit_rate_follows_what_was_right_and_is_forgiving() {
-        let mut drafter = Drafter::new();
-        for _ in 0..20 {
-            drafter.note(7, 7);
+        for (kind, forgiven) in [(Kind::Lookup, 0.45), (Kind::Copy, 0.85), (Kind::Model, 0.8)] {
+            let mut drafter = Drafter::new();
+            drafter.kind = kind;
+            for _ in 0..20 {
+                drafter.note(7, 7);
+            }
+            assert!(drafter.hit(kind) > 0.95);
+            for _ in 0..100 {
+                drafter.note(0, 3);
+            }
+            assert!(drafter.hit(kind) < 0.05);
+            for _ in 0..300 {
+                drafter.skip(kind);
+            }
+            assert!(drafter.hit(kind) > forgiven);
         }
-        assert!(drafter.hit() > 0.95);
-        for _ in 0..100 {
-            drafter.note(0, 3);
-        }
-        assert!(drafter.hit() < 0.05);
-        for _ in 0..300 {
-            drafter.skip();
-        }
-        assert!(drafter.hit() > 0.45);
     }
 }

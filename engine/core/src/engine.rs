@@ -16,13 +16,14 @@ use std::time::Duration;
 use crate::active::{Outcome, cells_of};
 use crate::archive::Archive;
 use crate::backend::{Backend, BatchToken, Limits};
-use crate::event::{Event, FinishReason, RefuseReason, Usage};
+use crate::event::{Event, Failure, FinishReason, RefuseReason, Usage};
 use crate::pace::Pace;
 use crate::pause::Paused;
 use crate::prefix::Prefixes;
 use crate::queue::Queue;
-use crate::request::{Class, Generate, RequestId};
+use crate::request::{Class, Generate, Job, RequestId};
 use crate::slot::{Slot, State};
+use crate::stats::Counters;
 
 /// How the engine schedules.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +33,7 @@ pub struct Config {
     pub chunk_time: Duration,
     /// Prompt tokens in such a step before anything was measured.
     pub chunk: u32,
-    /// Whether to guess what follows from what came before, and check the guesses together.
+    /// Whether to guess what follows, from what came before or with a smaller model, and check the guesses together.
     pub speculate: bool,
     /// Requests that may wait for a slot; more are refused.
     pub queue: usize,
@@ -62,6 +63,7 @@ pub struct Engine<B> {
     pub(crate) paused: Vec<Paused>,
     pub(crate) archive: Option<Box<dyn Archive>>,
     pub(crate) pace: Pace,
+    pub(crate) counters: Counters,
     /// Counts admissions; orders slots by age and by last use without a clock.
     pub(crate) ticks: u64,
     steps: u64,
@@ -88,6 +90,7 @@ impl<B: Backend> Engine<B> {
             paused: Vec::new(),
             archive: None,
             pace,
+            counters: Counters::default(),
             ticks: 0,
             steps: 0,
             has_progressed: false,
@@ -101,23 +104,34 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Puts a request into the queue, or refuses it with an event.
-    pub fn submit(&mut self, request: Generate, events: &mut Vec<Event>) {
+    pub fn submit(&mut self, job: impl Into<Job>, events: &mut Vec<Event>) {
+        self.counters.submitted += 1;
+        let job = job.into();
+        self.counted(events, |engine, events| engine.queue_up(job, events));
+    }
+
+    fn queue_up(&mut self, job: Job, events: &mut Vec<Event>) {
+        let request = &job.request;
         if request.prompt.is_empty() || request.max_tokens == 0 {
-            let message = "a request needs a prompt and room for an answer".to_owned();
-            events.push(Event::Failed { id: request.id, message, usage: Usage::default() });
+            let failure = Failure::Backend("a request needs a prompt and room for an answer".to_owned());
+            events.push(Event::Failed { id: request.id, failure, usage: Usage::default() });
             return;
         }
-        match self.refusal(&request) {
+        match self.refusal(request) {
             Some(reason) => events.push(Event::Refused { id: request.id, reason }),
             None => {
                 let present: Vec<u64> = self.owners().collect();
-                self.queue.push(request, present.into_iter());
+                self.queue.push(job, present.into_iter());
             }
         }
     }
 
     /// Ends a request, wherever it is. Unknown ids are ignored: it may just have ended.
     pub fn cancel(&mut self, id: RequestId, events: &mut Vec<Event>) {
+        self.counted(events, |engine, events| engine.end_early(id, events));
+    }
+
+    fn end_early(&mut self, id: RequestId, events: &mut Vec<Event>) {
         if self.queue.remove(id).is_some() {
             let (reason, tail, usage) = (FinishReason::Cancelled, String::new(), Usage::default());
             events.push(Event::Finished { id, reason, tail, usage });
@@ -165,6 +179,17 @@ impl<B: Backend> Engine<B> {
     /// Admits what fits, decodes a token for everyone who generates, computes a chunk of prompt, and reports
     /// what came of it.
     pub fn step(&mut self, events: &mut Vec<Event>) {
+        self.counted(events, Self::advance_all);
+    }
+
+    /// Does something, and counts the events that came of it: so what is counted is what is told.
+    fn counted(&mut self, events: &mut Vec<Event>, act: impl FnOnce(&mut Self, &mut Vec<Event>)) {
+        let before = events.len();
+        act(self, events);
+        self.counters.note(&events[before..]);
+    }
+
+    fn advance_all(&mut self, events: &mut Vec<Event>) {
         self.steps += 1;
         self.has_progressed = false;
         self.admit(events);
@@ -187,31 +212,9 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Whether requests of a class take part in this step.
-    fn takes_part(&self, class: Class) -> bool {
+    pub(crate) fn takes_part(&self, class: Class) -> bool {
         let urgent = || self.slots.iter().filter_map(Slot::active).any(|active| active.request.class > Class::Batch);
         class > Class::Batch || self.steps.is_multiple_of(BATCH_TURN) || !urgent()
-    }
-
-    /// One token for everyone who generates, with guesses of what follows where they are likely to pay.
-    fn next_tokens(&mut self) -> Vec<BatchToken> {
-        let with_batch = self.takes_part(Class::Batch);
-        let takes_part = |slot: &Slot| {
-            slot.is_decoding() && slot.active().is_some_and(|active| with_batch || active.request.class > Class::Batch)
-        };
-        let decoding = self.slots.iter().filter(|slot| takes_part(slot)).count();
-        let mut spare = self.limits.batch.saturating_sub(u32::try_from(decoding).unwrap_or(u32::MAX));
-        let (pace, drafts) = (&mut self.pace, self.limits.drafts && self.config.speculate);
-        let mut batch = Vec::new();
-        for slot in self.slots.iter_mut().filter(|slot| takes_part(slot)) {
-            let draft_length =
-                |hit, longest: u32| if drafts { pace.draft_length(decoding, hit, longest.min(spare)) } else { 0 };
-            let sequence = slot.sequence;
-            let Some(active) = slot.active_mut() else { continue };
-            let tokens = active.next_tokens(sequence, draft_length);
-            spare = spare.saturating_sub(len(&tokens).saturating_sub(1));
-            batch.extend(tokens);
-        }
-        batch
     }
 
     /// The next piece of a slot's prompt, counted for its owner.
@@ -227,7 +230,7 @@ impl<B: Backend> Engine<B> {
 
     /// Prompt tokens to compute in this step: as many as fit its time. With nobody to wait for the step, only
     /// those who leave or come do.
-    fn room(&self, alone: bool) -> u32 {
+    pub(crate) fn room(&self, alone: bool) -> u32 {
         let (time, start) =
             if alone { (STEP_ALONE_MAX, self.limits.batch) } else { (self.config.chunk_time, self.config.chunk) };
         self.pace.prompt_tokens_in(time).unwrap_or(start).clamp(self.piece_min(), self.limits.batch)
@@ -298,6 +301,7 @@ impl<B: Backend> Engine<B> {
         assert!(self.queue.len() <= self.config.queue);
         assert!(self.paused.len() <= self.slots.len());
         self.known.check_invariants();
+        self.check_counters();
         for slot in &self.slots {
             slot.check_invariants();
         }

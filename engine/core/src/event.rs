@@ -41,12 +41,12 @@ pub enum Event {
         /// What it cost.
         usage: Usage,
     },
-    /// The backend failed on this request.
+    /// The request could not be answered to its end.
     Failed {
         /// Whose event this is.
         id: RequestId,
-        /// For the log and for the administrator.
-        message: String,
+        /// Why.
+        failure: Failure,
         /// What it had cost until then.
         usage: Usage,
     },
@@ -57,6 +57,15 @@ pub enum Event {
         /// Why.
         reason: RefuseReason,
     },
+}
+
+/// Why an answer broke off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// The backend failed; for the log and for the administrator.
+    Backend(String),
+    /// The answer cannot go on within its grammar; for the client.
+    Constraint(String),
 }
 
 /// Why a request was not accepted.
@@ -109,8 +118,10 @@ pub struct TokenLogprob {
 /// Why a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
-    /// The model ended its turn, or a stop string came.
+    /// The model ended its turn, or its answer is whole.
     Stop,
+    /// The stop string at this place of the request's list came.
+    StopString(u32),
     /// `max_tokens` were produced, or the context was full.
     Length,
     /// The caller cancelled.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::trial::Trial;
+
 /// How much a new measurement counts against all before it.
 const WEIGHT: f64 = 0.1;
 /// Pieces of prompt shorter than this say more about a step's fixed cost than about a token's.
@@ -12,15 +14,19 @@ const DRAFTS: [u32; 3] = [3, 7, 15];
 /// What one more token in a batch of one is taken to cost before it was measured, in steps of one token.
 const TOKEN_ASSUMED: f64 = 0.5;
 /// How fast a measurement that is not repeated fades to what is assumed.
-const FADE: f64 = 0.0005;
+pub(crate) const FADE: f64 = 0.0005;
+/// Steps with guesses after which one without is measured again: what it takes grows with the sequences.
+const STEPS_UNMEASURED_MAX: u32 = 32;
+/// Tokens of an answer before any was measured.
+const ANSWER_ASSUMED: f64 = 200.0;
 
 /// A measure smoothed over its measurements; none before the first.
 #[derive(Debug, Clone, Copy, Default)]
-struct Smoothed(Option<f64>);
+pub(crate) struct Smoothed(pub(crate) Option<f64>);
 
 impl Smoothed {
     /// Takes a measurement; a backend that does not measure reports zero.
-    fn note(&mut self, measured: f64) {
+    pub(crate) fn note(&mut self, measured: f64) {
         if measured > 0.0 {
             self.0 = Some(self.0.map_or(measured, |before| before + WEIGHT * (measured - before)));
         }
@@ -38,6 +44,20 @@ pub(crate) struct Pace {
     prompt_token: Smoothed,
     /// Tokens of an answer.
     answer: Smoothed,
+    /// Steps with guesses since one without was measured.
+    unmeasured: u32,
+    /// What a model that guesses costs, and may cost.
+    pub(crate) trial: Trial,
+}
+
+/// A guess that promises more tokens a second than none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) length: u32,
+    /// Tokens a second over all that decode.
+    pub(crate) rate: f64,
+    /// Seconds saved for each token of the sequence that it is for.
+    saved: f64,
 }
 
 impl Pace {
@@ -47,25 +67,39 @@ impl Pace {
             drafts: Default::default(),
             prompt_token: Smoothed::default(),
             answer: Smoothed::default(),
+            unmeasured: 0,
+            trial: Trial::default(),
         }
     }
 
     /// Learns from a step that decoded one token for each of `sequences`.
     pub(crate) fn note_decode(&mut self, sequences: usize, took: Duration) {
+        self.unmeasured = 0;
+        self.trial.earn(took.as_secs_f64());
         if let Some(seconds) = self.decode.get_mut(sequences.wrapping_sub(1)) {
             seconds.note(took.as_secs_f64());
         }
     }
 
-    /// Learns from a step that decoded one token for each of `sequences`, with drafts of these lengths.
-    pub(crate) fn note_drafts(&mut self, sequences: usize, lengths: &[u32], took: Duration) {
-        let plain = if sequences > 1 { self.plain(sequences).unwrap_or(0.0) } else { 0.0 };
-        let share = (took.as_secs_f64() - plain) / f64::from(lengths.iter().sum::<u32>());
+    /// Learns from a step that decoded one token for each of `sequences`, with drafts of these lengths. A model made
+    /// so many of the tokens.
+    pub(crate) fn note_drafts(&mut self, sequences: usize, lengths: &[u32], by_model: u32, took: Duration) {
+        self.unmeasured += 1;
+        let (took, all) = (took.as_secs_f64(), f64::from(lengths.iter().sum::<u32>()));
+        let plain = self.plain(sequences).unwrap_or(0.0);
+        self.trial.spend((took - plain) * f64::from(by_model) / all);
+        self.trial.worth = plain / to_f64(sequences);
+        let share = (took - if sequences > 1 { plain } else { 0.0 }) / all;
         for length in lengths {
             if let Some(index) = DRAFTS.iter().position(|draft| draft == length) {
                 self.drafts[index].note(share * f64::from(*length));
             }
         }
+    }
+
+    /// Learns that so many tokens a model guessed in the step before were right: each is one the less to decode.
+    pub(crate) fn note_saved(&mut self, tokens: u32) {
+        self.trial.save(tokens);
     }
 
     /// Learns from a piece of a prompt.
@@ -95,36 +129,65 @@ impl Pace {
         self.prompt_token.0.map(|seconds| (time.as_secs_f64() / seconds) as u32)
     }
 
-    /// The length of a draft that promises the most tokens a second over all `sequences` that decode, at most
-    /// `longest`, when each guess is right with probability `hit`; 0 when none is better than none.
-    pub(crate) fn draft_length(&mut self, sequences: usize, hit: f64, longest: u32) -> u32 {
-        let Some(plain) = self.plain(sequences) else { return 0 };
-        let others = to_f64(sequences.saturating_sub(1));
-        let (mut best, mut best_rate) = (0, to_f64(sequences) / plain);
-        for (index, length) in DRAFTS.into_iter().enumerate().filter(|(_, length)| *length <= longest) {
-            let assumed = self.single() * (1.0 + TOKEN_ASSUMED * f64::from(length));
-            let alone = self.drafts[index].0.unwrap_or(assumed);
+    /// The draft that promises the most tokens a second over all `sequences` that decode, at most `longest`, when each
+    /// of its tokens is right with probability `hit` and takes `seconds` to guess; `None` when none is better.
+    pub(crate) fn plan(&self, sequences: usize, hit: f64, longest: u32, seconds: f64) -> Option<Plan> {
+        let plain = self.plain(sequences)?;
+        let (all, others) = (to_f64(sequences), to_f64(sequences.saturating_sub(1)));
+        let lengths = DRAFTS.into_iter().enumerate().filter(|(_, length)| *length <= longest);
+        let plans = lengths.map(|(index, length)| {
+            let alone = self.checking(index) + seconds * f64::from(length);
             // A backend computes sequences with as many tokens together: drafts come on top of the others.
             let cost = if sequences > 1 { plain + alone } else { alone };
-            let rate = (others + expected_tokens(length, hit)) / cost;
-            if rate > best_rate {
-                (best, best_rate) = (length, rate);
-            }
-        }
-        if best == 0 {
-            self.fade();
-        }
-        best
+            let tokens = expected_tokens(length, hit);
+            let saved = ((others + tokens) * plain / all - cost) / tokens;
+            Plan { length, rate: (others + tokens) / cost, saved }
+        });
+        plans.filter(|plan| plan.rate > all / plain).max_by(|a, b| a.rate.total_cmp(&b.rate))
+    }
+
+    /// The same for a draft of a model, which has yet to compute `backlog` tokens of a sequence of which at most `left`
+    /// are to come: these must be worth it. What the model costs is found out in any case.
+    pub(crate) fn model_plan(&self, sequences: usize, hit: f64, longest: u32, backlog: u32) -> Option<Plan> {
+        let length_max = if self.trial.is_fresh() { longest } else { longest.min(DRAFTS[0]) };
+        let plan = self.plan(sequences, hit, length_max, self.trial.token(self.single()))?;
+        let left = f64::from(longest).min(self.answer.0.unwrap_or(ANSWER_ASSUMED));
+        let catch_up = self.trial.catch_up(self.prompt_token.0.unwrap_or(0.0)) * f64::from(backlog);
+        (plan.saved * left >= catch_up || !self.trial.is_measured()).then_some(plan)
+    }
+
+    /// Whether the next step is to be one without guesses of a model, so that these are compared with what is.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.unmeasured >= STEPS_UNMEASURED_MAX
     }
 
     /// A draft that looks too costly is tried again one day: the machine may have been busy.
-    fn fade(&mut self) {
+    pub(crate) fn fade(&mut self) {
         let single = self.single();
         for (seconds, length) in self.drafts.iter_mut().zip(DRAFTS) {
             if let Some(measured) = &mut seconds.0 {
-                *measured += FADE * (single * (1.0 + TOKEN_ASSUMED * f64::from(length)) - *measured);
+                *measured += FADE * (assumed(single, length) - *measured);
             }
         }
+    }
+
+    /// So is a model.
+    pub(crate) fn fade_model(&mut self) {
+        self.trial.fade(self.single(), self.prompt_token.0.unwrap_or(0.0));
+    }
+
+    /// Seconds of computing a token with a draft of this length. Where that was never measured, more tokens are not
+    /// dearer than those of a shorter one.
+    fn checking(&self, index: usize) -> f64 {
+        let single = self.single();
+        self.drafts[index].0.unwrap_or_else(|| {
+            let shorter = (0..index).rev().find_map(|shorter| Some((shorter, self.drafts[shorter].0?)));
+            let in_line = shorter.map_or(f64::INFINITY, |(shorter, seconds)| {
+                let longer = f64::from(DRAFTS[index]) / f64::from(DRAFTS[shorter]);
+                single + (seconds - single).max(0.0) * longer
+            });
+            assumed(single, DRAFTS[index]).min(in_line)
+        })
     }
 
     fn single(&self) -> f64 {
@@ -136,6 +199,11 @@ impl Pace {
         let known = |sequences: usize| self.decode.get(sequences.wrapping_sub(1))?.0;
         known(sequences).or_else(|| self.decode.iter().find_map(|seconds| seconds.0))
     }
+}
+
+/// Seconds of computing a token with a draft of this length, before it was measured.
+fn assumed(single: f64, length: u32) -> f64 {
+    single * (1.0 + TOKEN_ASSUMED * f64::from(length))
 }
 
 /// Tokens that come of one step with a draft: one in any case, and each guess counts while all before are right.
@@ -155,9 +223,14 @@ mod tests {
         let mut pace = Pace::new(8);
         pace.note_decode(1, Duration::from_millis(single_ms));
         for (length, millis) in DRAFTS.into_iter().zip(drafts_ms) {
-            pace.note_drafts(1, &[length], Duration::from_millis(millis));
+            pace.note_drafts(1, &[length], 0, Duration::from_millis(millis));
         }
         pace
+    }
+
+    /// How long a guess from what came before may be.
+    fn length(pace: &Pace, sequences: usize, hit: f64, longest: u32) -> u32 {
+        pace.plan(sequences, hit, longest, 0.0).map_or(0, |plan| plan.length)
     }
 
     #[test]
@@ -188,23 +261,23 @@ mod tests {
 
     #[test]
     fn drafts_are_as_long_as_they_pay() {
-        let mut cheap = pace(10, [12, 14, 20]);
-        assert_eq!(cheap.draft_length(1, 0.99, 15), 15);
-        assert_eq!(cheap.draft_length(1, 0.99, 8), 7);
-        assert_eq!(cheap.draft_length(1, 0.5, 15), 3);
-        assert_eq!(cheap.draft_length(1, 0.1, 15), 0);
-        assert_eq!(cheap.draft_length(1, 0.99, 2), 0);
+        let cheap = pace(10, [12, 14, 20]);
+        assert_eq!(length(&cheap, 1, 0.99, 15), 15);
+        assert_eq!(length(&cheap, 1, 0.99, 8), 7);
+        assert_eq!(length(&cheap, 1, 0.5, 15), 3);
+        assert_eq!(length(&cheap, 1, 0.1, 15), 0);
+        assert_eq!(length(&cheap, 1, 0.99, 2), 0);
         // As costly as the tokens one by one: nothing to gain.
-        assert_eq!(pace(10, [40, 80, 160]).draft_length(1, 0.99, 15), 0);
-        assert_eq!(Pace::new(8).draft_length(1, 0.99, 15), 0);
+        assert_eq!(length(&pace(10, [40, 80, 160]), 1, 0.99, 15), 0);
+        assert_eq!(length(&Pace::new(8), 1, 0.99, 15), 0);
     }
 
     #[test]
     fn drafts_pay_less_among_many() {
         let mut pace = pace(10, [12, 14, 20]);
         pace.note_decode(8, Duration::from_millis(16));
-        assert_eq!(pace.draft_length(8, 0.6, 15), 0);
-        assert_eq!(pace.draft_length(8, 0.99, 15), 15);
+        assert_eq!(length(&pace, 8, 0.6, 15), 0);
+        assert_eq!(length(&pace, 8, 0.99, 15), 15);
     }
 
     #[test]
@@ -212,15 +285,19 @@ mod tests {
         let mut pace = pace(10, [12, 14, 20]);
         pace.note_decode(8, Duration::from_millis(16));
         for _ in 0..100 {
-            pace.note_drafts(8, &[15, 15], Duration::from_millis(16 + 200));
+            pace.note_drafts(8, &[15, 15], 0, Duration::from_millis(16 + 200));
         }
-        assert_eq!(pace.draft_length(8, 0.99, 15), 0);
+        assert_eq!(length(&pace, 8, 0.99, 15), 0);
     }
 
     #[test]
     fn a_draft_that_was_slow_once_is_tried_again() {
         let mut pace = pace(10, [500, 500, 500]);
-        let tries = (0..).find(|_| pace.draft_length(1, 0.9, 15) > 0).unwrap();
+        let tries = (0..).find(|_| {
+            pace.fade();
+            length(&pace, 1, 0.9, 15) > 0
+        });
+        let tries = tries.unwrap();
         assert!((500..20_000).contains(&tries), "{tries}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::active::{Active, Outcome};
 use crate::backend::Backend;
 use crate::engine::Engine;
-use crate::event::{Event, FinishReason};
+use crate::event::{Event, Failure, FinishReason};
 use crate::queue::PATIENCE;
 use crate::request::{Class, RequestId};
 use crate::slot::{AfterPrompt, State};
@@ -17,6 +17,12 @@ pub(crate) struct Paused {
     state: Option<Vec<u8>>,
     /// How many others came before, since it is paused.
     passed: u32,
+}
+
+impl Paused {
+    fn class(&self) -> Class {
+        if self.passed < PATIENCE { Class::Batch } else { Class::Chat }
+    }
 }
 
 impl<B: Backend> Engine<B> {
@@ -38,16 +44,21 @@ impl<B: Backend> Engine<B> {
         let (after_prompt, taken) = (slot.after_prompt.take(), std::mem::replace(&mut slot.state, State::Empty));
         let State::Active(active) = taken else { unreachable!("the slot was active above") };
         self.clear(index);
+        self.counters.paused += 1;
         self.paused.push(Paused { active, after_prompt, state, passed: 0 });
         Some(index)
     }
 
     /// The paused request that is next, by its place, and how urgent it has become.
     pub(crate) fn next_paused(&self) -> Option<(usize, Class)> {
-        let class = |paused: &Paused| if paused.passed < PATIENCE { Class::Batch } else { Class::Chat };
-        let by_place = self.paused.iter().map(class).enumerate();
+        let by_place = self.paused_classes().enumerate();
         // Of equal ones the first.
         by_place.min_by_key(|(place, class)| (std::cmp::Reverse(*class), *place))
+    }
+
+    /// How urgent each paused request has become.
+    pub(crate) fn paused_classes(&self) -> impl Iterator<Item = Class> {
+        self.paused.iter().map(Paused::class)
     }
 
     /// Counts a request that came before those that are paused.
@@ -66,6 +77,7 @@ impl<B: Backend> Engine<B> {
         self.archive(index, 0);
         self.clear(index);
         let Paused { mut active, after_prompt, state, .. } = self.paused.remove(place);
+        self.counters.resumed += 1;
         active.request.class = class;
         let slot = &mut self.slots[index];
         let is_restored = state.is_none_or(|state| self.backend.restore(slot.sequence, &state));
@@ -73,7 +85,11 @@ impl<B: Backend> Engine<B> {
         self.known.insert(index, request.salt, request.common, &request.prompt);
         (slot.state, slot.after_prompt) = (State::Active(active), after_prompt);
         if !is_restored {
-            self.end(index, Outcome::Failed("its KV could not be restored after a pause".to_owned()), events);
+            self.end(
+                index,
+                Outcome::Failed(Failure::Backend("its KV could not be restored after a pause".to_owned())),
+                events,
+            );
             self.clear(index);
         }
         true

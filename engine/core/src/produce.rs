@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::active::{Active, Outcome};
 use crate::backend::{Backend, BatchToken};
 use crate::engine::{Engine, len};
-use crate::event::{Chunk, Event, FinishReason};
+use crate::event::{Chunk, Event, Failure, FinishReason};
 use crate::slot::{Slot, State};
 
 impl<B: Backend> Engine<B> {
@@ -28,12 +28,19 @@ impl<B: Backend> Engine<B> {
     fn measure(&mut self, batch: &[BatchToken], took: Duration) {
         let runs = || batch.chunk_by(|a, b| a.sequence == b.sequence);
         let drafts: Vec<u32> = runs().map(|tokens| len(tokens) - 1).filter(|length| *length > 0).collect();
+        let by_model = self.slots.iter().filter_map(Slot::active).map(Active::drafted_by_model).sum();
         if self.slots.iter().any(|slot| slot.sequence == batch[0].sequence && slot.is_prefilling()) {
+            self.counters.prefill.note(took);
+            self.counters.prompt.computed += u64::from(len(batch));
             self.pace.note_prompt(len(batch), took);
-        } else if drafts.is_empty() {
+            return;
+        }
+        self.counters.decode.note(took);
+        if drafts.is_empty() {
             self.pace.note_decode(runs().count(), took);
         } else {
-            self.pace.note_drafts(runs().count(), &drafts, took);
+            self.counters.draft_tokens += drafts.iter().copied().map(u64::from).sum::<u64>();
+            self.pace.note_drafts(runs().count(), &drafts, by_model, took);
         }
     }
 
@@ -83,9 +90,13 @@ impl<B: Backend> Engine<B> {
             }
             right += 1;
         };
+        self.counters.draft_tokens_accepted += u64::from(right);
         if !chunk.tokens.is_empty() {
             self.queue.count(owner, 0, u32::try_from(chunk.tokens.len()).unwrap_or(u32::MAX));
             events.push(Event::Chunk { id, chunk });
+        }
+        if slot.active().is_some_and(|active| active.drafted_by_model() > 0) {
+            self.pace.note_saved(right);
         }
         if let Some(length) = slot.active_mut().and_then(|active| active.settle_draft(right)) {
             let removed = self.backend.truncate(slot.sequence, length);
@@ -107,7 +118,7 @@ impl<B: Backend> Engine<B> {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             if batch.iter().any(|token| token.sequence == slot.sequence) {
-                self.end(index, Outcome::Failed(message.to_owned()), events);
+                self.end(index, Outcome::Failed(Failure::Backend(message.to_owned())), events);
                 self.clear(index);
             }
         }
@@ -118,20 +129,27 @@ impl<B: Backend> Engine<B> {
 fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut Chunk) -> Option<Outcome> {
     let active = slot.active_mut()?;
     let bytes = |token| backend.token_bytes(token);
-    let token = match active.sampler.sample_with(logits, bytes) {
+    let token = match active.choose(logits, bytes) {
         Ok(token) => token,
-        Err(error) => return Some(Outcome::Failed(error.to_string())),
+        Err(failure) => return Some(Outcome::Failed(failure)),
     };
     if backend.is_end(token) {
         return Some(Outcome::Finished(FinishReason::Stop));
     }
+    let complete = match active.advance(token) {
+        Ok(complete) => complete,
+        Err(failure) => return Some(Outcome::Failed(failure)),
+    };
     let top = active.request.top_logprobs;
     chunk.logprobs.extend(top.map(|top| active.sampler.logprob(logits, token, top, bytes)));
-    let (text, stopped) = active.accept(&bytes(token));
+    let shown = if active.request.control_words { backend.token_text(token) } else { bytes(token) };
+    let (text, stop) = active.accept(&shown);
     chunk.text += &text;
     chunk.tokens.push(token);
     chunk.completion_tokens = active.completion_tokens;
-    if stopped {
+    if let Some(place) = stop {
+        Some(Outcome::Finished(FinishReason::StopString(place)))
+    } else if complete {
         Some(Outcome::Finished(FinishReason::Stop))
     } else if active.completion_tokens >= active.request.max_tokens {
         Some(Outcome::Finished(FinishReason::Length))

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 
-use crate::request::{Class, Generate, RequestId};
+use crate::request::{Class, Generate, Job, RequestId};
 
 /// What a token of output counts, in tokens of prompt: it takes a step of its own.
 const OUTPUT_WEIGHT: u64 = 2;
@@ -30,7 +30,7 @@ pub(crate) struct Queue {
 
 #[derive(Debug)]
 struct Waiting {
-    request: Generate,
+    job: Job,
     /// The place in the queue that was last told; 0 before any.
     told: u32,
     /// How many others came before, since it waits.
@@ -39,7 +39,8 @@ struct Waiting {
 
 impl Waiting {
     fn class(&self) -> Class {
-        if self.passed < PATIENCE { self.request.class } else { self.request.class.max(Class::Chat) }
+        let class = self.job.request.class;
+        if self.passed < PATIENCE { class } else { class.max(Class::Chat) }
     }
 }
 
@@ -53,20 +54,27 @@ impl Queue {
     }
 
     /// Appends a request. `present` are the owners that are being served.
-    pub(crate) fn push(&mut self, request: Generate, present: impl Iterator<Item = u64>) {
+    pub(crate) fn push(&mut self, job: impl Into<Job>, present: impl Iterator<Item = u64>) {
+        let job = job.into();
+        let owner = job.request.salt;
         let here: Vec<u64> = self.owners().chain(present).collect();
-        if !here.contains(&request.salt) {
+        if !here.contains(&owner) {
             let least = here.iter().map(|owner| self.served(*owner)).min().unwrap_or(0);
             self.forget_one(&here);
-            let counter = self.served.entry(request.salt).or_default();
+            let counter = self.served.entry(owner).or_default();
             *counter = least.max(*counter);
         }
-        self.waiting.push(Waiting { request, told: 0, passed: 0 });
+        self.waiting.push(Waiting { job, told: 0, passed: 0 });
     }
 
     /// The owners of what waits.
     pub(crate) fn owners(&self) -> impl Iterator<Item = u64> {
-        self.waiting.iter().map(|waiting| waiting.request.salt)
+        self.waiting.iter().map(|waiting| waiting.job.request.salt)
+    }
+
+    /// How urgent each of what waits is.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = Class> {
+        self.waiting.iter().map(Waiting::class)
     }
 
     /// Whether somebody else was served lately, or waits.
@@ -89,32 +97,33 @@ impl Queue {
     /// The next request, of owners that `may` have another, and its class: of the most urgent ones, of the owner
     /// served least, the one that came first.
     pub(crate) fn next(&self, may: impl Fn(u64, Class) -> bool) -> Option<(&Generate, Class)> {
-        let allowed = self.waiting.iter().filter(|waiting| may(waiting.request.salt, waiting.class()));
+        let allowed = self.waiting.iter().filter(|waiting| may(waiting.job.request.salt, waiting.class()));
         // Of equal ones the first is taken.
         let next = allowed.min_by_key(|waiting| self.order(waiting))?;
-        Some((&next.request, next.class()))
+        Some((&next.job.request, next.class()))
     }
 
     fn order(&self, waiting: &Waiting) -> (Reverse<Class>, u64) {
-        (Reverse(waiting.class()), self.served(waiting.request.salt))
+        (Reverse(waiting.class()), self.served(waiting.job.request.salt))
     }
 
     /// Takes a request out to be served. One that was passed over for too long is from now on as urgent as others.
-    pub(crate) fn take(&mut self, id: RequestId) -> Option<Generate> {
-        let class = self.waiting.iter().find(|waiting| waiting.request.id == id)?.class();
-        let request = Generate { class, ..self.remove(id)? };
+    pub(crate) fn take(&mut self, id: RequestId) -> Option<Job> {
+        let class = self.waiting.iter().find(|waiting| waiting.job.request.id == id)?.class();
+        let mut job = self.remove(id)?;
+        job.request.class = class;
         for waiting in &mut self.waiting {
             waiting.passed = waiting.passed.saturating_add(1);
         }
         self.recent.truncate(RECENT - 1);
-        self.recent.push_front(request.salt);
-        Some(request)
+        self.recent.push_front(job.request.salt);
+        Some(job)
     }
 
     /// Takes a request out.
-    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Generate> {
-        let index = self.waiting.iter().position(|waiting| waiting.request.id == id)?;
-        Some(self.waiting.remove(index).request)
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Job> {
+        let index = self.waiting.iter().position(|waiting| waiting.job.request.id == id)?;
+        Some(self.waiting.remove(index).job)
     }
 
     /// The requests whose place changed since they were told, with their places from 1 on: the order in which they
@@ -127,7 +136,7 @@ impl Queue {
             let waiting = &mut self.waiting[index];
             if waiting.told != place {
                 waiting.told = place;
-                moved.push((waiting.request.id, place));
+                moved.push((waiting.job.request.id, place));
             }
         }
         moved
@@ -159,13 +168,15 @@ mod tests {
             max_tokens: 1,
             sampling: SamplingParams::default(),
             stop: Vec::new(),
+            control_words: false,
+            prediction: Vec::new(),
             top_logprobs: None,
         }
     }
 
     fn take(queue: &mut Queue) -> Option<u64> {
         let id = queue.next(|_, _| true)?.0.id;
-        queue.take(id).map(|request| request.id.0)
+        queue.take(id).map(|job| job.request.id.0)
     }
 
     #[test]
@@ -231,7 +242,7 @@ mod tests {
         queue.count(8, 1, 0);
         queue.push(request(1, 8), std::iter::empty());
         assert_eq!(queue.next(|_, _| true).map(|(request, class)| (request.id.0, class)), Some((0, Class::Chat)));
-        assert_eq!(queue.take(RequestId(0)).map(|request| request.class), Some(Class::Chat));
+        assert_eq!(queue.take(RequestId(0)).map(|job| job.request.class), Some(Class::Chat));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::constraint::Constraint;
+
 /// A token of the loaded model's vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -22,6 +24,21 @@ pub enum Class {
     Chat,
     /// Somebody listens: it comes first.
     Voice,
+}
+
+impl Class {
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Batch, Self::Chat, Self::Voice];
+
+    /// What it is called where people read it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Chat => "chat",
+            Self::Voice => "voice",
+        }
+    }
 }
 
 /// Generate a continuation of `prompt`.
@@ -45,8 +62,27 @@ pub struct Generate {
     pub sampling: SamplingParams,
     /// Generation ends before the first of these strings; it is not part of the text. Each non-empty.
     pub stop: Vec<String>,
+    /// Whether control tokens are part of the text, by their names: models write calls of tools with them.
+    pub control_words: bool,
+    /// Tokens that the answer is expected to repeat; guesses are made from them.
+    pub prediction: Vec<TokenId>,
     /// `Some(n)`: report the log probability of each chosen token and of the `n` most likely ones.
     pub top_logprobs: Option<u8>,
+}
+
+/// A request and what its answer is limited to.
+#[derive(Debug)]
+pub struct Job {
+    /// The request.
+    pub request: Generate,
+    /// Limits every token of the answer; `None` where the answer may be anything.
+    pub constraint: Option<Box<dyn Constraint>>,
+}
+
+impl From<Generate> for Job {
+    fn from(request: Generate) -> Self {
+        Self { request, constraint: None }
+    }
 }
 
 /// How a token is chosen from the logits. The steps apply in the order of the fields, which is llama.cpp's

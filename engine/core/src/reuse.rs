@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::request::{Generate, RequestId};
 use crate::slot::{Slot, State};
+use crate::stats::Known;
 
 /// An entry of the archive is brought back when at least one in so many of its tokens saves work: computing a token
 /// takes far longer than bringing it.
@@ -32,19 +33,22 @@ impl<B: Backend> Engine<B> {
         if self.is_coming(index, &request, usable) {
             return false;
         }
-        let usable = match source {
-            Source::Here => usable,
+        let (usable, known) = match source {
+            Source::Here => (usable, Known::Slot),
             Source::Slot(other) => {
                 self.copy(other, index, usable);
-                usable
+                (usable, Known::Copied)
             }
             Source::Archive(entry, common) => match self.archive.as_mut().map(|archive| archive.fetch(entry)) {
-                Some(Fetched::Here(kept)) => self.restore(index, entry, &kept, common, &request),
+                Some(Fetched::Here(kept, tier)) => {
+                    (self.restore(index, entry, &kept, common, &request), Known::Archive(tier))
+                }
                 Some(Fetched::Coming) => return false,
                 // Look again without it.
                 Some(Fetched::Gone) | None => return self.begin(index, events),
             },
         };
+        self.counters.prompt.note_known(known, usable);
         let active = self.slots[index].active_mut().expect("the slot was active above");
         active.set_cached(usable);
         events.push(active.start());

@@ -15,12 +15,19 @@ pub enum Progress {
     /// Give this text out and go on.
     Text(String),
     /// A stop string came: give this text out, which ends before it, and end.
-    Stopped(String),
+    Stopped {
+        /// The text.
+        text: String,
+        /// Which stop string, by its place in the list.
+        stop: u32,
+    },
 }
 
 #[derive(Debug)]
 struct Pattern {
     bytes: Vec<u8>,
+    /// Its place in the list.
+    place: u32,
     /// For each prefix, the length of its longest proper prefix that is also its suffix.
     failure: Vec<usize>,
     /// How many bytes of the pattern the end of the text matches.
@@ -31,7 +38,8 @@ impl StopMatcher {
     /// A matcher for these strings; empty ones are ignored.
     #[must_use]
     pub fn new(stops: &[String]) -> Self {
-        let patterns = stops.iter().filter(|stop| !stop.is_empty()).map(|stop| Pattern::new(stop)).collect();
+        let numbered = (0..).zip(stops).filter(|(_, stop)| !stop.is_empty());
+        let patterns = numbered.map(|(place, stop)| Pattern::new(place, stop)).collect();
         Self { patterns, held: String::new() }
     }
 
@@ -42,11 +50,11 @@ impl StopMatcher {
         for (offset, byte) in text.bytes().enumerate() {
             let end = before + offset + 1;
             let complete = self.patterns.iter_mut().filter_map(|pattern| pattern.advance(byte)).max();
-            if let Some(length) = complete {
+            if let Some((length, stop)) = complete {
                 self.held.truncate(end - length);
                 // The text that matched is gone with this; what comes after begins anew.
                 self.patterns.iter_mut().for_each(|pattern| pattern.matched = 0);
-                return Progress::Stopped(std::mem::take(&mut self.held));
+                return Progress::Stopped { text: std::mem::take(&mut self.held), stop };
             }
         }
         let undecided = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or(0);
@@ -61,7 +69,7 @@ impl StopMatcher {
 }
 
 impl Pattern {
-    fn new(stop: &str) -> Self {
+    fn new(place: u32, stop: &str) -> Self {
         let bytes = stop.as_bytes().to_vec();
         let mut failure = vec![0; bytes.len()];
         let mut length = 0;
@@ -74,18 +82,18 @@ impl Pattern {
             }
             failure[index] = length;
         }
-        Self { bytes, failure, matched: 0 }
+        Self { bytes, place, failure, matched: 0 }
     }
 
-    /// Follows one byte; the pattern's length when it is complete.
-    fn advance(&mut self, byte: u8) -> Option<usize> {
+    /// Follows one byte; the pattern's length and place when it is complete.
+    fn advance(&mut self, byte: u8) -> Option<(usize, u32)> {
         while self.matched > 0 && self.bytes[self.matched] != byte {
             self.matched = self.failure[self.matched - 1];
         }
         if self.bytes[self.matched] == byte {
             self.matched += 1;
         }
-        (self.matched == self.bytes.len()).then_some(self.bytes.len())
+        (self.matched == self.bytes.len()).then_some((self.bytes.len(), self.place))
     }
 }
 
@@ -111,7 +119,7 @@ mod tests {
     #[test]
     fn the_text_ends_before_the_stop_string_that_completes_first() {
         let mut matcher = matcher(&["lazy dog", "fox"]);
-        assert_eq!(matcher.push("the fox and the lazy dog"), Progress::Stopped("the ".into()));
+        assert_eq!(matcher.push("the fox and the lazy dog"), Progress::Stopped { text: "the ".into(), stop: 1 });
         // Nothing is left of it when the rest of the text ends.
         assert_eq!(matcher.push(""), Progress::Text(String::new()));
         assert_eq!(matcher.finish(), "");
@@ -120,10 +128,10 @@ mod tests {
     #[test]
     fn what_follows_a_stop_string_begins_anew() {
         let mut matcher = matcher(&["1, 12", "never"]);
-        assert_eq!(matcher.push("0, 1, 12"), Progress::Stopped("0, ".into()));
+        assert_eq!(matcher.push("0, 1, 12"), Progress::Stopped { text: "0, ".into(), stop: 0 });
         assert_eq!(matcher.push(""), Progress::Text(String::new()));
         assert_eq!(matcher.push("1, 1"), Progress::Text(String::new()));
-        assert_eq!(matcher.push("2"), Progress::Stopped(String::new()));
+        assert_eq!(matcher.push("2"), Progress::Stopped { text: String::new(), stop: 0 });
     }
 
     #[test]
@@ -153,7 +161,7 @@ mod tests {
             for part in characters.chunks(step) {
                 match matcher.push(&part.iter().collect::<String>()) {
                     Progress::Text(text) => out.push_str(&text),
-                    Progress::Stopped(text) => { out.push_str(&text); stopped = true; break; }
+                    Progress::Stopped { text, .. } => { out.push_str(&text); stopped = true; break; }
                 }
             }
             if !stopped { out.push_str(&matcher.finish()); }

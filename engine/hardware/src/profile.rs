@@ -1,5 +1,7 @@
 //! Hardware profiles: how to recognise a machine, and how to run engines on it.
 
+use std::collections::BTreeMap;
+
 use allerac_engine_core::{FlashAttention, KvType};
 use serde::Deserialize;
 
@@ -65,6 +67,9 @@ pub struct EngineProfile {
     pub chunk_ms: u32,
     /// Whether to guess what follows from what came before, where that is measured to pay.
     pub speculate: bool,
+    /// Smaller models that guess what larger ones say, by the id of the larger one.
+    #[serde(default)]
+    pub drafts: BTreeMap<String, String>,
     /// When to use flash attention. Absent: llama.cpp decides.
     #[serde(default)]
     pub flash_attention: FlashAttention,
@@ -160,9 +165,18 @@ mod tests {
             let engine = &profile.engine;
             assert!(engine.cells >= engine.context && engine.batch >= engine.sequences, "{name}");
             assert!(profile.models.contains(&profile.default_model), "{name}");
+            let drafts = engine.drafts.iter().flat_map(|(model, draft)| [model, draft]);
+            assert!(drafts.into_iter().all(|id| profile.models.contains(id)), "{name}");
         }
         assert_eq!(builtin().count(), BUILTIN.len());
         assert_eq!(Profile::named("none"), None);
+    }
+
+    #[test]
+    fn models_that_guess_are_named_by_those_that_they_guess_for() {
+        let text = include_str!("../../../hw-profiles/lite.toml")
+            .replace("[engine]", "[engine]\ndrafts = { big = \"small\" }");
+        assert_eq!(Profile::parse(&text).unwrap().engine.drafts["big"], "small");
     }
 
     #[test]

@@ -15,10 +15,11 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use allerac_engine_core::stats::{Counters, Gauges, Stats};
 use allerac_engine_core::{Chunk, Event, FinishReason, Generate, RequestId, TokenId, Usage};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
-    FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine,
+    ChatInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine,
 };
 
 type Socket = Arc<Mutex<UnixStream>>;
@@ -40,10 +41,10 @@ fn main() -> ExitCode {
     let cancelled: Cancelled = Arc::default();
     while let Ok(Some(message)) = frame::read(&mut reader) {
         match message {
-            ToEngine::Prepare { id, input } => {
+            ToEngine::Prepare { id, input, .. } => {
                 send(&socket, &FromEngine::Prepared { id, result: prepare(input) });
             }
-            ToEngine::Generate(request) => {
+            ToEngine::Generate { request, .. } => {
                 if answers_at_once(&request) {
                     generate(&socket, &cancelled, &request, may_crash);
                 } else {
@@ -79,19 +80,20 @@ fn model_info(protocol: u32) -> ModelInfo {
         sequences: 64,
         vocabulary: 256,
         parameters: 1,
-        has_chat_template: true,
+        chat_template: Some(String::new()),
+        knows_tools: false,
         system_info: "stub".into(),
     }
 }
 
 fn prepare(input: PromptInput) -> Result<Prompt, PrepareError> {
     let tokens: Vec<TokenId> = match input {
-        PromptInput::Chat { messages_json: text } | PromptInput::Text(text) => {
+        PromptInput::Chat(ChatInput { messages_json: text, .. }) | PromptInput::Text(text) => {
             text.bytes().map(|byte| TokenId(u32::from(byte))).collect()
         }
         PromptInput::Tokens(tokens) => tokens,
     };
-    if tokens.is_empty() { Err(PrepareError::Empty) } else { Ok(Prompt { tokens, common: 0 }) }
+    if tokens.is_empty() { Err(PrepareError::Empty) } else { Ok(Prompt { tokens, ..Prompt::default() }) }
 }
 
 fn text_of(request: &Generate) -> String {
@@ -135,7 +137,19 @@ fn generate(socket: &Socket, cancelled: &Cancelled, request: &Generate, may_cras
     }
     let reason = if is_cancelled() { FinishReason::Cancelled } else { FinishReason::Length };
     let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens };
+    send_stats(socket, prompt_tokens, completion_tokens);
     send(socket, &FromEngine::Event(Event::Finished { id, reason, tail: String::new(), usage }));
+}
+
+/// Tells what all requests of this process took so far.
+fn send_stats(socket: &Socket, prompt_tokens: u32, completion_tokens: u32) {
+    static COUNTERS: Mutex<Option<Counters>> = Mutex::new(None);
+    let mut counters = COUNTERS.lock().expect("no thread panics");
+    let counters = counters.get_or_insert_default();
+    counters.prompt.computed += u64::from(prompt_tokens);
+    counters.output_tokens += u64::from(completion_tokens);
+    let gauges = Gauges { cells: 4096, cells_kept: prompt_tokens + completion_tokens, ..Gauges::default() };
+    send(socket, &FromEngine::Stats(Box::new(Stats { gauges, counters: counters.clone() })));
 }
 
 fn send(socket: &Socket, message: &FromEngine) {

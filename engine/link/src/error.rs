@@ -41,6 +41,12 @@ pub enum EngineError {
         /// llama.cpp's reason.
         message: String,
     },
+    /// The answer could not go on within what it was to be.
+    #[error("the answer cannot go on within its grammar: {message}")]
+    Constraint {
+        /// What happened.
+        message: String,
+    },
     /// The client did not read for so long that its answer filled the memory set aside for it.
     #[error("the client did not read its answer")]
     ClientStalled,

@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_message_comes_back_as_it_went() {
-        let message = ToEngine::Prepare { id: RequestId(7), input: PromptInput::Text("größe".into()) };
+        let message = ToEngine::Prepare { id: RequestId(7), input: PromptInput::Text("größe".into()), grammar: None };
         let mut buffer = Vec::new();
         encode(&message, &mut buffer).unwrap();
         encode(&ToEngine::Shutdown, &mut buffer).unwrap();

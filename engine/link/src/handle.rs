@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use allerac_engine_core::{Chunk, Class, FinishReason, Generate, RequestId, SamplingParams, Usage};
+use allerac_engine_core::{Chunk, Class, FinishReason, Generate, Grammar, RequestId, SamplingParams, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::EngineError;
 use crate::protocol::{Begin, KvKey, ModelInfo, Prompt, PromptInput};
+use crate::report::Report;
 use crate::settings::EngineSettings;
 use crate::supervisor::{Request, Supervisor};
 
@@ -31,6 +32,8 @@ pub struct EngineConfig {
     pub binary: PathBuf,
     /// The model file.
     pub model_path: PathBuf,
+    /// The file of a smaller model that guesses what this one says.
+    pub draft_path: Option<PathBuf>,
     /// The model's id, for the log.
     pub name: String,
     /// Sizes and switches.
@@ -88,6 +91,7 @@ pub enum EngineStatus {
 pub struct Engine {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<EngineStatus>,
+    report: watch::Receiver<Report>,
     next_id: Arc<AtomicU64>,
 }
 
@@ -106,8 +110,12 @@ pub struct GenerateSpec {
     pub sampling: SamplingParams,
     /// See [`Generate::stop`].
     pub stop: Vec<String>,
+    /// See [`Generate::control_words`].
+    pub control_words: bool,
     /// See [`Generate::top_logprobs`].
     pub top_logprobs: Option<u8>,
+    /// What the answer must be; `None` where it may be anything.
+    pub grammar: Option<Grammar>,
 }
 
 /// What happens to a generation; `Finished` or `Failed` is the last.
@@ -151,14 +159,21 @@ impl Engine {
     pub fn spawn(config: EngineConfig) -> Self {
         let (requests, incoming) = mpsc::channel(REQUESTS_WAITING_MAX);
         let (status, status_receiver) = watch::channel(EngineStatus::Loading { progress: 0.0 });
-        tokio::spawn(Supervisor::new(config, incoming, status).run());
-        Self { requests, status: status_receiver, next_id: Arc::new(AtomicU64::new(1)) }
+        let (report, report_receiver) = watch::channel(Report::default());
+        tokio::spawn(Supervisor::new(config, incoming, status, report).run());
+        Self { requests, status: status_receiver, report: report_receiver, next_id: Arc::new(AtomicU64::new(1)) }
     }
 
     /// What the engine is doing now.
     #[must_use]
     pub fn status(&self) -> EngineStatus {
         self.status.borrow().clone()
+    }
+
+    /// What the engine did so far, over all its processes. A running process tells about once a second.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.report.borrow().clone()
     }
 
     /// Waits until the model is loaded.
@@ -177,13 +192,27 @@ impl Engine {
         }
     }
 
-    /// Renders and tokenises a prompt, waiting for the model where it is not loaded yet.
+    /// What the model is, once it is loaded. A model that failed to load is tried again.
     ///
     /// # Errors
-    /// [`EngineError::Prepare`] for what is no prompt; others when the engine cannot answer.
-    pub async fn prepare(&self, input: PromptInput) -> Result<Prompt, EngineError> {
+    /// [`EngineError::LoadFailed`] or [`EngineError::Stopped`].
+    pub async fn load(&self) -> Result<Arc<ModelInfo>, EngineError> {
+        if let EngineStatus::Ready(info) = &*self.status.borrow() {
+            return Ok(Arc::clone(info));
+        }
         let (reply, answer) = oneshot::channel();
-        let request = Request::Prepare { id: self.new_id(), input, reply };
+        self.requests.send(Request::Load(reply)).await.map_err(|_| EngineError::Stopped)?;
+        answer.await.map_err(|_| EngineError::Stopped)?
+    }
+
+    /// Renders and tokenises a prompt and compiles what its answer is to be, waiting for the model where it is not
+    /// loaded yet.
+    ///
+    /// # Errors
+    /// [`EngineError::Prepare`] for what is no prompt or no grammar; others when the engine cannot answer.
+    pub async fn prepare(&self, input: PromptInput, grammar: Option<Grammar>) -> Result<Prompt, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Prepare { id: self.new_id(), input, grammar, reply };
         self.requests.send(request).await.map_err(|_| EngineError::Stopped)?;
         answer.await.map_err(|_| EngineError::Stopped)?
     }
@@ -196,10 +225,23 @@ impl Engine {
         let id = self.new_id();
         let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
         let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
-        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, top_logprobs } = spec;
-        let Prompt { tokens: prompt, common } = prompt;
-        let request = Generate { id, salt, class, prompt, common, max_tokens, sampling, stop, top_logprobs };
-        self.requests.send(Request::Generate { request, events }).await.map_err(|_| EngineError::Stopped)?;
+        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, control_words, top_logprobs, grammar } =
+            spec;
+        let Prompt { tokens: prompt, common, prediction, end: _ } = prompt;
+        let request = Generate {
+            id,
+            salt,
+            class,
+            prompt,
+            common,
+            max_tokens,
+            sampling,
+            stop,
+            control_words,
+            prediction,
+            top_logprobs,
+        };
+        self.requests.send(Request::Generate { request, grammar, events }).await.map_err(|_| EngineError::Stopped)?;
         Ok(Generation { id, events: incoming, cancel: Some(cancel), usage: Usage::default() })
     }
 

@@ -8,6 +8,7 @@ pub mod frame;
 mod handle;
 mod process;
 pub mod protocol;
+mod report;
 pub mod settings;
 mod supervisor;
 
@@ -15,4 +16,5 @@ pub use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType}
 pub use allerac_hardware::CpuSet;
 pub use error::EngineError;
 pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
+pub use report::Report;
 pub use settings::EngineSettings;

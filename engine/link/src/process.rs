@@ -39,6 +39,7 @@ impl Process {
         let mut child = Command::new(&config.binary)
             .arg("--model")
             .arg(&config.model_path)
+            .args(config.draft_path.iter().flat_map(|path| [OsStr::new("--draft-model"), path.as_os_str()]))
             .args(config.settings.to_args())
             .args(config.kv_file.iter().flat_map(|file| [OsStr::new("--kv-file"), file.path.as_os_str()]))
             .stdin(Stdio::from(OwnedFd::from(theirs)))

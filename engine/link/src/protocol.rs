@@ -1,11 +1,13 @@
 //! Messages and their framing: a little-endian `u32` length, then that many bytes of postcard.
 
+use allerac_engine_core::constraint::Grammar;
 use allerac_engine_core::event::Event;
 use allerac_engine_core::request::{Generate, RequestId, TokenId};
+use allerac_engine_core::stats::Stats;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
 pub const FRAME_BYTES_MAX: u32 = 32 * 1024 * 1024;
@@ -21,9 +23,16 @@ pub enum ToEngine {
         id: RequestId,
         /// What to render.
         input: PromptInput,
+        /// What the answer is to be, to be compiled; a later [`Generate`](Self::Generate) says it again.
+        grammar: Option<Grammar>,
     },
     /// Generate; answered by events.
-    Generate(Generate),
+    Generate {
+        /// What to continue, and how.
+        request: Generate,
+        /// What the answer must be; `None` where it may be anything.
+        grammar: Option<Grammar>,
+    },
     /// Stop a request at the next step. Unknown ids are ignored: the request may just have ended.
     Cancel(RequestId),
     /// Finish nothing more and exit.
@@ -50,26 +59,40 @@ impl std::fmt::Debug for KvKey {
 }
 
 /// A prompt, ready to be computed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
     /// All of it.
     pub tokens: Vec<TokenId>,
     /// How many of the first tokens are common to all owners.
     pub common: u32,
+    /// What the answer is expected to repeat.
+    pub prediction: Vec<TokenId>,
+    /// The last characters of a rendered conversation: what the template has begun for the model.
+    pub end: String,
 }
 
 /// What becomes a prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PromptInput {
-    /// Messages for the model's own chat template, as a JSON array of objects with `role` and `content`.
-    Chat {
-        /// JSON text.
-        messages_json: String,
-    },
+    /// Messages for the model's own chat template.
+    Chat(ChatInput),
     /// Plain text; special tokens in it are not parsed, a BOS token is added where the model wants one.
     Text(String),
     /// Tokens as they are.
     Tokens(Vec<TokenId>),
+}
+
+/// What a chat template is given, each as JSON text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatInput {
+    /// An array of objects with `role` and `content`.
+    pub messages_json: String,
+    /// An array of tools as OpenAI's API has them; `None` where there are none.
+    pub tools_json: Option<String>,
+    /// An object of more variables that the template may know; `None` where there are none.
+    pub variables_json: Option<String>,
+    /// Plain text, not JSON, that the answer is expected to repeat.
+    pub prediction: Option<String>,
 }
 
 /// What an engine tells the router.
@@ -90,6 +113,8 @@ pub enum FromEngine {
     },
     /// What happened to a request.
     Event(Event),
+    /// What the engine did since it began; now and then, when it changed.
+    Stats(Box<Stats>),
 }
 
 /// Why a prompt could not be made.
@@ -107,6 +132,12 @@ pub enum PrepareError {
     /// Nothing to generate from.
     #[error("the prompt is empty")]
     Empty,
+    /// What the answer is to be cannot be compiled, and what is wrong with it.
+    #[error("{0}")]
+    Grammar(String),
+    /// So many other grammars are being compiled that this one would take too long.
+    #[error("too many grammars are being compiled; try again later")]
+    Busy,
 }
 
 /// What a loaded model is.
@@ -122,8 +153,10 @@ pub struct ModelInfo {
     pub vocabulary: u32,
     /// Parameters of the model.
     pub parameters: u64,
-    /// Whether it can take chat messages.
-    pub has_chat_template: bool,
+    /// How it wants chat messages, in Jinja; `None` where it takes none.
+    pub chat_template: Option<String>,
+    /// Whether that template tells the model of tools.
+    pub knows_tools: bool,
     /// llama.cpp's description of the CPU features in use.
     pub system_info: String,
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::{Event, Generate, RequestId, Usage};
+use allerac_engine_core::{Event, Failure, Generate, Grammar, RequestId, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -16,6 +16,7 @@ use crate::error::EngineError;
 use crate::handle::{EngineConfig, EngineStatus, GenerationEvent};
 use crate::process::Process;
 use crate::protocol::{FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine};
+use crate::report::{Report, Reporter};
 
 /// The first wait before a restart; it doubles with each crash.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -36,13 +37,15 @@ const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a request is sent again after a crash. A request that crashes two processes is at fault.
 const REPLAYS_MAX: u8 = 1;
 
+pub(crate) type LoadReply = oneshot::Sender<Result<Arc<ModelInfo>, EngineError>>;
 pub(crate) type PrepareReply = oneshot::Sender<Result<Prompt, EngineError>>;
 
 /// What a handle asks of the supervisor.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Prepare { id: RequestId, input: PromptInput, reply: PrepareReply },
-    Generate { request: Generate, events: mpsc::Sender<GenerationEvent> },
+    Load(LoadReply),
+    Prepare { id: RequestId, input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply },
+    Generate { request: Generate, grammar: Option<Grammar>, events: mpsc::Sender<GenerationEvent> },
     Cancel(RequestId),
     Shutdown,
 }
@@ -50,13 +53,15 @@ pub(crate) enum Request {
 /// A request that waits for the process, or for its last event.
 #[derive(Debug)]
 enum Pending {
-    Prepare { input: PromptInput, reply: PrepareReply, since: Instant, replays: u8 },
+    Prepare { input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply, since: Instant, replays: u8 },
     Generate(PendingGeneration),
 }
 
 #[derive(Debug)]
 struct PendingGeneration {
     request: Generate,
+    /// A process that takes the request over compiles it again.
+    grammar: Option<Grammar>,
     events: mpsc::Sender<GenerationEvent>,
     /// Whether the client has seen any token.
     delivered: bool,
@@ -75,7 +80,10 @@ pub(crate) struct Supervisor {
     config: EngineConfig,
     requests: mpsc::Receiver<Request>,
     status: watch::Sender<EngineStatus>,
+    reporter: Reporter,
     pending: HashMap<RequestId, Pending>,
+    /// Who waits for the model to be loaded, and for nothing else yet.
+    waiting: Vec<LoadReply>,
     backoff: Duration,
 }
 
@@ -84,8 +92,18 @@ impl Supervisor {
         config: EngineConfig,
         requests: mpsc::Receiver<Request>,
         status: watch::Sender<EngineStatus>,
+        report: watch::Sender<Report>,
     ) -> Self {
-        Self { config, requests, status, pending: HashMap::new(), backoff: BACKOFF_FIRST }
+        let reporter = Reporter::new(report);
+        Self {
+            config,
+            requests,
+            status,
+            reporter,
+            pending: HashMap::new(),
+            waiting: Vec::new(),
+            backoff: BACKOFF_FIRST,
+        }
     }
 
     /// Runs processes, one after the other, until the handles are gone.
@@ -100,6 +118,7 @@ impl Supervisor {
                         End::Crashed(_) | End::LoadFailed(_) => process.kill().await,
                     };
                     tracing::debug!(model = self.config.name, ?exit, "the engine process is gone");
+                    self.reporter.process_ended(matches!(end, End::Crashed(_)));
                     end
                 }
                 Err(error) => End::LoadFailed(format!("cannot start {}: {error}", self.config.binary.display())),
@@ -136,12 +155,13 @@ impl Supervisor {
                     }
                     Some(FromEngine::Ready(info)) => {
                         ready = true;
-                        self.status.send_replace(EngineStatus::Ready(Arc::new(info)));
+                        self.loaded(Arc::new(info));
                         if !self.send_pending(process) {
                             return End::Crashed("the engine does not read".into());
                         }
                     }
                     Some(FromEngine::Prepared { id, result }) => self.prepared(id, result),
+                    Some(FromEngine::Stats(stats)) => self.reporter.note(&stats),
                     Some(FromEngine::Event(event)) => {
                         if let Some(stalled) = self.deliver(event) {
                             process.send(ToEngine::Cancel(stalled));
@@ -174,19 +194,32 @@ impl Supervisor {
         }
     }
 
+    fn loaded(&mut self, info: Arc<ModelInfo>) {
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Ok(Arc::clone(&info)));
+        }
+        self.status.send_replace(EngineStatus::Ready(info));
+    }
+
     /// Notes a request; the message for the process, when it is to hear of it.
     fn accept(&mut self, request: Request) -> Option<ToEngine> {
         match request {
-            Request::Prepare { id, input, reply } => {
-                let message = ToEngine::Prepare { id, input: input.clone() };
-                self.pending.insert(id, Pending::Prepare { input, reply, since: Instant::now(), replays: 0 });
+            Request::Load(reply) => {
+                match &*self.status.borrow() {
+                    EngineStatus::Ready(info) => drop(reply.send(Ok(Arc::clone(info)))),
+                    _ => self.waiting.push(reply),
+                }
+                None
+            }
+            Request::Prepare { id, input, grammar, reply } => {
+                let message = ToEngine::Prepare { id, input: input.clone(), grammar: grammar.clone() };
+                self.pending.insert(id, Pending::Prepare { input, grammar, reply, since: Instant::now(), replays: 0 });
                 Some(message)
             }
-            Request::Generate { request, events } => {
-                let message = ToEngine::Generate(request.clone());
-                let id = request.id;
-                let generation =
-                    PendingGeneration { request, events, delivered: false, usage: Usage::default(), replays: 0 };
+            Request::Generate { request, grammar, events } => {
+                let message = ToEngine::Generate { request: request.clone(), grammar: grammar.clone() };
+                let (id, usage) = (request.id, Usage::default());
+                let generation = PendingGeneration { request, grammar, events, delivered: false, usage, replays: 0 };
                 self.pending.insert(id, Pending::Generate(generation));
                 Some(message)
             }
@@ -200,11 +233,14 @@ impl Supervisor {
         let mut waiting: Vec<_> = self.pending.iter_mut().collect();
         waiting.sort_by_key(|(id, _)| **id);
         waiting.into_iter().all(|(id, pending)| match pending {
-            Pending::Prepare { input, since, .. } => {
+            Pending::Prepare { input, grammar, since, .. } => {
                 *since = Instant::now();
-                process.send(ToEngine::Prepare { id: *id, input: input.clone() })
+                process.send(ToEngine::Prepare { id: *id, input: input.clone(), grammar: grammar.clone() })
             }
-            Pending::Generate(generation) => process.send(ToEngine::Generate(generation.request.clone())),
+            Pending::Generate(generation) => {
+                let (request, grammar) = (generation.request.clone(), generation.grammar.clone());
+                process.send(ToEngine::Generate { request, grammar })
+            }
         })
     }
 
@@ -327,6 +363,9 @@ impl Supervisor {
     }
 
     fn fail_all(&mut self, error: &EngineError) {
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Err(error.clone()));
+        }
         for (_, pending) in self.pending.drain() {
             pending.fail(error.clone());
         }
@@ -363,8 +402,12 @@ fn translate(event: Event) -> (RequestId, GenerationEvent) {
         Event::Started { id, cached_tokens } => (id, GenerationEvent::Started { cached_tokens }),
         Event::Chunk { id, chunk } => (id, GenerationEvent::Chunk(chunk)),
         Event::Finished { id, reason, tail, usage } => (id, GenerationEvent::Finished { reason, tail, usage }),
-        Event::Failed { id, message, usage } => {
-            (id, GenerationEvent::Failed { error: EngineError::Backend { message }, usage })
+        Event::Failed { id, failure, usage } => {
+            let error = match failure {
+                Failure::Backend(message) => EngineError::Backend { message },
+                Failure::Constraint(message) => EngineError::Constraint { message },
+            };
+            (id, GenerationEvent::Failed { error, usage })
         }
         Event::Refused { id, reason } => {
             (id, GenerationEvent::Failed { error: reason.into(), usage: Usage::default() })

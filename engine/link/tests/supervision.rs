@@ -8,7 +8,7 @@ use std::time::Duration;
 use allerac_engine_core::{Class, FinishReason, SamplingParams, TokenId, Usage};
 use allerac_engine_link::protocol::{PROTOCOL_VERSION, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{
-    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent,
+    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent, Report,
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -23,6 +23,7 @@ fn start(model: &str) -> Engine {
     Engine::spawn(EngineConfig {
         binary: stub(),
         model_path: model.into(),
+        draft_path: None,
         name: "stub".into(),
         settings: EngineSettings::default(),
         kv_file: None,
@@ -40,6 +41,7 @@ fn start_crashing(directory: &tempfile::TempDir, crashes: u32) -> Engine {
     Engine::spawn(EngineConfig {
         binary: wrapper,
         model_path: directory.path().join("starts"),
+        draft_path: None,
         name: "stub".into(),
         settings: EngineSettings::default(),
         kv_file: None,
@@ -51,11 +53,13 @@ fn spec(prompt: &str, max_tokens: u32) -> GenerateSpec {
     GenerateSpec {
         salt: 0,
         class: Class::Chat,
-        prompt: Prompt { tokens: prompt.bytes().map(|byte| TokenId(u32::from(byte))).collect(), common: 0 },
+        prompt: Prompt { tokens: prompt.bytes().map(|byte| TokenId(u32::from(byte))).collect(), ..Prompt::default() },
         max_tokens,
         sampling: SamplingParams::default(),
         stop: Vec::new(),
+        control_words: false,
         top_logprobs: None,
+        grammar: None,
     }
 }
 
@@ -94,9 +98,9 @@ async fn a_generation_comes_whole() {
 #[tokio::test]
 async fn requests_wait_for_the_model() {
     let engine = start("m");
-    let tokens = engine.prepare(PromptInput::Text("ab".into())).await.unwrap();
+    let tokens = engine.prepare(PromptInput::Text("ab".into()), None).await.unwrap();
     assert_eq!(tokens.tokens, [TokenId(97), TokenId(98)]);
-    let refused = engine.prepare(PromptInput::Text(String::new())).await;
+    let refused = engine.prepare(PromptInput::Text(String::new()), None).await;
     assert_eq!(refused, Err(EngineError::Prepare(PrepareError::Empty)));
 }
 
@@ -155,6 +159,28 @@ async fn a_killed_process_comes_back() {
 }
 
 #[tokio::test]
+async fn what_engines_did_adds_up_over_their_processes() {
+    let engine = start("m");
+    assert_eq!(engine.report(), Report::default());
+    let numbers = |engine: &Engine| {
+        let Report { stats, crashes } = engine.report();
+        (stats.counters.prompt.computed, stats.counters.output_tokens, stats.gauges.cells_kept, crashes)
+    };
+    let (pid, _) = run(&engine, "count", 2).await;
+    let pid = &pid[..pid.len() / 2];
+    assert_eq!(numbers(&engine), (5, 2, 7, 0));
+    let killed = std::process::Command::new("kill").args(["-9", pid]).status().unwrap();
+    assert!(killed.success());
+    // Prepared by the next process, which has told nothing yet: what the first did stays, what it held is gone.
+    engine.prepare(PromptInput::Text("a".into()), None).await.unwrap();
+    assert_eq!(numbers(&engine), (5, 2, 0, 1));
+    assert_eq!(run(&engine, "next", 3).await.0, " x x x");
+    assert_eq!(numbers(&engine), (9, 5, 7, 1));
+    engine.shutdown().await;
+    assert_eq!(numbers(&engine), (9, 5, 0, 1));
+}
+
+#[tokio::test]
 async fn a_full_queue_is_said() {
     let engine = start("m");
     let (_, last) = run(&engine, "full", 1).await;
@@ -186,7 +212,7 @@ async fn a_model_that_cannot_be_loaded_is_a_typed_error() {
         let Err(EngineError::LoadFailed { reason }) = engine.ready(WAIT).await else { panic!("{model} was loaded") };
         assert!(reason.contains(said), "{reason}");
         assert!(matches!(engine.status(), EngineStatus::Failed { .. }));
-        let prepared = engine.prepare(PromptInput::Text("a".into())).await;
+        let prepared = engine.prepare(PromptInput::Text("a".into()), None).await;
         assert!(matches!(prepared, Err(EngineError::LoadFailed { .. })));
     }
 }
@@ -196,6 +222,7 @@ async fn a_program_that_is_missing_is_a_load_failure() {
     let engine = Engine::spawn(EngineConfig {
         binary: "/nonexistent/engine".into(),
         model_path: "m".into(),
+        draft_path: None,
         name: "m".into(),
         settings: EngineSettings::default(),
         kv_file: None,

@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use allerac_engine_core::{Attention, Backend, BackendError, BatchToken, FlashAttention, KvType, Limits, TokenId};
+use allerac_engine_core::{
+    Attention, Backend, BackendError, BatchToken, Draft, FlashAttention, KvType, Limits, TokenId,
+};
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
@@ -11,6 +13,7 @@ use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
+use crate::draft::DraftModel;
 use crate::model::{LoadError, Model};
 use crate::threads::{Governor, compute_alone};
 
@@ -65,6 +68,7 @@ pub struct Context {
     /// `None` where all threads compute, come what may.
     governor: Option<Governor>,
     attention: Attention,
+    draft_model: Option<DraftModel>,
 }
 
 impl Context {
@@ -93,7 +97,7 @@ impl Context {
             .with_type_k(kv_cache_type(attention.kv_type_k))
             .with_type_v(kv_cache_type(attention.kv_type_v))
             .with_no_perf(true);
-        let inner = model.inner.new_context(&model.backend, inner).map_err(|_| LoadError::Context { cells })?;
+        let inner = model.inner.new_context(model.backend, inner).map_err(|_| LoadError::Context { cells })?;
         // A recurrent state is that of a whole sequence and cannot be had for its beginning.
         let copies = !model.inner.is_recurrent() && !model.inner.is_hybrid();
         let limits = Limits {
@@ -108,11 +112,16 @@ impl Context {
             piece_min: PIECE_MIN,
         };
         let batch = LlamaBatch::new(params.batch as usize, 1);
-        Ok(Self { model, inner, batch, limits, governor: params.sheds_threads.then(Governor::default), attention })
+        let governor = params.sheds_threads.then(Governor::default);
+        Ok(Self { model, inner, batch, limits, governor, attention, draft_model: None })
     }
-}
 
-impl Context {
+    /// Lets a smaller model guess what follows.
+    #[must_use]
+    pub fn with_draft_model(self, draft_model: Option<DraftModel>) -> Self {
+        Self { draft_model, ..self }
+    }
+
     /// What decides whether KV of this context means anything in another one.
     #[must_use]
     pub fn kv_kind(&self) -> String {
@@ -165,6 +174,10 @@ impl Backend for Context {
     fn clear(&mut self, sequence: u32) {
         let cleared = self.inner.clear_kv_cache_seq(Some(sequence), None, None);
         assert_eq!(cleared, Ok(true), "llama.cpp can always clear a whole sequence");
+        // Its next owner must not see by the speed of guesses what this one asked.
+        if let Some(draft_model) = &mut self.draft_model {
+            draft_model.clear(sequence);
+        }
     }
 
     fn truncate(&mut self, sequence: u32, from: u32) -> bool {
@@ -209,12 +222,25 @@ impl Backend for Context {
         self.model.piece(token).to_vec()
     }
 
+    fn token_text(&self, token: TokenId) -> Vec<u8> {
+        self.model.text_of(token).to_vec()
+    }
+
     fn is_end(&self, token: TokenId) -> bool {
         self.model.ends(token)
     }
+
+    fn draft_backlog(&mut self, sequence: u32, tokens: &[TokenId]) -> Option<u32> {
+        self.draft_model.as_mut()?.backlog(sequence, tokens)
+    }
+
+    fn draft(&mut self, sequence: u32, tokens: &[TokenId], length: u32, room: u32) -> Draft {
+        let model = self.draft_model.as_mut();
+        model.map(|model| model.draft(sequence, tokens, length, room)).unwrap_or_default()
+    }
 }
 
-fn flash_policy(flash: FlashAttention) -> llama_cpp_sys_2::llama_flash_attn_type {
+pub(crate) fn flash_policy(flash: FlashAttention) -> llama_cpp_sys_2::llama_flash_attn_type {
     match flash {
         FlashAttention::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
         FlashAttention::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -236,7 +262,7 @@ fn kv_cache_type(kv_type: KvType) -> KvCacheType {
     }
 }
 
-fn signed(number: u32) -> i32 {
+pub(crate) fn signed(number: u32) -> i32 {
     i32::try_from(number).expect("llama.cpp's numbers are below 2^31")
 }
 

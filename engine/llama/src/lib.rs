@@ -5,9 +5,13 @@
 #![allow(unsafe_code, reason = "see the crate documentation")]
 
 mod context;
+mod draft;
+mod kernels;
 mod model;
 mod special;
 mod threads;
 
 pub use context::{Context, ContextParams};
+pub use draft::DraftModel;
+pub use kernels::{NoKernels, load_kernels, loaded_kernels};
 pub use model::{LoadError, Model};

@@ -1,5 +1,6 @@
 //! A loaded model file and its vocabulary.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,20 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
+use crate::kernels::loaded_kernels;
 use crate::special::Specials;
 
-/// A model in memory. It lives as long as the process: an engine process has exactly one.
+/// A model in memory. It lives as long as the process: an engine process has one, and perhaps one that guesses for it.
 pub struct Model {
-    pub(crate) backend: LlamaBackend,
+    pub(crate) backend: &'static LlamaBackend,
     pub(crate) inner: LlamaModel,
     /// What each token stands for; empty for control tokens.
     pieces: Vec<Vec<u8>>,
+    /// The names of tokens that stand for no bytes.
+    names: HashMap<TokenId, Vec<u8>>,
     /// Whether each token ends a turn.
     ends: Vec<bool>,
     specials: Specials,
@@ -49,8 +54,18 @@ pub enum LoadError {
     /// The library did not start.
     #[error("llama.cpp did not start: {0}")]
     Library(String),
+    /// It cannot guess for another model.
+    #[error("{path} cannot guess for this model: {why}; a draft model is a smaller one of the same family")]
+    Unfit {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// No context of this size.
-    #[error("llama.cpp cannot make a context of {cells} cells: not enough memory?")]
+    #[error(
+        "there is not enough memory for a context of {cells} cells; lower `cells` or `sequences` in the configuration file"
+    )]
     Context {
         /// Cells asked for.
         cells: u32,
@@ -78,21 +93,22 @@ impl Model {
     /// [`LoadError`] when the file is missing, damaged, unknown or too large.
     pub fn load(path: &Path, progress: impl FnMut(f32) + 'static) -> Result<&'static Self, LoadError> {
         check_magic(path)?;
-        send_logs_to_tracing(LogOptions::default());
-        let backend = LlamaBackend::init().map_err(|error| LoadError::Library(error.to_string()))?;
+        let backend = library()?;
         let mut progress = progress;
         let params = LlamaModelParams::default().with_progress_callback(move |share| {
             progress(share);
             true
         });
         let inner =
-            LlamaModel::load_from_file(&backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
+            LlamaModel::load_from_file(backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
         let vocabulary = inner.vocab();
-        let pieces = vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, false, None)).collect();
+        let pieces: Vec<Vec<u8>> =
+            vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, false, None)).collect();
+        let names = names(&vocabulary, &pieces);
         let ends = vocabulary.tokens().map(|token| vocabulary.is_eog(token)).collect();
         let specials = Specials::new(&vocabulary);
         // A context borrows its model. Both live until the process ends, so the borrow may be 'static.
-        Ok(Box::leak(Box::new(Self { backend, inner, pieces, ends, specials })))
+        Ok(Box::leak(Box::new(Self { backend, inner, pieces, names, ends, specials })))
     }
 
     /// Tokenises text. `special` parses control tokens in it, as a rendered chat template needs; text of
@@ -148,6 +164,24 @@ impl Model {
         self.inner.n_ctx_train()
     }
 
+    /// Tokenises text as it stands in the middle of another.
+    #[must_use]
+    pub fn tokenise_part(&self, text: &str) -> Vec<TokenId> {
+        let tokens = self.inner.vocab().tokenize(text.as_bytes(), false, false);
+        tokens.into_iter().map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
+    }
+
+    /// The bytes that each token stands for; empty for control tokens.
+    #[must_use]
+    pub fn pieces(&self) -> &[Vec<u8>] {
+        &self.pieces
+    }
+
+    /// The tokens that end a turn.
+    pub fn end_tokens(&self) -> impl Iterator<Item = TokenId> {
+        (0..).zip(&self.ends).filter(|(_, ends)| **ends).map(|(token, _)| TokenId(token))
+    }
+
     /// Whether the KV cache can be of these types. llama.cpp itself checks this for flash attention only, and
     /// else ends the process.
     pub(crate) fn check_kv_types(&self, attention: Attention) -> Result<(), LoadError> {
@@ -173,11 +207,22 @@ impl Model {
         self.pieces.get(token.0 as usize).map_or(&[], Vec::as_slice)
     }
 
+    /// The bytes that a token stands for, or the name of one that stands for none.
+    pub(crate) fn text_of(&self, token: TokenId) -> &[u8] {
+        self.names.get(&token).map_or_else(|| self.piece(token), Vec::as_slice)
+    }
+
+    /// The names of tokens that stand for no bytes.
+    #[must_use]
+    pub fn names(&self) -> &HashMap<TokenId, Vec<u8>> {
+        &self.names
+    }
+
     pub(crate) fn ends(&self, token: TokenId) -> bool {
         self.ends.get(token.0 as usize).copied().unwrap_or(true)
     }
 
-    /// The CPU features that llama.cpp uses, in its own words.
+    /// The CPU features that llama.cpp uses, in its own words; in a portable build also which kernels it chose.
     #[must_use]
     pub fn system_info() -> &'static str {
         static INFO: OnceLock<String> = OnceLock::new();
@@ -185,9 +230,30 @@ impl Model {
             // SAFETY: the function takes nothing and returns a NUL-terminated string that stays valid; it
             // is not thread-safe, and the lock calls it once.
             let text = unsafe { std::ffi::CStr::from_ptr(llama_cpp_sys_2::llama_print_system_info()) };
-            text.to_string_lossy().into_owned()
+            let features = text.to_string_lossy();
+            match loaded_kernels() {
+                Some(kernels) => format!("{features} kernels: {kernels}"),
+                None => features.into_owned(),
+            }
         })
     }
+}
+
+/// The names of the tokens whose `pieces` are empty.
+fn names(vocabulary: &LlamaVocab<'_>, pieces: &[Vec<u8>]) -> HashMap<TokenId, Vec<u8>> {
+    let silent = vocabulary.tokens().zip(0..).zip(pieces).filter(|(_, piece)| piece.is_empty());
+    let named = silent.map(|((token, id), _)| (TokenId(id), vocabulary.token_to_piece(token, true, None)));
+    named.filter(|(_, name)| !name.is_empty()).collect()
+}
+
+/// The library, which starts once a process.
+fn library() -> Result<&'static LlamaBackend, LoadError> {
+    static LIBRARY: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
+    let started = LIBRARY.get_or_init(|| {
+        send_logs_to_tracing(LogOptions::default());
+        LlamaBackend::init().map_err(|error| error.to_string())
+    });
+    started.as_ref().map_err(|error| LoadError::Library(error.clone()))
 }
 
 /// llama.cpp's own message for a file that is no GGUF is obscure; a missing file trips an assertion.

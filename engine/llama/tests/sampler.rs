@@ -39,7 +39,7 @@ fn logits(seed: u32) -> Vec<f32> {
 }
 
 fn ours(sampler: &mut Sampler, logits: &[f32]) -> Vec<f32> {
-    let token = sampler.sample(logits).unwrap();
+    let token = sampler.sample(logits, None).unwrap();
     let entry = sampler.logprob(logits, token, u8::MAX, |_| Vec::new());
     let mut distribution = vec![0.0; logits.len()];
     entry.top.iter().for_each(|(token, _, logprob)| distribution[token.0 as usize] = logprob.exp());

@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// The model file (GGUF).
     #[arg(long, required_unless_present = "system_info")]
     model: Option<PathBuf>,
+    /// A smaller model of the same family that guesses what follows (GGUF).
+    #[arg(long)]
+    draft_model: Option<PathBuf>,
     /// Threads that compute one token a sequence; 0 means one per physical core.
     #[arg(long, default_value_t = 0)]
     threads: u32,
@@ -41,7 +44,7 @@ pub(crate) struct Args {
     /// How long the prompts in one step may take while others generate, in milliseconds.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     chunk_ms: u32,
-    /// Do not guess what follows from what came before.
+    /// Do not guess what follows.
     #[arg(long)]
     no_speculation: bool,
     /// Requests that may wait for a sequence.
@@ -90,6 +93,11 @@ impl Args {
     /// The model file; none is needed only where none is read.
     pub(crate) fn model(&self) -> &Path {
         self.model.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// The model that guesses, if any is to.
+    pub(crate) fn draft_model(&self) -> Option<&Path> {
+        self.draft_model.as_deref().filter(|_| !self.no_speculation)
     }
 
     /// How the engine schedules.

@@ -1,17 +1,20 @@
 //! `allerac-engine`: one model, one loop, one socket, confined.
 //!
 //! The router starts it with one end of a socket pair as standard input. The main thread owns the model's
-//! context and runs the step loop; one thread reads frames, one renders and tokenises prompts, one writes
-//! frames. It ends when the socket closes.
+//! context and runs the step loop; one thread reads frames, one renders and tokenises prompts, one compiles
+//! grammars, one writes frames. It ends when the socket closes.
 
 mod affinity;
 mod args;
+mod grammar;
 mod measure;
 mod memory;
 mod prepare;
+mod report;
 mod sandbox;
 mod serve;
 mod spin;
+mod steps;
 mod template;
 
 use std::process::ExitCode;
@@ -53,5 +56,6 @@ fn run(args: &args::Args) -> anyhow::Result<()> {
 
 fn print_system_info() -> anyhow::Result<()> {
     use std::io::Write;
+    allerac_engine_llama::load_kernels()?;
     Ok(writeln!(std::io::stdout(), "{}", allerac_engine_llama::Model::system_info().trim())?)
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use allerac_engine_core::{Backend, BackendError, BatchToken, TokenId};
-use allerac_engine_llama::{Context, Model};
+use allerac_engine_llama::{Context, Model, load_kernels};
 use allerac_hardware::tuning::{DEPTHS, Effort, Measurement, Part, Phase, Report};
 use anyhow::Context as _;
 
@@ -54,6 +54,7 @@ const TEXT: &str = "The lighthouse keeper climbed the spiral stairs every evenin
 
 /// Loads the model, measures and prints until it is done or out of time.
 pub(crate) fn run(args: &Args, effort: Effort) -> anyhow::Result<()> {
+    load_kernels()?;
     if !args.no_sandbox {
         sandbox::confine(args)?;
     }

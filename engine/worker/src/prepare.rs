@@ -1,10 +1,14 @@
 //! From messages or text to tokens.
 
 use allerac_engine_core::TokenId;
-use allerac_engine_link::protocol::{PrepareError, Prompt, PromptInput};
+use allerac_engine_link::protocol::{ChatInput, PrepareError, Prompt, PromptInput};
 use allerac_engine_llama::Model;
 
 use crate::template::Template;
+
+/// Characters of a rendered conversation's end that the router is told: more than any word for the beginning of a
+/// thought has.
+const END_CHARS: usize = 64;
 
 /// Renders and tokenises for one model.
 pub(crate) struct Preparer {
@@ -33,7 +37,8 @@ impl Preparer {
             let messages = serde_json::json!([
                 {"role": "system", "content": system}, {"role": "user", "content": question}
             ]);
-            self.tokens(&PromptInput::Chat { messages_json: messages.to_string() })
+            let chat = ChatInput { messages_json: messages.to_string(), ..ChatInput::default() };
+            Ok::<_, PrepareError>(self.model.tokenise(&self.rendered(&chat)?, true))
         };
         let (one, other) = chat("1")
             .and_then(|one| Ok((one, chat("a")?)))
@@ -43,22 +48,20 @@ impl Preparer {
         Some(one[..common].to_vec())
     }
 
-    pub(crate) fn has_template(&self) -> bool {
-        self.template.is_some()
+    /// The model's chat template, where it has one.
+    pub(crate) fn template(&self) -> Option<&Template> {
+        self.template.as_ref()
     }
 
     pub(crate) fn prepare(&self, input: &PromptInput) -> Result<Prompt, PrepareError> {
-        let tokens = self.tokens(input)?;
-        let common = self.common.iter().filter(|common| tokens.starts_with(common)).map(Vec::len).max();
-        let common = u32::try_from(common.unwrap_or(0)).unwrap_or(0);
-        Ok(Prompt { tokens, common })
-    }
-
-    fn tokens(&self, input: &PromptInput) -> Result<Vec<TokenId>, PrepareError> {
-        let tokens = match input {
-            PromptInput::Chat { messages_json } => {
-                let template = self.template.as_ref().ok_or(PrepareError::NoTemplate)?;
-                self.model.tokenise(&template.render(messages_json)?, true)
+        let mut prompt = Prompt::default();
+        prompt.tokens = match input {
+            PromptInput::Chat(chat) => {
+                let text = self.rendered(chat)?;
+                prompt.end = last_chars(&text).to_owned();
+                prompt.prediction =
+                    chat.prediction.as_deref().map(|text| self.model.tokenise_part(text)).unwrap_or_default();
+                self.model.tokenise(&text, true)
             }
             PromptInput::Text(text) => self.model.tokenise(text, false),
             PromptInput::Tokens(tokens) => {
@@ -69,6 +72,21 @@ impl Preparer {
                 tokens.clone()
             }
         };
-        if tokens.is_empty() { Err(PrepareError::Empty) } else { Ok(tokens) }
+        if prompt.tokens.is_empty() {
+            return Err(PrepareError::Empty);
+        }
+        let common = self.common.iter().filter(|common| prompt.tokens.starts_with(common)).map(Vec::len).max();
+        prompt.common = u32::try_from(common.unwrap_or(0)).unwrap_or(0);
+        Ok(prompt)
     }
+
+    fn rendered(&self, chat: &ChatInput) -> Result<String, PrepareError> {
+        self.template.as_ref().ok_or(PrepareError::NoTemplate)?.render(chat)
+    }
+}
+
+/// The last characters of a text.
+fn last_chars(text: &str) -> &str {
+    let from = text.char_indices().rev().nth(END_CHARS - 1).map_or(0, |(place, _)| place);
+    &text[from..]
 }

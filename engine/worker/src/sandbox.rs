@@ -1,4 +1,4 @@
-//! The process gives up what it does not need before it reads a downloaded file: it may read its model
+//! The process gives up what it does not need before it reads a downloaded file: it may read its models
 //! and what describes the CPU, write nothing, open no network connection, and start no program.
 //!
 //! Files are confined by Landlock where the kernel has it, and in any case a seccomp filter denies opening
@@ -92,7 +92,7 @@ const X32: i64 = 0x4000_0000;
 
 /// Confines this process for good. Threads started later inherit it.
 pub(crate) fn confine(args: &Args) -> anyhow::Result<()> {
-    match confine_files(args.model()).context("landlock")? {
+    match confine_files(args).context("landlock")? {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => tracing::info!("this kernel's landlock is old: some rules are missing"),
         RulesetStatus::NotEnforced => {
@@ -102,7 +102,7 @@ pub(crate) fn confine(args: &Args) -> anyhow::Result<()> {
     deny_system_calls().context("seccomp")
 }
 
-fn confine_files(model: &Path) -> anyhow::Result<RulesetStatus> {
+fn confine_files(args: &Args) -> anyhow::Result<RulesetStatus> {
     let read = AccessFs::from_read(LANDLOCK_ABI);
     let readable = READABLE.iter().map(Path::new).filter(|path| path.exists());
     let status = Ruleset::default()
@@ -112,9 +112,14 @@ fn confine_files(model: &Path) -> anyhow::Result<RulesetStatus> {
         .scope(Scope::from_all(LANDLOCK_ABI))?
         .create()?
         .add_rules(path_beneath_rules(readable, read & !AccessFs::Execute))?
-        .add_rules(path_beneath_rules([model], AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(models(args), AccessFs::ReadFile))?
         .restrict_self()?;
     Ok(status.ruleset)
+}
+
+/// The model files.
+fn models(args: &Args) -> impl Iterator<Item = &Path> {
+    [args.model()].into_iter().chain(args.draft_model())
 }
 
 fn deny_system_calls() -> anyhow::Result<()> {
@@ -144,7 +149,7 @@ fn opens_for_writing(flags: u8) -> anyhow::Result<Vec<SeccompRule>> {
 
 /// Confines the process and tries what must be denied; an error when anything was allowed.
 pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
-    let files = confine_files(args.model()).context("landlock")?;
+    let files = confine_files(args).context("landlock")?;
     deny_system_calls().context("seccomp")?;
     let mut attempts = vec![
         ("write a file", std::fs::write("/tmp/allerac-sandbox-test", "x")),
@@ -166,8 +171,10 @@ pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
             other => allowed.push(format!("{what} ({other:?})")),
         }
     }
-    std::fs::File::open(args.model()).context("the model itself cannot be read")?;
-    writeln_stdout("allowed: read the model");
+    for (model, what) in models(args).zip(["model", "draft model"]) {
+        std::fs::File::open(model).with_context(|| format!("the {what} itself cannot be read"))?;
+        writeln_stdout(&format!("allowed: read the {what}"));
+    }
     if allowed.is_empty() { Ok(()) } else { bail!("not denied: {}", allowed.join(", ")) }
 }
 

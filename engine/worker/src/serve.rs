@@ -5,20 +5,26 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
-use allerac_engine_core::{Backend, Engine, Event, Generate, RequestId};
+use allerac_engine_core::{Backend, Engine, Generate, Grammar, RequestId};
+use allerac_engine_grammar::GrammarError;
 use allerac_engine_link::frame;
-use allerac_engine_link::protocol::{Begin, FromEngine, ModelInfo, PROTOCOL_VERSION, PromptInput, ToEngine};
-use allerac_engine_llama::{Context, LoadError, Model};
+use allerac_engine_link::protocol::{
+    Begin, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine,
+};
+use allerac_engine_llama::{Context, DraftModel, LoadError, Model, load_kernels};
 use anyhow::Context as _;
 
 use crate::args::Args;
+use crate::grammar::{self, GRAMMARS_WAITING_MAX};
 use crate::memory;
 use crate::prepare::Preparer;
 use crate::sandbox;
+use crate::steps::{Command, Steps};
+use crate::template::Template;
 
 /// Commands that may wait for the step loop. The reader stops reading at this many, which slows the
 /// router down instead of filling memory.
@@ -28,28 +34,14 @@ const PROMPTS_WAITING_MAX: usize = 256;
 /// Batches of messages that may wait for the socket. The router always reads, so this is never reached in
 /// health; at this many the step loop waits.
 const WRITES_WAITING_MAX: usize = 1024;
-/// Commands taken between two steps, so that a flood of them cannot stop the decoding.
-const COMMANDS_PER_STEP_MAX: usize = 64;
 
-/// An engine that had nothing to do for so long copies what it knows to the archive.
-const ARCHIVE_AFTER: Duration = Duration::from_secs(2);
-/// How long all requests may wait for the archive before it is asked again; it says when it has something.
-const STALLED_MAX: Duration = Duration::from_secs(1);
-
-/// What the step loop is told.
-enum Command {
-    Generate(Box<Generate>),
-    Cancel(RequestId),
-    /// Something that a request waits for is here.
-    Wake,
-}
-
-type Outbox = SyncSender<Vec<FromEngine>>;
+pub(crate) type Outbox = SyncSender<Vec<FromEngine>>;
 
 /// Loads the model and serves until the socket closes.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut socket = socket_from_stdin()?;
     let kv_file = memory::open_file(args);
+    load_kernels()?;
     if !args.no_sandbox {
         sandbox::confine(args)?;
     }
@@ -91,7 +83,13 @@ fn load(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Context), LoadE
     if let Err(error) = &loaded {
         let _ = outbox.send(vec![FromEngine::LoadFailed(error.to_string())]);
     }
-    loaded
+    loaded.map(|(model, context)| (model, context.with_draft_model(draft_model(args, model))))
+}
+
+/// The model that guesses. Without it nothing is lost but speed.
+fn draft_model(args: &Args, model: &Model) -> Option<DraftModel> {
+    let loaded = DraftModel::load(args.draft_model()?, model, args.context_params());
+    loaded.inspect_err(|error| tracing::warn!("answers go on without a draft model: {error}")).ok()
 }
 
 /// Everything that an engine is made of.
@@ -122,31 +120,49 @@ fn serve(args: &Args, loaded: Loaded, socket: UnixStream, outbox: &Outbox) -> an
         sequences: context.limits().sequences,
         vocabulary: model.vocabulary(),
         parameters: model.parameters(),
-        has_chat_template: preparer.has_template(),
+        chat_template: preparer.template().map(|template| template.source().to_owned()),
+        knows_tools: preparer.template().is_some_and(Template::knows_tools),
         system_info: Model::system_info().trim().to_owned(),
     };
     outbox.send(vec![FromEngine::Ready(ready)])?;
     let (prompts, to_prepare) = sync_channel(PROMPTS_WAITING_MAX);
-    let prepared = outbox.clone();
-    thread::Builder::new().name("prepare".into()).spawn(move || prepare(&preparer, &to_prepare, &prepared))?;
-    let reader = thread::Builder::new().name("reader".into()).spawn(move || read(socket, &commands, &prompts))?;
+    let (grammars, to_compile) = sync_channel(GRAMMARS_WAITING_MAX);
+    let (prepared, compiled) = (outbox.clone(), outbox.clone());
+    let lanes = Lanes { commands, prompts, grammars: grammars.clone() };
+    let spawn = |name: &str| thread::Builder::new().name(name.into());
+    spawn("grammar").spawn(move || grammar::run(model, &to_compile, &compiled))?;
+    spawn("prepare").spawn(move || prepare(&preparer, &to_prepare, &grammars, &prepared))?;
+    let reader = spawn("reader").spawn(move || read(socket, &lanes))?;
     let engine = Engine::new(context, args.schedule()).with_archive(Box::new(archive));
     // Dropping the archive writes what it knows to disk.
-    drop(step_loop(engine, &incoming, outbox).close());
+    drop(Steps::new(engine).run(&incoming, outbox).close());
     reader.join().map_err(|_| anyhow::anyhow!("the reader crashed"))?.context("the router sent nonsense")
 }
 
+/// Where the reader puts what it reads.
+struct Lanes {
+    commands: Arc<SyncSender<Command>>,
+    prompts: SyncSender<ToPrepare>,
+    grammars: SyncSender<grammar::Job>,
+}
+
+/// A prompt to prepare.
+struct ToPrepare {
+    id: RequestId,
+    input: PromptInput,
+    grammar: Option<Grammar>,
+}
+
 /// Sorts the frames into lanes until the socket closes. Dropping the lanes ends the other threads.
-fn read(
-    mut socket: UnixStream,
-    commands: &SyncSender<Command>,
-    prompts: &SyncSender<(RequestId, PromptInput)>,
-) -> Result<(), frame::FrameError> {
+fn read(mut socket: UnixStream, lanes: &Lanes) -> Result<(), frame::FrameError> {
     while let Some(message) = frame::read(&mut socket)? {
         let delivered = match message {
-            ToEngine::Prepare { id, input } => prompts.send((id, input)).is_ok(),
-            ToEngine::Generate(request) => commands.send(Command::Generate(Box::new(request))).is_ok(),
-            ToEngine::Cancel(id) => commands.send(Command::Cancel(id)).is_ok(),
+            ToEngine::Prepare { id, input, grammar } => lanes.prompts.send(ToPrepare { id, input, grammar }).is_ok(),
+            ToEngine::Generate { request, grammar: None } => {
+                lanes.commands.send(Command::Generate(Box::new(request))).is_ok()
+            }
+            ToEngine::Generate { request, grammar: Some(grammar) } => lanes.begin(Box::new(request), grammar),
+            ToEngine::Cancel(id) => lanes.commands.send(Command::Cancel(id)).is_ok(),
             ToEngine::Begin(_) | ToEngine::Shutdown => false,
         };
         if !delivered {
@@ -156,61 +172,37 @@ fn read(
     Ok(())
 }
 
-fn prepare(preparer: &Preparer, incoming: &Receiver<(RequestId, PromptInput)>, outbox: &Outbox) {
-    for (id, input) in incoming {
-        let result = preparer.prepare(&input);
+impl Lanes {
+    /// Has a request wait for its grammar; the step loop knows of it, so that it can be cancelled meanwhile.
+    fn begin(&self, request: Box<Generate>, grammar: Grammar) -> bool {
+        if self.commands.send(Command::Expect(request.id)).is_err() {
+            return false;
+        }
+        let reply = Arc::clone(&self.commands);
+        match self.grammars.try_send(grammar::Job::Begin { request, grammar, reply }) {
+            Err(TrySendError::Full(grammar::Job::Begin { request, reply, .. })) => {
+                reply.send(Command::Begin { request, constraint: Err(GrammarError::Busy) }).is_ok()
+            }
+            sent => sent.is_ok(),
+        }
+    }
+}
+
+fn prepare(preparer: &Preparer, incoming: &Receiver<ToPrepare>, grammars: &SyncSender<grammar::Job>, outbox: &Outbox) {
+    for ToPrepare { id, input, grammar } in incoming {
+        let result = match (preparer.prepare(&input), grammar) {
+            (Ok(prompt), Some(grammar)) => {
+                let check = grammar::Job::Check { id, prompt, grammar, since: Instant::now() };
+                if grammars.try_send(check).is_ok() {
+                    continue;
+                }
+                Err(PrepareError::Busy)
+            }
+            (result, _) => result,
+        };
         if outbox.send(vec![FromEngine::Prepared { id, result }]).is_err() {
             return;
         }
-    }
-}
-
-/// Steps while there is work; archives what it knows while there is none, then sleeps on the command lane. Ends with the
-/// lane, and gives the engine back.
-fn step_loop<B: Backend>(mut engine: Engine<B>, incoming: &Receiver<Command>, outbox: &Outbox) -> Engine<B> {
-    let mut events = Vec::new();
-    loop {
-        let Some(command) = next_command(&mut engine, incoming) else { return engine };
-        for command in command.into_iter().chain(incoming.try_iter().take(COMMANDS_PER_STEP_MAX)) {
-            apply(&mut engine, command, &mut events);
-        }
-        engine.step(&mut events);
-        if !events.is_empty() {
-            let batch = events.drain(..).map(FromEngine::Event).collect();
-            if outbox.send(batch).is_err() {
-                return engine;
-            }
-        }
-    }
-}
-
-/// The command to go on with: none while there is work, else the next one that comes. `None` when the lane ended.
-fn next_command<B: Backend>(engine: &mut Engine<B>, incoming: &Receiver<Command>) -> Option<Option<Command>> {
-    let mut idle = ARCHIVE_AFTER;
-    loop {
-        let waited = if engine.is_stalled() {
-            incoming.recv_timeout(STALLED_MAX)
-        } else if engine.has_work() {
-            incoming.recv_timeout(Duration::ZERO)
-        } else {
-            incoming.recv_timeout(idle)
-        };
-        match waited {
-            Ok(command) => return Some(Some(command)),
-            Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) if engine.has_work() => return Some(None),
-            // One after the other, so that who comes meanwhile waits for one at most.
-            Err(RecvTimeoutError::Timeout) if engine.archive_one() => idle = Duration::ZERO,
-            Err(RecvTimeoutError::Timeout) => return incoming.recv().ok().map(Some),
-        }
-    }
-}
-
-fn apply<B: Backend>(engine: &mut Engine<B>, command: Command, events: &mut Vec<Event>) {
-    match command {
-        Command::Generate(request) => engine.submit(*request, events),
-        Command::Cancel(id) => engine.cancel(id, events),
-        Command::Wake => {}
     }
 }
 

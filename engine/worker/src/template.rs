@@ -1,7 +1,7 @@
 //! Chat templates: Jinja programs that come with model files, rendered as Hugging Face's transformers do
 //! (`apply_chat_template`: blocks trimmed, `raise_exception`, `strftime_now`).
 
-use allerac_engine_link::protocol::PrepareError;
+use allerac_engine_link::protocol::{ChatInput, PrepareError};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
@@ -9,11 +9,16 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 /// of thousands of messages takes about a million.
 const RENDER_FUEL: u64 = 50_000_000;
 
+/// A name that no template has by itself.
+const PROBE: &str = "probe_c7b1f2";
+
 /// A model's compiled chat template.
 pub(crate) struct Template {
     environment: Environment<'static>,
+    source: String,
     bos: String,
     eos: String,
+    knows_tools: bool,
 }
 
 impl Template {
@@ -24,26 +29,52 @@ impl Template {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_template_owned("chat", source)?;
-        Ok(Self { environment, bos, eos })
+        environment.add_template_owned("chat", source.clone())?;
+        let mut this = Self { environment, source, bos, eos, knows_tools: false };
+        this.knows_tools = this.renders_tools();
+        Ok(this)
+    }
+
+    /// As it is in the model's file.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it tells the model of tools.
+    pub(crate) fn knows_tools(&self) -> bool {
+        self.knows_tools
     }
 
     /// The text of a conversation, up to where the model begins to answer.
-    pub(crate) fn render(&self, messages_json: &str) -> Result<String, PrepareError> {
-        let messages: Value =
-            serde_json::from_str(messages_json).map_err(|error| PrepareError::Template(error.to_string()))?;
+    pub(crate) fn render(&self, chat: &ChatInput) -> Result<String, PrepareError> {
         let template = self.environment.get_template("chat").expect("the template was added in new()");
         // Templates tell no tools by `none`, which is what transformers passes, and not by absence.
         let variables = context! {
-            messages => messages,
-            tools => (),
+            messages => json(&chat.messages_json)?,
+            tools => chat.tools_json.as_deref().map(json).transpose()?,
             documents => (),
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
+            ..chat.variables_json.as_deref().map(json).transpose()?.unwrap_or_default()
         };
         template.render(variables).map_err(|error| PrepareError::Template(reason(&error)))
     }
+
+    /// Renders a conversation with a tool and looks for the tool's name.
+    fn renders_tools(&self) -> bool {
+        let tool = format!(
+            r#"[{{"type":"function","function":{{"name":"{PROBE}","description":"","parameters":
+                {{"type":"object","properties":{{}}}}}}}}]"#
+        );
+        let messages_json = r#"[{"role":"user","content":"hi"}]"#.to_owned();
+        let chat = ChatInput { messages_json, tools_json: Some(tool), ..ChatInput::default() };
+        self.render(&chat).is_ok_and(|text| text.contains(PROBE))
+    }
+}
+
+fn json(text: &str) -> Result<Value, PrepareError> {
+    serde_json::from_str(text).map_err(|error| PrepareError::Template(error.to_string()))
 }
 
 /// What a user should read: the template's own words, without a listing of its source.
@@ -65,7 +96,31 @@ mod tests {
     use super::*;
 
     fn render(source: &str, messages: &str) -> Result<String, PrepareError> {
-        Template::new(source.into(), "<s>".into(), "</s>".into()).unwrap().render(messages)
+        let chat = ChatInput { messages_json: messages.into(), ..ChatInput::default() };
+        Template::new(source.into(), "<s>".into(), "</s>".into()).unwrap().render(&chat)
+    }
+
+    #[test]
+    fn a_template_that_names_tools_knows_them() {
+        let knows = |source: &str| Template::new(source.into(), String::new(), String::new()).unwrap().knows_tools();
+        assert!(knows("{% for tool in tools %}{{ tool | tojson }}{% endfor %}"));
+        assert!(!knows("{% if tools %}there are some{% endif %}"));
+        assert!(!knows("{{ raise_exception('no tools') }}"));
+    }
+
+    #[test]
+    fn a_template_sees_tools_and_variables() {
+        let source =
+            "{% for tool in tools %}{{ tool.function.name }}{% endfor %} {{ enable_thinking }} {{ eos_token }}";
+        let chat = ChatInput {
+            messages_json: "[]".into(),
+            tools_json: Some(r#"[{"function": {"name": "f"}}]"#.into()),
+            variables_json: Some(r#"{"enable_thinking": false, "eos_token": "mine"}"#.into()),
+            prediction: None,
+        };
+        let template = Template::new(source.into(), "<s>".into(), "</s>".into()).unwrap();
+        // The model's own tokens are nobody else's to choose.
+        assert_eq!(template.render(&chat).unwrap(), "f false </s>");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Show who used how many tokens
     Usage(Usage),
+    /// Watch what the box is doing
+    Top(Top),
     /// List, fetch and remove models
     #[command(subcommand)]
     Models(Models),
@@ -177,6 +179,33 @@ pub(crate) enum Dimension {
     Model,
 }
 
+/// Shows, second by second, what each model is doing: requests, tokens, how long people wait, what is known before.
+/// Rates are of the last five seconds; percentiles and shares of the last minute, or of all the time while nothing
+/// happened in it.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac top
+  allerac top --once
+  allerac top --once --json | jq '.models[].output_tokens_per_second'
+  ALLERAC_KEY=sk-allerac-... allerac top --url http://allerac.local:8080
+
+On the box itself no key is needed, for whoever may read its data directory; elsewhere one of its owner.
+q or Ctrl-C ends it.")]
+pub(crate) struct Top {
+    /// The server to watch
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = parse_url)]
+    pub(crate) url: reqwest::Url,
+    /// A key of the box's owner; better in the environment, where nobody else sees it
+    #[arg(long, env = "ALLERAC_KEY", hide_env_values = true, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Print once, as text, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print JSON, an object a line; indented with --once
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   allerac models list
@@ -269,6 +298,7 @@ fn top_help() -> String {
   allerac serve                              # serve it on http://127.0.0.1:8080
   allerac keys create --user anna            # give somebody a key
   allerac usage                              # see who used what
+  allerac top                                # watch what the box is doing
   allerac doctor                             # find out what is wrong
 
 {}",
@@ -278,6 +308,11 @@ fn top_help() -> String {
 
 fn plan_parser() -> impl TypedValueParser<Value = Plan> {
     PossibleValuesParser::new(Plan::ALL.map(Plan::as_str)).try_map(|name| name.parse::<Plan>())
+}
+
+fn parse_url(text: &str) -> Result<reqwest::Url, String> {
+    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| "write an address like http://127.0.0.1:8080".to_owned())
 }
 
 fn parse_month(text: &str) -> Result<String, String> {

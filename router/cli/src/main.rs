@@ -53,6 +53,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Serve(args) => serve::run(args, place).await,
         Command::Keys(command) => commands::keys::run(command, place).await,
+        Command::Top(args) => commands::top::run(args, place).await,
         Command::Usage(args) => commands::usage::run(args, place),
         Command::Models(command) => commands::models::run(command, place).await,
         Command::Doctor(args) => commands::doctor::run(args, place).await,

@@ -34,6 +34,11 @@ pub(crate) fn secret(data_dir: &Path) -> Result<[u8; 32], Failure> {
     })
 }
 
+/// The secret of a box that has run; `None` where there is none.
+pub(crate) fn existing(data_dir: &Path) -> Result<Option<[u8; 32]>, Failure> {
+    if data_dir.join(FILE).exists() { secret(data_dir).map(Some) } else { Ok(None) }
+}
+
 /// Writes it whole or not at all, for nobody else to read.
 fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("partial");

@@ -1,6 +1,7 @@
 //! Puts together what decides how engines run: the configuration file, the hardware profile, the installed models and
 //! the engine's program.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,8 @@ pub(crate) struct Prepared {
     pub(crate) profile: Profile,
     pub(crate) settings: EngineSettings,
     pub(crate) binary: PathBuf,
+    /// Models that guess, by those that they guess for.
+    drafts: BTreeMap<String, String>,
     installed: Vec<Installed>,
     default_model: Option<String>,
 }
@@ -36,7 +39,11 @@ impl Prepared {
         let binary = engine_binary(&config)?;
         let installed = Store::open(data_dir).list().map_err(|error| models_failure(&error))?;
         let default_model = default_model(&config, &profile, &installed);
-        Ok(Self { config, profile, settings, binary, installed, default_model })
+        let drafts = config.engine.drafts_over(&profile.engine.drafts);
+        for (missing, hint) in missing_drafts(&drafts, &installed) {
+            tracing::warn!("{missing}: {hint}");
+        }
+        Ok(Self { config, profile, settings, binary, drafts, installed, default_model })
     }
 
     /// What engines are started from. `kv` is where they keep what they know.
@@ -44,6 +51,7 @@ impl Prepared {
         let models = self.installed.iter().map(|model| LocalModel {
             id: model.id.clone(),
             path: model.path.clone(),
+            draft: self.draft(&model.id),
             digest: model.sha256.clone(),
             parameters: model.parameters,
             sampling: Catalogue::builtin().get(&model.id).map(|entry| entry.sampling).unwrap_or_default(),
@@ -57,6 +65,12 @@ impl Prepared {
             kv: kv.filter(|_| self.settings.kv_disk_mib > 0),
             common_prompts: self.config.engine.common_prompts.clone(),
         }
+    }
+
+    /// The file of the model that guesses for another one.
+    fn draft(&self, id: &str) -> Option<PathBuf> {
+        let draft = self.drafts.get(id)?;
+        self.installed.iter().find(|model| model.id == *draft).map(|model| model.path.clone())
     }
 
     /// The digests of the installed models.
@@ -138,6 +152,24 @@ pub(crate) fn engine_binary(config: &ConfigFile) -> Result<PathBuf, Failure> {
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// What is to be said of models that are to guess and are not there, and what to do. A model that is not installed
+/// misses none.
+pub(crate) fn missing_drafts(drafts: &BTreeMap<String, String>, installed: &[Installed]) -> Vec<(String, String)> {
+    let has = |id: &str| installed.iter().any(|model| model.id == id);
+    let missing = drafts.iter().filter(|(model, draft)| has(model) && !has(draft));
+    let say = |(model, draft): (&String, &String)| {
+        let what = format!("{model} answers without its draft model {draft}, which is not installed");
+        let hint = match Catalogue::builtin().get(draft) {
+            Some(_) => format!("fetch it with `allerac models pull {draft}`"),
+            None => {
+                "the catalogue does not have it either; correct [engine] drafts in the configuration file".to_owned()
+            }
+        };
+        (what, hint)
+    };
+    missing.map(say).collect()
 }
 
 /// The model loaded at the start: as configured, else the profile's, else the first installed one.

@@ -34,6 +34,12 @@ impl Limits {
         Some(Permit { _permit: permit })
     }
 
+    /// Requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        IN_FLIGHT_MAX - self.in_flight.available_permits()
+    }
+
     /// Waits until no request is in flight.
     pub async fn idle(&self) {
         let all = u32::try_from(IN_FLIGHT_MAX).expect("the limit is small");
@@ -51,7 +57,9 @@ mod tests {
         let limits = Limits::default();
         let permits: Vec<_> = (0..IN_FLIGHT_MAX).map(|_| limits.admit().unwrap()).collect();
         assert!(limits.admit().is_none());
+        assert_eq!(limits.in_flight(), IN_FLIGHT_MAX);
         drop(permits);
+        assert_eq!(limits.in_flight(), 0);
         assert!(limits.admit().is_some());
     }
 }

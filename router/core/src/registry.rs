@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use allerac_engine_link::{Engine, EngineConfig, EngineSettings, EngineStatus};
+use allerac_engine_link::{Engine, EngineConfig, EngineSettings, EngineStatus, Report};
 use allerac_models::SamplingDefaults;
 
 use crate::kv::KvFolder;
@@ -16,6 +16,8 @@ pub struct LocalModel {
     pub id: String,
     /// Its file.
     pub path: PathBuf,
+    /// The file of a smaller model that guesses what it says.
+    pub draft: Option<PathBuf>,
     /// The SHA-256 of its file, in hexadecimal.
     pub digest: String,
     /// Parameters.
@@ -83,6 +85,7 @@ impl Registry {
             Engine::spawn(EngineConfig {
                 binary: self.config.binary.clone(),
                 model_path: model.path.clone(),
+                draft_path: model.draft.clone(),
                 name: model.id.clone(),
                 settings: self.config.settings.clone(),
                 kv_file: self.config.kv.as_ref().map(|folder| folder.file(&model.digest)),
@@ -96,6 +99,14 @@ impl Registry {
     #[must_use]
     pub fn statuses(&self) -> Vec<(String, EngineStatus)> {
         self.engines().iter().map(|(id, engine)| (id.clone(), engine.status())).collect()
+    }
+
+    /// Every installed model: what its engine is doing, where it has one, and what that did so far.
+    #[must_use]
+    pub fn reports(&self) -> Vec<(String, Option<(EngineStatus, Report)>)> {
+        let engines = self.engines();
+        let of = |id: &str| engines.get(id).map(|engine| (engine.status(), engine.report()));
+        self.config.models.iter().map(|model| (model.id.clone(), of(&model.id))).collect()
     }
 
     /// Ends all engines.

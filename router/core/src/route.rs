@@ -85,6 +85,7 @@ mod tests {
         let local = |id: &str, parameters| LocalModel {
             id: id.into(),
             path: "f".into(),
+            draft: None,
             digest: "d".into(),
             parameters,
             sampling: allerac_models::SamplingDefaults::default(),

@@ -172,6 +172,14 @@ impl Endpoint {
             Self::Completions => "completions",
         }
     }
+
+    /// Where other servers have what answers it.
+    fn upstream_path(self) -> &'static str {
+        match self {
+            Self::Completions => "completions",
+            Self::Chat => "chat/completions",
+        }
+    }
 }
 
 impl Upstream {
@@ -213,11 +221,7 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`] when there is no answer that a client could use.
     pub async fn send(&self, endpoint: Endpoint, body: Vec<u8>) -> Result<UpstreamReply, UpstreamError> {
-        let path = match endpoint {
-            Endpoint::Chat => "chat/completions",
-            Endpoint::Completions => "completions",
-        };
-        let url = format!("{}/{path}", self.config.base_url.trim_end_matches('/'));
+        let url = format!("{}/{}", self.config.base_url.trim_end_matches('/'), endpoint.upstream_path());
         let mut request = self.client.post(url).header(CONTENT_TYPE, "application/json");
         request = request.header(ACCEPT, "application/json, text/event-stream");
         if let Some(Secret(key)) = &self.config.key {

@@ -1,6 +1,8 @@
 //! Who a request comes from; known before its body is read.
 
-use allerac_ledger::Principal;
+use std::time::Instant;
+
+use allerac_ledger::{Principal, Role};
 use allerac_router_core::{Access, Permit};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -19,12 +21,33 @@ impl FromRequestParts<AppState> for Authenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, key) = header.and_then(|header| header.split_once(' ')).ok_or_else(ApiError::no_key)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(ApiError::no_key());
+        Ok(Self(state.ledger.authenticate(bearer(parts)?)?))
+    }
+}
+
+fn bearer(parts: &Parts) -> Result<&str, ApiError> {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, key) = header.and_then(|header| header.split_once(' ')).ok_or_else(ApiError::no_key)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(ApiError::no_key()) }
+}
+
+/// A request of somebody who may look at what the whole box does: with a key of its owner, or with a pass that was
+/// made from its secret.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Observer;
+
+impl FromRequestParts<AppState> for Observer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let presented = bearer(parts)?;
+        if state.pass.opens(presented, jiff::Timestamp::now().as_second()) {
+            return Ok(Self);
         }
-        Ok(Self(state.ledger.authenticate(key.trim())?))
+        match state.ledger.authenticate(presented)?.role {
+            Role::Owner => Ok(Self),
+            Role::Member => Err(ApiError::owner_only()),
+        }
     }
 }
 
@@ -33,6 +56,8 @@ impl FromRequestParts<AppState> for Authenticated {
 pub(crate) struct Admitted {
     /// The request's name in the answer and in the ledger.
     pub(crate) request_id: Uuid,
+    /// When it came.
+    pub(crate) accepted: Instant,
     pub(crate) permit: Permit,
 }
 
@@ -42,7 +67,7 @@ impl FromRequestParts<AppState> for Admitted {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let permit = state.limits.admit().ok_or_else(ApiError::too_many_requests)?;
         let RequestId(request_id) = parts.extensions.get().copied().unwrap_or_default();
-        Ok(Self { request_id, permit })
+        Ok(Self { request_id, accepted: Instant::now(), permit })
     }
 }
 

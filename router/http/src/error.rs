@@ -4,6 +4,7 @@ use std::error::Error;
 use std::iter::successors;
 
 use allerac_engine_link::EngineError;
+use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
 use allerac_router_core::{NoRoute, UpstreamError};
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
@@ -48,9 +49,22 @@ impl ApiError {
         Self { retry_after_s: Some(seconds), ..self }
     }
 
+    pub(crate) fn invalid_value(param: &str, message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", message).with_param(param)
+    }
+
+    pub(crate) fn unsupported_value(param: &str, message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "unsupported_value", message).with_param(param)
+    }
+
     pub(crate) fn no_key() -> Self {
         let message = "this needs a key: send `Authorization: Bearer sk-allerac-...`";
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)
+    }
+
+    pub(crate) fn owner_only() -> Self {
+        let message = "only the owner of the box may see this: use a key of theirs";
+        Self::new(StatusCode::FORBIDDEN, "permission_error", "owner_only", message)
     }
 
     pub(crate) fn unknown_path(method: &str, path: &str) -> Self {
@@ -205,6 +219,8 @@ impl From<EngineError> for ApiError {
             EngineError::TooLong { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
             }
+            EngineError::Prepare(PrepareError::Busy) => Self::busy("engine_overloaded", message),
+            EngineError::Constraint { .. } => Self::new(StatusCode::BAD_REQUEST, INVALID, "grammar_failed", message),
             EngineError::Prepare(_) => Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt", message),
             // The reason may name paths of the box; it is in the log.
             EngineError::LoadFailed { .. } => {

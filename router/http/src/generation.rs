@@ -4,61 +4,32 @@
 //! sends. When the handler or the response body is dropped, because the client left, the task notices,
 //! cancels, and settles what was produced. Whatever happens, it settles exactly once.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use allerac_engine_core::{Chunk, Class, FinishReason, SamplingParams};
-use allerac_engine_link::protocol::{ModelInfo, Prompt, PromptInput};
+use allerac_engine_core::{Chunk, FinishReason};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
-use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
-use allerac_router_core::{Endpoint, LocalModel, Permit};
-use allerac_wire::{CompletionUsage, Options, ServiceTier};
+use allerac_ledger::{Outcome, Principal, Reservation, Settlement};
+use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
+use allerac_router_core::{LocalModel, Permit};
+use allerac_wire::CompletionUsage;
 use futures_util::stream::{SelectAll, unfold};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::auth::Admitted;
+use crate::choice::Choice;
 use crate::error::ApiError;
-use crate::sampling;
+use crate::prepare::{Job, class, prepare};
+use crate::progress::{Finish, Progress};
 use crate::sse;
 use crate::state::AppState;
 
-/// Output of a choice when the client does not bound it, in tokens: a long answer. All of it is set aside
-/// while the request runs, so a larger number would let fewer run at once.
-const OUTPUT_DEFAULT: u32 = 2048;
 /// Parts of an answer that may wait for the client; then the engine's own bound counts.
 const PROGRESS_WAITING_MAX: usize = 64;
-/// How long a model may take to load while a request waits for it.
-const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// A request ready to be computed here.
-pub(crate) struct Job {
-    pub(crate) admitted: Admitted,
-    pub(crate) endpoint: Endpoint,
-    /// The field of the request that the prompt came in, for errors about it.
-    pub(crate) prompt_param: &'static str,
-    pub(crate) inputs: Vec<PromptInput>,
-    pub(crate) options: Options,
-    pub(crate) top_logprobs: Option<u8>,
-}
-
-/// What a running request tells its handler. `Done` or `Failed` is the last.
-#[derive(Debug)]
-pub(crate) enum Progress {
-    /// One of the choices waits at this place of the engine's queue, likely for so long.
-    Waiting { place: u32, wait_ms: u32 },
-    /// The engine began with one of the choices.
-    Started,
-    /// One choice goes on.
-    Chunk { index: u32, chunk: Chunk },
-    /// One choice ended.
-    Finished { index: u32, reason: &'static str, tail: String },
-    /// All ended, and the cost is being settled.
-    Done(CompletionUsage),
-    /// It failed, and the cost is being settled.
-    Failed(ApiError),
-}
+/// Who computes what is computed here, in the ledger and in metrics.
+pub(crate) const LOCAL: &str = "local";
 
 /// Runs a request in a task of its own; what comes of it arrives in the returned lane.
 pub(crate) fn start(
@@ -67,7 +38,7 @@ pub(crate) fn start(
     model: &LocalModel,
     mut job: Job,
 ) -> mpsc::Receiver<Progress> {
-    let wanted = &mut job.options.sampling;
+    let wanted = &mut job.ask.options_mut().sampling;
     wanted.temperature = wanted.temperature.or(model.sampling.temperature);
     wanted.top_p = wanted.top_p.or(model.sampling.top_p);
     wanted.top_k = wanted.top_k.or(model.sampling.top_k);
@@ -75,8 +46,16 @@ pub(crate) fn start(
     let (sender, receiver) = mpsc::channel(PROGRESS_WAITING_MAX);
     let engine = state.registry.engine(model);
     let (ledger, model) = (state.ledger.clone(), model.id.clone());
+    let labels = RequestLabels {
+        endpoint: job.endpoint.name(),
+        model: model.clone(),
+        class: class(job.ask.options().service_tier),
+        served_by: LOCAL.to_owned(),
+    };
+    let measure = state.metrics.request(labels, job.admitted.accepted);
     tokio::spawn(async move {
-        let run = prepare(&ledger, &principal, model, &engine, job, sender.clone()).await;
+        let client = Client { sender: sender.clone(), measure };
+        let run = prepare(&ledger, &principal, model, &engine, job, client).await;
         let last = match run {
             Ok((run, specs)) => run.drive(&engine, specs).await,
             Err(error) => Progress::Failed(error),
@@ -86,140 +65,23 @@ pub(crate) fn start(
     receiver
 }
 
-/// Everything up to the first token: waits for the model, tokenises, and reserves.
-async fn prepare(
-    ledger: &Ledger,
-    principal: &Principal,
-    model: String,
-    engine: &Engine,
-    job: Job,
-    sender: mpsc::Sender<Progress>,
-) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
-    // Nothing is set aside yet: a client that leaves now simply ends it.
-    let (info, prompts) = tokio::select! {
-        tokenised = tokenise(engine, job.inputs, job.prompt_param) => tokenised?,
-        () = sender.closed() => return Err(EngineError::ClientStalled.into()),
-    };
-    check_biases(&job.options, info.vocabulary)?;
-    let prompt_tokens = total(prompts.iter().map(|prompt| prompt.tokens.len()));
-    let limits = prompts.iter().map(|prompt| output_limit(prompt.tokens.len(), job.options.max_tokens, info.context));
-    let limits = limits.map(|limit| limit.map_err(|error| error.with_param(job.prompt_param)));
-    let limits = limits.collect::<Result<Vec<u32>, ApiError>>()?;
-    let max_output_tokens = limits.iter().fold(0u32, |sum, limit| sum.saturating_add(*limit));
-    let reserve = Reserve {
-        request_id: job.admitted.request_id,
-        model,
-        endpoint: job.endpoint.name(),
-        served_by: "local".into(),
-        prompt_tokens,
-        max_output_tokens: max_output_tokens.saturating_mul(job.options.choices),
-    };
-    let reservation = ledger.reserve(principal, reserve).await?;
-    let specs = specs(&prompts, &limits, &job.options, job.top_logprobs, principal.salt);
-    let choices = vec![Choice::default(); specs.len()];
-    Ok((Run { reservation, sender, prompt_tokens, choices, _permit: job.admitted.permit }, specs))
-}
-
-/// Renders and tokenises; a request for a model that is not loaded yet waits here, and one for a model that
-/// failed to load makes it try again.
-async fn tokenise(
-    engine: &Engine,
-    inputs: Vec<PromptInput>,
-    param: &'static str,
-) -> Result<(Arc<ModelInfo>, Vec<Prompt>), ApiError> {
-    let mut prompts = Vec::new();
-    for input in inputs {
-        let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input)).await;
-        let prompt = prompt.map_err(|_| EngineError::Timeout)?;
-        prompts.push(prompt.map_err(|error| prompt_error(error, param))?);
-    }
-    Ok((engine.ready(LOAD_WAIT_MAX).await?, prompts))
-}
-
-/// An error of the prompt names the field it came in.
-fn prompt_error(error: EngineError, param: &str) -> ApiError {
-    match error {
-        EngineError::Prepare(_) => ApiError::from(error).with_param(param),
-        other => other.into(),
-    }
-}
-
-fn check_biases(options: &Options, vocabulary: u32) -> Result<(), ApiError> {
-    let unknown = options.sampling.logit_bias.iter().find(|(token, _)| *token >= vocabulary);
-    unknown.map_or(Ok(()), |(token, _)| {
-        Err(allerac_wire::WireError {
-            message: format!("`logit_bias` names token {token}; this model has {vocabulary}"),
-            param: Some("logit_bias".into()),
-            code: Some("invalid_value"),
-        }
-        .into())
-    })
-}
-
-/// The most tokens that one choice may have.
-fn output_limit(prompt_tokens: usize, wanted: Option<u32>, context: u32) -> Result<u32, ApiError> {
-    let room = (context as usize).saturating_sub(prompt_tokens);
-    let room = u32::try_from(room).unwrap_or(u32::MAX);
-    let exceeded = || ApiError::context_exceeded(prompt_tokens, wanted, context);
-    match wanted {
-        _ if room == 0 => Err(exceeded()),
-        Some(wanted) if wanted > room => Err(exceeded()),
-        Some(wanted) => Ok(wanted),
-        None => Ok(room.min(OUTPUT_DEFAULT)),
-    }
-}
-
-/// One generation for each choice of each prompt, in the order of their indices.
-fn specs(
-    prompts: &[Prompt],
-    limits: &[u32],
-    options: &Options,
-    top_logprobs: Option<u8>,
-    salt: u64,
-) -> Vec<GenerateSpec> {
-    let sampling = sampling::params(&options.sampling);
-    let mut specs = Vec::new();
-    for (prompt, limit) in prompts.iter().zip(limits) {
-        for choice in 0..options.choices {
-            let seed = sampling.seed.wrapping_add(u64::from(choice));
-            specs.push(GenerateSpec {
-                salt,
-                class: class(options.service_tier),
-                prompt: prompt.clone(),
-                max_tokens: *limit,
-                sampling: SamplingParams { seed, ..sampling.clone() },
-                stop: options.stop.clone(),
-                top_logprobs,
-            });
-        }
-    }
-    specs
-}
-
-fn class(tier: ServiceTier) -> Class {
-    match tier {
-        ServiceTier::Flex => Class::Batch,
-        ServiceTier::Default => Class::Chat,
-        ServiceTier::Priority => Class::Voice,
-    }
-}
-
-/// What is known of one choice.
-#[derive(Debug, Clone, Copy, Default)]
-struct Choice {
-    started: bool,
-    cached_tokens: u32,
-    completion_tokens: u32,
-}
-
 /// A running request.
-struct Run {
-    reservation: Reservation,
-    sender: mpsc::Sender<Progress>,
+pub(crate) struct Run {
+    pub(crate) request_id: Uuid,
+    pub(crate) reservation: Reservation,
+    pub(crate) client: Client,
     /// Of all prompts. Each is charged once, however many choices it has.
-    prompt_tokens: u32,
-    choices: Vec<Choice>,
-    _permit: Permit,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) choices: Vec<Choice>,
+    /// Where an answer ends.
+    pub(crate) stops: Vec<String>,
+    pub(crate) _permit: Permit,
+}
+
+/// Whom a run is for: where its progress goes, and what it is like to wait for it.
+pub(crate) struct Client {
+    pub(crate) sender: mpsc::Sender<Progress>,
+    pub(crate) measure: RequestMeter,
 }
 
 /// How a run ended.
@@ -238,6 +100,7 @@ impl Run {
         let mut running = SelectAll::new();
         let mut end = None;
         for (index, spec) in specs.into_iter().enumerate() {
+            self.client.measure.queued(index, Instant::now());
             match engine.generate(spec).await {
                 Ok(generation) => running.push(events(index, generation, cancel.clone())),
                 Err(error) => end = Some(End::Failed(error.into())),
@@ -257,41 +120,55 @@ impl Run {
 
     /// Passes events on until all choices ended, one failed, or the client left.
     async fn follow(&mut self, running: &mut SelectAll<Events>) -> End {
-        let sender = self.sender.clone();
+        let sender = self.client.sender.clone();
         loop {
             let event = tokio::select! {
                 event = running.next() => event,
                 () = sender.closed() => return End::ClientLeft,
             };
             let Some((index, event)) = event else { return End::Completed };
-            let progress = match self.note(index, event) {
-                Ok(progress) => progress,
+            let all = match self.note(index, event) {
+                Ok(all) => all,
                 Err(error) => return End::Failed(error),
             };
-            if !sse::deliver(&sender, progress).await {
-                return End::ClientLeft;
+            for progress in all {
+                if !sse::deliver(&sender, progress).await {
+                    return End::ClientLeft;
+                }
             }
         }
     }
 
     /// Counts an event in the ledger and turns it into progress.
-    fn note(&mut self, index: usize, event: GenerationEvent) -> Result<Progress, ApiError> {
-        let choice = &mut self.choices[index];
+    fn note(&mut self, index: usize, event: GenerationEvent) -> Result<Vec<Progress>, ApiError> {
+        let (measure, place) = (&mut self.client.measure, index);
         let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let choice = &mut self.choices[place];
         let progress = match event {
-            GenerationEvent::Waiting { place, wait_ms } => return Ok(Progress::Waiting { place, wait_ms }),
+            GenerationEvent::Waiting { place, wait_ms } => return Ok(vec![Progress::Waiting { place, wait_ms }]),
             GenerationEvent::Started { cached_tokens } => {
-                choice.started = true;
-                choice.cached_tokens = cached_tokens;
-                Progress::Started
+                choice.start(cached_tokens);
+                measure.started(place, Instant::now());
+                vec![Progress::Started]
             }
             GenerationEvent::Chunk(chunk) => {
-                choice.completion_tokens = chunk.completion_tokens;
-                Progress::Chunk { index, chunk }
+                measure.piece(place, Instant::now());
+                let Chunk { text, logprobs, completion_tokens, .. } = chunk;
+                let pieces = choice.read(self.request_id, index, &text, completion_tokens);
+                vec![Progress::Chunk { index, pieces, logprobs }]
             }
             GenerationEvent::Finished { reason, tail, usage } => {
-                choice.completion_tokens = usage.completion_tokens;
-                Progress::Finished { index, reason: reason_name(reason), tail }
+                let pieces = choice.end(self.request_id, index, &tail, usage.completion_tokens);
+                let reason = match reason {
+                    FinishReason::Stop | FinishReason::Cancelled if choice.has_called() => Finish::Calls,
+                    FinishReason::Stop | FinishReason::Cancelled => Finish::Stop,
+                    FinishReason::StopString(place) => {
+                        self.stops.get(place as usize).cloned().map_or(Finish::Stop, Finish::StopString)
+                    }
+                    FinishReason::Length => Finish::Length,
+                };
+                let last = (!pieces.is_empty()).then(|| Progress::Chunk { index, pieces, logprobs: Vec::new() });
+                last.into_iter().chain([Progress::Finished { index, reason }]).collect()
             }
             GenerationEvent::Failed { error, usage } => {
                 choice.completion_tokens = usage.completion_tokens;
@@ -309,23 +186,26 @@ impl Run {
 
     /// What it cost so far; nothing before the engine began.
     fn usage(&self) -> CompletionUsage {
-        if !self.choices.iter().any(|choice| choice.started) {
+        if !self.choices.iter().any(Choice::has_started) {
             return CompletionUsage::new(0, 0, 0);
         }
         let sum = |value: fn(&Choice) -> u32| self.choices.iter().map(value).fold(0, u32::saturating_add);
         let cached = sum(|choice| choice.cached_tokens).min(self.prompt_tokens);
         CompletionUsage::new(self.prompt_tokens, cached, sum(|choice| choice.completion_tokens))
+            .thinking(sum(|choice| choice.reasoning_tokens))
     }
 
     /// Settles, and does not wait until that is durable: what was counted stands for it until then.
-    fn settle(self, end: End) -> Progress {
+    fn settle(mut self, end: End) -> Progress {
         let usage = self.usage();
-        let outcome = match &end {
-            End::Completed => Outcome::Completed,
-            End::ClientLeft => Outcome::Cancelled,
-            End::Failed(_) => Outcome::Failed,
+        let has_begun = self.choices.iter().any(Choice::has_started);
+        let (outcome, ended) = match &end {
+            End::Completed => (Outcome::Completed, Ended::Completed),
+            End::ClientLeft => (Outcome::Cancelled, Ended::Cancelled),
+            End::Failed(_) => (Outcome::Failed, if has_begun { Ended::Failed } else { Ended::Refused }),
         };
-        if self.choices.iter().any(|choice| choice.started) {
+        self.client.measure.end(ended, tokens(&usage), Instant::now());
+        if has_begun {
             let settlement = Settlement {
                 prompt_tokens: usage.prompt_tokens,
                 cached_tokens: usage.prompt_tokens_details.cached_tokens,
@@ -365,14 +245,7 @@ fn events(index: usize, generation: Generation, cancel: CancellationToken) -> Ev
     }))
 }
 
-fn reason_name(reason: FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
-        FinishReason::Cancelled => "cancelled",
-    }
-}
-
-fn total(lengths: impl Iterator<Item = usize>) -> u32 {
-    u32::try_from(lengths.sum::<usize>()).unwrap_or(u32::MAX)
+fn tokens(usage: &CompletionUsage) -> Tokens {
+    let CompletionUsage { prompt_tokens, completion_tokens, .. } = *usage;
+    Tokens { prompt: prompt_tokens, cached: usage.prompt_tokens_details.cached_tokens, completion: completion_tokens }
 }

@@ -5,16 +5,24 @@
 
 mod assets;
 mod auth;
+mod chat;
+mod choice;
 mod claim;
+mod constraint;
 mod error;
 mod generation;
 mod handlers;
+mod pass;
+mod prepare;
+mod progress;
 mod relay;
 mod sampling;
 mod server;
 mod sse;
 mod state;
+mod translate;
 
 pub use claim::ClaimGate;
+pub use pass::MetricsPass;
 pub use server::{app, serve};
 pub use state::AppState;

@@ -6,11 +6,14 @@
 //! with output that came through, or the answer's bytes by [`BYTES_A_TOKEN`].
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use allerac_engine_core::Class;
 use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
+use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::sse::Parser;
 use allerac_router_core::{Endpoint, Upstream, UpstreamBody, UpstreamError, UpstreamReply};
-use allerac_wire::Envelope;
+use allerac_wire::{ChatRequest, CompletionUsage, Envelope};
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -19,9 +22,13 @@ use tokio::sync::mpsc;
 
 use crate::auth::Admitted;
 use crate::error::ApiError;
+use crate::handlers::collect::Collector;
+use crate::handlers::generate::Shape;
 use crate::handlers::served_by;
+use crate::progress::Progress;
 use crate::sse;
 use crate::state::AppState;
+use crate::translate::Decoder;
 
 /// Few texts have fewer bytes a token: an estimate that is rarely too small.
 const BYTES_A_TOKEN_MIN: usize = 3;
@@ -44,12 +51,13 @@ pub(crate) struct Request {
 enum Relayed {
     Event(String),
     Whole(Vec<u8>),
-    Done,
+    /// The stream ended, having cost so many prompt and completion tokens as far as is known.
+    Done((u32, u32)),
     Failed(ApiError),
 }
 
-/// Sends a request on and answers with what comes back. The answer names the server, also when it is an error:
-/// the prompt may have left the box.
+/// Sends a request on and answers with what comes back, as it comes. The answer names the server, also when it is an
+/// error: the prompt may have left the box.
 pub(crate) async fn relay(
     state: &AppState,
     principal: &Principal,
@@ -57,49 +65,119 @@ pub(crate) async fn relay(
     request: Request,
     admitted: Admitted,
 ) -> Response {
-    let answered = answer(state, principal, upstream, request, admitted).await;
+    let stream = request.envelope.stream;
+    let hide_usage = stream && !asks_for_usage(&request.envelope);
+    let lane = start(state, principal, upstream, request, admitted, hide_usage);
+    let answered = if stream { sse::answer(lane, Passed).await } else { whole(lane).await };
     served_by(answered.unwrap_or_else(IntoResponse::into_response), &format!("upstream:{}", upstream.name()))
 }
 
-async fn answer(
+/// Sends a conversation on and answers in the words of another API.
+pub(crate) async fn translate<S: Shape>(
+    state: &AppState,
+    principal: &Principal,
+    upstream: &Arc<Upstream>,
+    conversation: Conversation<'_>,
+    admitted: Admitted,
+    answer: S,
+) -> Response {
+    let Conversation { request, endpoint, name } = conversation;
+    let decoder = Decoder::new(admitted.request_id, request.options.stop.clone());
+    let body = request.for_upstream(name);
+    let envelope = Envelope { model: request.model.clone(), stream: true, body };
+    let outgoing = Request { endpoint, envelope, name: name.to_owned() };
+    let mut lane = start(state, principal, upstream, outgoing, admitted, false);
+    let mut translated = Translated { decoder, answer };
+    let answered = if request.options.stream {
+        sse::answer(lane, translated).await
+    } else {
+        let mut collector = Collector::new(1);
+        collect(&mut lane, &mut translated.decoder, &mut collector)
+            .await
+            .map(|usage| translated.answer.whole(collector.into_choices(), usage))
+    };
+    served_by(answered.unwrap_or_else(IntoResponse::into_response), &format!("upstream:{}", upstream.name()))
+}
+
+/// A conversation for another server.
+pub(crate) struct Conversation<'a> {
+    pub(crate) request: &'a ChatRequest,
+    /// The endpoint that the client asked.
+    pub(crate) endpoint: Endpoint,
+    /// The server's own name for the model.
+    pub(crate) name: &'a str,
+}
+
+/// Runs a request in a task of its own.
+fn start(
     state: &AppState,
     principal: &Principal,
     upstream: &Arc<Upstream>,
     request: Request,
     admitted: Admitted,
-) -> Result<Response, ApiError> {
-    let stream = request.envelope.stream;
-    let (sender, mut lane) = mpsc::channel(EVENTS_WAITING_MAX);
+    hide_usage: bool,
+) -> mpsc::Receiver<Relayed> {
+    let (sender, lane) = mpsc::channel(EVENTS_WAITING_MAX);
+    let labels = RequestLabels {
+        endpoint: request.endpoint.name(),
+        model: request.name.clone(),
+        class: class(&request.envelope),
+        served_by: format!("upstream:{}", upstream.name()),
+    };
     let run = Run {
+        measure: state.metrics.request(labels, admitted.accepted),
         upstream: Arc::clone(upstream),
         ledger: state.ledger.clone(),
         principal: principal.clone(),
         sender: sender.clone(),
         meter: Meter::default(),
-        hide_usage: stream && !asks_for_usage(&request.envelope),
+        hide_usage,
         admitted,
     };
     tokio::spawn(async move {
         let last = run.run(request).await;
         sse::deliver(&sender, last).await;
     });
-    if stream {
-        return match sse::first(&mut lane).await {
-            Some(Relayed::Failed(error)) => Err(error),
-            first => Ok(sse::response(first, lane, Passed)),
-        };
-    }
+    lane
+}
+
+async fn whole(mut lane: mpsc::Receiver<Relayed>) -> Result<Response, ApiError> {
     match lane.recv().await {
         Some(Relayed::Whole(body)) => Ok(json_response(body)),
         Some(Relayed::Failed(error)) => Err(error),
-        Some(Relayed::Event(_) | Relayed::Done) | None => Err(allerac_engine_link::EngineError::Stopped.into()),
+        Some(Relayed::Event(_) | Relayed::Done(_)) | None => Err(allerac_engine_link::EngineError::Stopped.into()),
     }
+}
+
+/// Waits for all of a streamed answer.
+async fn collect(
+    lane: &mut mpsc::Receiver<Relayed>,
+    decoder: &mut Decoder,
+    collector: &mut Collector,
+) -> Result<CompletionUsage, ApiError> {
+    while let Some(relayed) = lane.recv().await {
+        for progress in decoder.read(relayed) {
+            if let Some(usage) = collector.push(progress) {
+                return usage;
+            }
+        }
+    }
+    Err(allerac_engine_link::EngineError::Stopped.into())
 }
 
 fn json_response(body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+impl sse::Lane for Relayed {
+    fn failed(self) -> Result<Self, ApiError> {
+        match self {
+            Self::Failed(error) => Err(error),
+            other => Ok(other),
+        }
+    }
 }
 
 /// Events pass as they came.
@@ -111,9 +189,41 @@ impl sse::Format<Relayed> for Passed {
             Relayed::Event(data) => {
                 (data.lines().map(|line| format!("data: {line}\n")).collect::<String>() + "\n", false)
             }
-            Relayed::Done => (sse::DONE.to_owned(), true),
+            Relayed::Done(_) => (sse::DONE.to_owned(), true),
             Relayed::Failed(error) => (sse::error_event(&error), true),
             Relayed::Whole(_) => (String::new(), true),
+        }
+    }
+}
+
+/// Events are told in the words of another API.
+struct Translated<S> {
+    decoder: Decoder,
+    answer: S,
+}
+
+impl<S: Shape> sse::Format<Relayed> for Translated<S> {
+    fn format(&mut self, relayed: Relayed) -> (String, bool) {
+        let mut all = String::new();
+        for progress in self.decoder.read(relayed) {
+            let (text, last) = self.answer.format(progress);
+            all += &text;
+            if last {
+                return (all, true);
+            }
+        }
+        (all, false)
+    }
+}
+
+impl Decoder {
+    /// What a step of the relay says.
+    fn read(&mut self, relayed: Relayed) -> Vec<Progress> {
+        match relayed {
+            Relayed::Event(data) => self.decode(&data),
+            Relayed::Done(counted) => vec![Progress::Done(self.usage(counted))],
+            Relayed::Failed(error) => vec![Progress::Failed(error)],
+            Relayed::Whole(_) => Vec::new(),
         }
     }
 }
@@ -125,6 +235,7 @@ struct Run {
     principal: Principal,
     sender: mpsc::Sender<Relayed>,
     meter: Meter,
+    measure: RequestMeter,
     /// The client did not ask for the usage that we asked for.
     hide_usage: bool,
     admitted: Admitted,
@@ -200,10 +311,12 @@ impl Run {
             let too_long = |_| ApiError::from(UpstreamError::TooLong { name: upstream.name().to_owned() });
             for data in parser.push(&piece).map_err(too_long)? {
                 if data == "[DONE]" {
-                    return Ok(Relayed::Done);
+                    return Ok(Relayed::Done(self.meter.tokens()));
                 }
                 let value: Value = serde_json::from_str(&data).unwrap_or_default();
-                self.meter.note(&value);
+                if self.meter.note(&value) {
+                    self.measure.piece(0, Instant::now());
+                }
                 let (prompt, completion) = self.meter.tokens();
                 reservation.count(prompt, self.meter.cached, completion)?;
                 if self.hide_usage && is_usage_only(&value) {
@@ -217,13 +330,15 @@ impl Run {
     }
 
     /// Settles, and does not wait until that is durable: what was counted stands for it until then.
-    fn settle(self, mut reservation: Reservation, last: Result<Relayed, ApiError>) -> Relayed {
+    fn settle(mut self, mut reservation: Reservation, last: Result<Relayed, ApiError>) -> Relayed {
         let (prompt_tokens, completion_tokens) = self.meter.tokens();
-        let outcome = match &last {
-            Ok(_) => Outcome::Completed,
-            Err(_) if self.sender.is_closed() => Outcome::Cancelled,
-            Err(_) => Outcome::Failed,
+        let (outcome, ended) = match &last {
+            Ok(_) => (Outcome::Completed, Ended::Completed),
+            Err(_) if self.sender.is_closed() => (Outcome::Cancelled, Ended::Cancelled),
+            Err(_) => (Outcome::Failed, if self.meter.begun { Ended::Failed } else { Ended::Refused }),
         };
+        let cost = Tokens { prompt: prompt_tokens, cached: self.meter.cached, completion: completion_tokens };
+        self.measure.end(ended, if self.meter.begun { cost } else { Tokens::default() }, Instant::now());
         if self.meter.begun {
             let cached_tokens = self.meter.cached;
             if let Err(error) = reservation.count(prompt_tokens, cached_tokens, completion_tokens) {
@@ -255,8 +370,8 @@ struct Meter {
 }
 
 impl Meter {
-    /// Looks at one event, or at a whole answer.
-    fn note(&mut self, value: &Value) {
+    /// Looks at one event, or at a whole answer; whether there is output in it.
+    fn note(&mut self, value: &Value) -> bool {
         let number = |value: &Value| value.as_u64().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         let usage = &value["usage"];
         if let (Some(prompt), Some(completion)) = (number(&usage["prompt_tokens"]), number(&usage["completion_tokens"]))
@@ -268,6 +383,7 @@ impl Meter {
         let bytes: usize = choices.iter().map(output_bytes).sum();
         self.events += u32::from(bytes > 0);
         self.output_bytes += bytes;
+        bytes > 0
     }
 
     /// Prompt and completion tokens, reported or estimated.
@@ -292,6 +408,15 @@ fn is_usage_only(value: &Value) -> bool {
 
 fn asks_for_usage(envelope: &Envelope) -> bool {
     envelope.body.get("stream_options").is_some_and(|options| options["include_usage"] == true)
+}
+
+/// How urgent the client calls it; what the server makes of that is its own affair.
+fn class(envelope: &Envelope) -> Class {
+    match envelope.body.get("service_tier").and_then(Value::as_str) {
+        Some("flex") => Class::Batch,
+        Some("priority") => Class::Voice,
+        _ => Class::Chat,
+    }
 }
 
 /// The body as the server gets it.

@@ -1,7 +1,7 @@
 //! What a client wrote becomes what the engine's sampler does.
 
 use allerac_engine_core::{Dry, Mirostat, Repetition, SamplingParams, TokenId, Xtc};
-use allerac_wire::{LastTokens, Sampling};
+use allerac_wire::{LastTokens, Sampling, WireError};
 
 /// The parameters of one request. Without a seed, each call gives another one.
 pub(crate) fn params(wanted: &Sampling) -> SamplingParams {
@@ -33,6 +33,18 @@ pub(crate) fn params(wanted: &Sampling) -> SamplingParams {
         seed: wanted.seed.map_or_else(rand::random, i64::cast_unsigned),
         post_sampling_probs: wanted.post_sampling_probs,
     }
+}
+
+/// Refuses a bias on what is no token of the model.
+pub(crate) fn check_biases(wanted: &Sampling, vocabulary: u32) -> Result<(), WireError> {
+    let unknown = wanted.logit_bias.iter().find(|(token, _)| *token >= vocabulary);
+    unknown.map_or(Ok(()), |(token, _)| {
+        Err(WireError {
+            message: format!("`logit_bias` names token {token}; this model has {vocabulary}"),
+            param: Some("logit_bias".into()),
+            code: Some("invalid_value"),
+        })
+    })
 }
 
 /// There are never two tokens each more likely than this, so nothing would be excluded.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::handlers::{chat, claim, completions, generate, health, models, unknown, wrong_method};
+use crate::handlers::{chat, claim, completions, generate, health, metrics, models, unknown, wrong_method};
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -41,13 +41,14 @@ pub fn app(state: AppState) -> Router {
         .route("/v1/models/{*id}", get(models::get))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::show))
         .route("/claim", get(claim::status).post(claim::create))
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         // Outermost, so that refusals carry it too.
-        .layer(from_fn(name_request))
+        .layer(from_fn_with_state(state.clone(), name_request))
         .with_state(state)
 }
 
@@ -61,12 +62,17 @@ impl Default for RequestId {
     }
 }
 
-/// Gives each request a name to ask about it by, and says that it was computed here unless a handler knows better.
-async fn name_request(mut request: Request, next: Next) -> Response {
+/// Gives each request a name to ask about it by, says that it was computed here unless a handler knows better, and
+/// counts the answer. A client's own path is no label: there would be no end of them.
+async fn name_request(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let api = request.uri().path().starts_with("/v1/");
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
     let id = RequestId::default();
     request.extensions_mut().insert(id);
     let mut response = next.run(request).await;
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    state.metrics.count_http(route, method.as_str(), response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id.0.simple().to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -25,12 +25,21 @@ pub(crate) trait Format<P>: Send + 'static {
     fn format(&mut self, progress: P) -> (String, bool);
 }
 
+/// What a lane carries: progress that may be a failure.
+pub(crate) trait Lane: Send + Sized + 'static {
+    /// The error of a failure.
+    fn failed(self) -> Result<Self, ApiError>;
+}
+
+/// A streamed answer; an error where it fails before a client should hear that it waits.
+pub(crate) async fn answer<P: Lane>(mut lane: mpsc::Receiver<P>, format: impl Format<P>) -> Result<Response, ApiError> {
+    let first = tokio::time::timeout(COMMENT_EVERY, lane.recv()).await.ok().flatten();
+    let first = first.map(P::failed).transpose()?;
+    Ok(response(first, lane, format))
+}
+
 /// A streamed answer. `first` was received already.
-pub(crate) fn response<P: Send + 'static>(
-    first: Option<P>,
-    lane: mpsc::Receiver<P>,
-    format: impl Format<P>,
-) -> Response {
+fn response<P: Send + 'static>(first: Option<P>, lane: mpsc::Receiver<P>, format: impl Format<P>) -> Response {
     let state = Some((first, lane, format));
     let stream = unfold(state, |state| async move {
         let (first, mut lane, mut format) = state?;
@@ -79,9 +88,4 @@ pub(crate) fn place(place: u32, wait_ms: u32) -> String {
 /// An error in the middle of a stream; nothing follows it.
 pub(crate) fn error_event(error: &ApiError) -> String {
     event(&error.body())
-}
-
-/// The first piece of progress, when it comes before the client should hear that it waits.
-pub(crate) async fn first<P>(lane: &mut mpsc::Receiver<P>) -> Option<P> {
-    tokio::time::timeout(COMMENT_EVERY, lane.recv()).await.ok().flatten()
 }

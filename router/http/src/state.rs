@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use allerac_ledger::Ledger;
+use allerac_metrics::Metrics;
 use allerac_router_core::{Limits, Registry, Upstreams};
 
 use crate::claim::ClaimGate;
+use crate::pass::MetricsPass;
 
 /// What every handler can reach. Clones share it.
 #[derive(Debug, Clone)]
@@ -20,6 +22,10 @@ pub struct AppState {
     pub claim: Arc<ClaimGate>,
     /// How many requests run at once.
     pub limits: Limits,
+    /// What is measured.
+    pub metrics: Metrics,
+    /// Opens the metrics to the commands of this box.
+    pub pass: MetricsPass,
     /// The box's name on the network.
     pub name: String,
 }

@@ -1,42 +1,18 @@
 //! `POST /v1/chat/completions`.
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::conversation::{ChatRequest, Effort, Tools};
 use crate::fields::{Envelope, Fields, WireError};
+use crate::message::messages;
 use crate::options::Options;
 
-/// Messages of one conversation.
-const MESSAGES_MAX: usize = 4096;
-
 /// Fields of OpenAI's API that are refused whatever they say.
-const UNSUPPORTED: &[&str] =
-    &["audio", "functions", "moderation", "prediction", "reasoning_effort", "verbosity", "web_search_options"];
-
-/// A validated chat request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChatRequest {
-    /// The model asked for.
-    pub model: String,
-    /// The conversation, at least one message.
-    pub messages: Vec<Message>,
-    /// Log probabilities wanted: how many alternatives at each token.
-    pub top_logprobs: Option<u8>,
-    /// The rest.
-    pub options: Options,
-}
-
-/// One message, as a chat template reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: &'static str,
-    /// Its text.
-    pub content: String,
-    /// The speaker, for templates that tell several apart.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-}
+const UNSUPPORTED: &[&str] = &["audio", "functions", "moderation", "web_search_options"];
+/// Pairs of `metadata`, and characters of their keys and values, as OpenAI's API has it.
+const METADATA_MAX: (usize, usize, usize) = (16, 64, 512);
+/// Bytes of a predicted answer.
+const PREDICTION_BYTES_MAX: usize = 1024 * 1024;
 
 impl ChatRequest {
     /// Validates a request.
@@ -50,101 +26,133 @@ impl ChatRequest {
         let logprobs = fields.boolean("logprobs")?.unwrap_or(false);
         let top = fields.count("top_logprobs", 0..=20)?;
         if top.is_some() && !logprobs {
-            return Err(WireError::new("top_logprobs", "invalid_value", "`top_logprobs` needs `logprobs` to be true"));
+            return Err(fields.error("top_logprobs", "invalid_value", "`top_logprobs` needs `logprobs` to be true"));
         }
         let options = Options::take(&mut fields)?;
-        refuse_unsupported(&mut fields)?;
+        let tools = Tools::take(&mut fields)?;
+        let effort = Effort::take(&mut fields, "reasoning_effort")?;
+        let prediction = prediction(&mut fields)?;
+        let template_variables = match fields.take("chat_template_kwargs") {
+            None => Map::new(),
+            Some(Value::Object(map)) => map,
+            Some(other) => return Err(fields.wrong_type("chat_template_kwargs", "an object", &other)),
+        };
+        let store = fields.boolean("store")?.unwrap_or(false);
+        let metadata = metadata(&mut fields)?;
+        accept_what_changes_nothing(&mut fields)?;
         fields.finish(UNSUPPORTED)?;
         let top_logprobs = logprobs.then(|| u8::try_from(top.unwrap_or(0)).expect("it is at most 20"));
-        Ok(Self { model: envelope.model, messages, top_logprobs, options })
+        Ok(Self {
+            model: envelope.model,
+            messages,
+            tools,
+            effort,
+            prediction,
+            template_variables,
+            top_logprobs,
+            store,
+            metadata,
+            options,
+        })
     }
 }
 
-/// Fields that are accepted when they ask for nothing beyond what we do anyway.
-fn refuse_unsupported(fields: &mut Fields) -> Result<(), WireError> {
+impl Effort {
+    /// Takes a word of OpenAI's for effort.
+    pub(crate) fn take(fields: &mut Fields, name: &str) -> Result<Option<Self>, WireError> {
+        let Some(word) = fields.string(name)? else { return Ok(None) };
+        let effort = Self::ALL.iter().find(|(known, _)| *known == word).map(|(_, effort)| *effort);
+        effort.map(Some).ok_or_else(|| fields.out_of_range(name, "none, minimal, low, medium, high or xhigh"))
+    }
+}
+
+/// What an answer is expected to repeat: text, or text in parts.
+fn prediction(fields: &mut Fields) -> Result<Option<String>, WireError> {
+    let Some(value) = fields.take("prediction") else { return Ok(None) };
+    let mut inner = Fields::of("prediction", value)?;
+    if inner.required_string("type")? != "content" {
+        return Err(inner.out_of_range("type", "content"));
+    }
+    let content = inner.required("content")?;
+    let path = inner.path_of("content");
+    inner.finish(&[])?;
+    let text = match content {
+        Value::String(text) => text,
+        Value::Array(parts) => {
+            let numbered = parts.into_iter().enumerate();
+            numbered.map(|(index, part)| text_part(&format!("{path}[{index}]"), part)).collect::<Result<_, _>>()?
+        }
+        other => return Err(WireError::wrong_type(&path, "a string or an array of parts", &other)),
+    };
+    if text.len() > PREDICTION_BYTES_MAX {
+        return Err(WireError::out_of_range(&path, &format!("at most {PREDICTION_BYTES_MAX} bytes")));
+    }
+    Ok(Some(text))
+}
+
+fn text_part(path: &str, value: Value) -> Result<String, WireError> {
+    let mut fields = Fields::of(path, value)?;
+    if fields.required_string("type")? != "text" {
+        return Err(fields.out_of_range("type", "text"));
+    }
+    let text = fields.required_string("text")?;
+    fields.finish(&[])?;
+    Ok(text)
+}
+
+/// Fields that are checked, and have no effect on an answer here.
+fn accept_what_changes_nothing(fields: &mut Fields) -> Result<(), WireError> {
     let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-    fields.only("tools", empty)?;
     fields.only("functions", empty)?;
-    fields.only("tool_choice", |value| value == "none" || value == "auto")?;
     fields.only("function_call", |value| value == "none" || value == "auto")?;
-    fields.only("parallel_tool_calls", Value::is_boolean)?;
-    fields.only("response_format", |value| *value == serde_json::json!({"type": "text"}))?;
     fields.only("modalities", |value| *value == serde_json::json!(["text"]))?;
-    fields.only("store", |value| value == false)?;
-    fields.only("metadata", |value| value.as_object().is_some_and(Map::is_empty))?;
-    // Hints to OpenAI about abuse and caching; they change nothing in an answer.
+    verbosity(fields)?;
+    // Hints to OpenAI about abuse and caching.
     fields.string("safety_identifier")?;
     fields.string("prompt_cache_key")?;
+    fields.string("prompt_cache_retention")?;
     Ok(())
 }
 
-fn messages(value: Value) -> Result<Vec<Message>, WireError> {
-    let Value::Array(values) = value else { return Err(WireError::wrong_type("messages", "an array", &value)) };
-    if values.is_empty() || values.len() > MESSAGES_MAX {
-        return Err(WireError::out_of_range("messages", &format!("an array of 1 to {MESSAGES_MAX} messages")));
+/// A wish for longer or shorter answers, which models here have no notion of.
+pub(crate) fn verbosity(fields: &mut Fields) -> Result<Option<String>, WireError> {
+    match fields.string("verbosity")? {
+        Some(word) if !matches!(word.as_str(), "low" | "medium" | "high") => {
+            Err(fields.out_of_range("verbosity", "low, medium or high"))
+        }
+        word => Ok(word),
     }
-    values.into_iter().enumerate().map(|(index, value)| message(&format!("messages[{index}]"), value)).collect()
 }
 
-fn message(path: &str, value: Value) -> Result<Message, WireError> {
-    let Value::Object(map) = value else { return Err(WireError::wrong_type(path, "an object", &value)) };
-    let mut fields = Fields::new(map);
-    let within = |error: WireError| error.within(path);
-    let role = match fields.required("role").map_err(within)? {
-        Value::String(role) => role_name(path, &role)?,
-        other => return Err(WireError::wrong_type(&format!("{path}.role"), "a string", &other)),
+/// Words of the client's own about a request.
+pub(crate) fn metadata(fields: &mut Fields) -> Result<Map<String, Value>, WireError> {
+    let (pairs, key_chars, value_chars) = METADATA_MAX;
+    let map = match fields.take("metadata") {
+        None => return Ok(Map::new()),
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(fields.wrong_type("metadata", "an object", &other)),
     };
-    let content = content(&format!("{path}.content"), fields.required("content").map_err(within)?)?;
-    let name = fields.string("name").map_err(within)?;
-    fields.only("tool_calls", |value| value.as_array().is_some_and(Vec::is_empty)).map_err(within)?;
-    fields.only("refusal", |_| false).map_err(within)?;
-    fields.only("annotations", |value| value.as_array().is_some_and(Vec::is_empty)).map_err(within)?;
-    fields.finish(&["audio", "function_call", "tool_call_id"]).map_err(within)?;
-    Ok(Message { role, content, name })
-}
-
-fn role_name(path: &str, role: &str) -> Result<&'static str, WireError> {
-    let param = format!("{path}.role");
-    match role {
-        // OpenAI's newer name for the same thing; templates know the older one.
-        "system" | "developer" => Ok("system"),
-        "user" => Ok("user"),
-        "assistant" => Ok("assistant"),
-        "tool" | "function" => Err(WireError::unsupported(&param, " for tool results")),
-        _ => Err(WireError::out_of_range(&param, "system, developer, user or assistant")),
+    if map.len() > pairs || map.keys().any(|key| key.chars().count() > key_chars) {
+        let wanted = format!("an object of at most {pairs} pairs with keys of at most {key_chars} characters");
+        return Err(fields.out_of_range("metadata", &wanted));
     }
-}
-
-/// Text, or text in parts.
-fn content(path: &str, value: Value) -> Result<String, WireError> {
-    let parts = match value {
-        Value::String(text) => return Ok(text),
-        Value::Array(parts) => parts,
-        other => return Err(WireError::wrong_type(path, "a string or an array of parts", &other)),
-    };
-    let mut text = String::new();
-    for (index, value) in parts.into_iter().enumerate() {
-        text.push_str(&part(&format!("{path}[{index}]"), value)?);
+    for (key, value) in &map {
+        let path = format!("metadata.{key}");
+        match value {
+            Value::String(text) if text.chars().count() <= value_chars => {}
+            Value::String(_) => {
+                return Err(fields.out_of_range(&path, &format!("at most {value_chars} characters long")));
+            }
+            other => return Err(fields.wrong_type(&path, "a string", other)),
+        }
     }
-    Ok(text)
-}
-
-fn part(path: &str, value: Value) -> Result<String, WireError> {
-    let Value::Object(map) = value else { return Err(WireError::wrong_type(path, "an object", &value)) };
-    let mut fields = Fields::new(map);
-    let within = |error: WireError| error.within(path);
-    let kind = fields.string("type").map_err(within)?.unwrap_or_default();
-    if kind != "text" {
-        return Err(WireError::unsupported(&format!("{path}.type"), &format!(" for `{kind}` parts")));
-    }
-    let text = fields.string("text").and_then(|text| text.ok_or_else(|| WireError::missing("text"))).map_err(within)?;
-    fields.finish(&[]).map_err(within)?;
-    Ok(text)
+    Ok(map)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conversation::{Message, Role};
     use crate::options::ServiceTier;
     use proptest::prelude::*;
     use serde_json::json;
@@ -170,7 +178,7 @@ mod tests {
     #[test]
     fn what_is_left_open_is_for_the_model() {
         let request = parse(&with("user", json!("u"))).unwrap();
-        assert_eq!(request.messages, [Message { role: "user", content: "hi".into(), name: None }]);
+        assert_eq!(request.messages, [Message::text(Role::User, "hi")]);
         assert_eq!((request.options.choices, request.options.stream, request.top_logprobs), (1, false, None));
         let sampling = request.options.sampling;
         assert_eq!((sampling.temperature, sampling.top_p, sampling.seed), (None, None, None));
@@ -189,7 +197,7 @@ mod tests {
             "tools": [], "store": false, "response_format": {"type": "text"}, "service_tier": "flex",
         });
         let request = parse(&body).unwrap();
-        assert_eq!(request.messages[0], Message { role: "system", content: "be brief".into(), name: None });
+        assert_eq!((request.messages[0].role, request.messages[0].all_text().as_str()), (Role::System, "be brief"));
         assert_eq!(request.messages[1].name.as_deref(), Some("anna"));
         let options = &request.options;
         assert_eq!((options.max_tokens, options.choices, request.top_logprobs), (Some(9), 2, Some(3)));
@@ -221,10 +229,16 @@ mod tests {
         refused("logit_bias", json!({"x": 1}), "logit_bias.x", "invalid_value");
         refused("logit_bias", json!({"1": 101}), "logit_bias.1", "invalid_value");
         refused("top_logprobs", json!(2), "top_logprobs", "invalid_value");
-        refused("tools", json!([{"type": "function"}]), "tools", "unsupported_parameter");
-        refused("response_format", json!({"type": "json_object"}), "response_format", "unsupported_parameter");
-        refused("reasoning_effort", json!("low"), "reasoning_effort", "unsupported_parameter");
-        refused("store", json!(true), "store", "unsupported_parameter");
+        refused("chat_template_kwargs", json!([]), "chat_template_kwargs", "invalid_type");
+        refused("response_format", json!({"type": "xml"}), "response_format.type", "invalid_value");
+        refused("reasoning_effort", json!("much"), "reasoning_effort", "invalid_value");
+        refused("verbosity", json!("much"), "verbosity", "invalid_value");
+        refused("audio", json!({}), "audio", "unsupported_parameter");
+        refused("prediction", json!({"type": "text"}), "prediction.type", "invalid_value");
+        refused("prediction", json!({"type": "content", "content": 5}), "prediction.content", "invalid_type");
+        refused("metadata", json!({"a": 1}), "metadata.a", "invalid_type");
+        refused("metadata", json!({"a": "x".repeat(513)}), "metadata.a", "invalid_value");
+        refused("store", json!("yes"), "store", "invalid_type");
         refused("stream_options", json!({"include_usage": true}), "stream_options", "invalid_value");
         refused("temperatur", json!(1), "temperatur", "unknown_parameter");
         refused("messages", json!([]), "messages", "invalid_value");
@@ -232,13 +246,26 @@ mod tests {
         refused("messages", json!([{"role": "user"}]), "messages[0].content", "missing_required_parameter");
         refused("messages", json!([{"role": "king", "content": ""}]), "messages[0].role", "invalid_value");
         refused("messages", json!([{"role": "user", "content": 5}]), "messages[0].content", "invalid_type");
-        let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]);
-        refused("messages", image, "messages[0].content[0].type", "unsupported_parameter");
+        let audio = json!([{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]);
+        refused("messages", audio, "messages[0].content[0].type", "unsupported_parameter");
         let part = json!([{"role": "user", "content": [{"type": "text", "text": "x", "bold": true}]}]);
         refused("messages", part, "messages[0].content[0].bold", "unknown_parameter");
         let part = json!([{"role": "user", "content": [{"type": "text"}]}]);
         refused("messages", part, "messages[0].content[0].text", "missing_required_parameter");
-        refused("response_format", json!({"type": "text", "strict": true}), "response_format", "unsupported_parameter");
+    }
+
+    #[test]
+    fn what_is_expected_and_kept_is_read() {
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        let mut body = with("prediction", json!({"type": "content", "content": parts}));
+        body["store"] = json!(true);
+        body["metadata"] = json!({"topic": "tea"});
+        body["reasoning_effort"] = json!("high");
+        body["chat_template_kwargs"] = json!({"enable_thinking": false});
+        let request = parse(&body).unwrap();
+        assert_eq!((request.prediction.as_deref(), request.effort), (Some("ab"), Some(Effort::High)));
+        assert_eq!((request.store, &request.metadata["topic"]), (true, &json!("tea")));
+        assert_eq!(request.template_variables["enable_thinking"], json!(false));
     }
 
     #[test]

@@ -36,12 +36,6 @@ impl WireError {
     pub(crate) fn missing(param: &str) -> Self {
         Self::new(param, "missing_required_parameter", format!("`{param}` is required"))
     }
-
-    /// The same error of a field within another.
-    pub(crate) fn within(self, path: &str) -> Self {
-        let param = self.param.map_or_else(|| path.to_owned(), |param| format!("{path}.{param}"));
-        Self { message: format!("in {path}: {}", self.message), param: Some(param), code: self.code }
-    }
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -92,42 +86,80 @@ impl Envelope {
     }
 }
 
-/// The fields of a request that were not looked at yet. `null` is the same as absent.
-pub(crate) struct Fields(Map<String, Value>);
+/// The fields of a request, or of an object in it, that were not looked at yet. `null` is the same as absent.
+pub(crate) struct Fields {
+    map: Map<String, Value>,
+    /// Where in the request; empty at its top.
+    path: String,
+}
 
 impl Fields {
+    /// The fields of a whole request.
     pub(crate) fn new(map: Map<String, Value>) -> Self {
-        Self(map)
+        Self { map, path: String::new() }
+    }
+
+    /// The fields of an object within a request.
+    pub(crate) fn of(path: &str, value: Value) -> Result<Self, WireError> {
+        match value {
+            Value::Object(map) => Ok(Self { map, path: path.to_owned() }),
+            other => Err(WireError::wrong_type(path, "an object", &other)),
+        }
+    }
+
+    /// The path of a field.
+    pub(crate) fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    pub(crate) fn error(&self, name: &str, code: &'static str, message: impl Into<String>) -> WireError {
+        WireError::new(&self.path_of(name), code, message)
+    }
+
+    pub(crate) fn missing(&self, name: &str) -> WireError {
+        WireError::missing(&self.path_of(name))
+    }
+
+    pub(crate) fn wrong_type(&self, name: &str, wanted: &str, found: &Value) -> WireError {
+        WireError::wrong_type(&self.path_of(name), wanted, found)
+    }
+
+    pub(crate) fn out_of_range(&self, name: &str, wanted: &str) -> WireError {
+        WireError::out_of_range(&self.path_of(name), wanted)
+    }
+
+    pub(crate) fn unsupported(&self, name: &str, why: &str) -> WireError {
+        WireError::unsupported(&self.path_of(name), why)
     }
 
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
-        self.0.shift_remove(name).filter(|value| !value.is_null())
+        self.map.shift_remove(name).filter(|value| !value.is_null())
     }
 
     pub(crate) fn required(&mut self, name: &str) -> Result<Value, WireError> {
-        self.take(name).ok_or_else(|| WireError::missing(name))
+        self.take(name).ok_or_else(|| self.missing(name))
     }
 
     pub(crate) fn number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, WireError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let number = value.as_f64().filter(|_| value.is_number());
-        let number = number.ok_or_else(|| WireError::wrong_type(name, "a number", &value))?;
+        let number = number.ok_or_else(|| self.wrong_type(name, "a number", &value))?;
         if range.contains(&number) {
             Ok(Some(number))
         } else {
             let wanted = format!("between {} and {}", range.start(), range.end());
-            Err(WireError::out_of_range(name, &wanted))
+            Err(self.out_of_range(name, &wanted))
         }
     }
 
     pub(crate) fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, WireError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         if !value.is_number() {
-            return Err(WireError::wrong_type(name, "an integer", &value));
+            return Err(self.wrong_type(name, "an integer", &value));
         }
         let wanted = format!("an integer between {} and {}", range.start(), range.end());
         let number = value.as_i64().filter(|number| range.contains(number));
-        number.map(Some).ok_or_else(|| WireError::out_of_range(name, &wanted))
+        number.map(Some).ok_or_else(|| self.out_of_range(name, &wanted))
     }
 
     /// An integer that fits 32 bits without a sign.
@@ -140,7 +172,7 @@ impl Fields {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(value)),
-            Some(other) => Err(WireError::wrong_type(name, "a boolean", &other)),
+            Some(other) => Err(self.wrong_type(name, "a boolean", &other)),
         }
     }
 
@@ -148,30 +180,30 @@ impl Fields {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(value)) => Ok(Some(value)),
-            Some(other) => Err(WireError::wrong_type(name, "a string", &other)),
+            Some(other) => Err(self.wrong_type(name, "a string", &other)),
         }
     }
 
-    /// Accepts a field of OpenAI's API that is not honoured yet, when its value asks for nothing.
+    pub(crate) fn required_string(&mut self, name: &str) -> Result<String, WireError> {
+        self.string(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// Accepts a field that is not honoured, when its value asks for nothing.
     pub(crate) fn only(&mut self, name: &str, asks_for_nothing: impl Fn(&Value) -> bool) -> Result<(), WireError> {
         match self.take(name) {
-            Some(value) if !asks_for_nothing(&value) => Err(WireError::unsupported(name, "")),
+            Some(value) if !asks_for_nothing(&value) => Err(self.unsupported(name, "")),
             _ => Ok(()),
         }
     }
 
     /// Refuses what nobody asked for.
     pub(crate) fn finish(self, known_unsupported: &[&str]) -> Result<(), WireError> {
-        for (name, value) in self.0 {
-            if value.is_null() {
-                continue;
-            }
-            return Err(if known_unsupported.contains(&name.as_str()) {
-                WireError::unsupported(&name, "")
-            } else {
-                WireError::new(&name, "unknown_parameter", format!("there is no parameter `{name}`"))
-            });
-        }
-        Ok(())
+        let Some((name, _)) = self.map.iter().find(|(_, value)| !value.is_null()) else { return Ok(()) };
+        Err(if known_unsupported.contains(&name.as_str()) {
+            self.unsupported(name, "")
+        } else {
+            let path = self.path_of(name);
+            WireError::new(&path, "unknown_parameter", format!("there is no parameter `{path}`"))
+        })
     }
 }

@@ -4,18 +4,24 @@
 
 mod chat;
 mod completion;
+mod constraint;
+mod conversation;
 mod fields;
+mod message;
 mod options;
 mod response;
 mod sampling;
+mod tools;
+mod upstream;
 
-pub use chat::{ChatRequest, Message};
 pub use completion::{CompletionRequest, Prompt};
+pub use constraint::{Constraint, Form};
+pub use conversation::{ChatRequest, Effort, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};
 pub use fields::{Envelope, WireError};
 pub use options::{Options, ServiceTier};
 pub use response::{
-    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, ChatMessage, Completion, CompletionChoice,
-    CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta, ErrorBody, ErrorDetail, Logprob, Model,
-    ModelList, PromptTokensDetails, TopLogprob,
+    CallDelta, CalledFunction, CalledTool, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs,
+    ChatMessage, Completion, CompletionChoice, CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta,
+    ErrorBody, ErrorDetail, FunctionDelta, Logprob, Model, ModelList, PromptTokensDetails, TopLogprob,
 };
 pub use sampling::{DryOptions, LastTokens, MirostatOptions, Sampling};

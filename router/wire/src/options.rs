@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::constraint::Constraint;
 use crate::fields::{Fields, WireError};
 use crate::sampling::Sampling;
 
@@ -58,6 +59,8 @@ pub struct Options {
     pub stop: Vec<String>,
     /// How urgent it is.
     pub service_tier: ServiceTier,
+    /// What the answer must be, where it may not be anything.
+    pub constraint: Option<Constraint>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// Whether a stream ends with its usage.
@@ -73,6 +76,7 @@ impl Options {
             choices: fields.count("n", 1..=CHOICES_MAX)?.unwrap_or(1),
             stop: stop(fields)?,
             service_tier: ServiceTier::take(fields)?,
+            constraint: Constraint::take(fields)?,
             stream,
             include_usage: include_usage(fields, stream)?,
         };
@@ -124,13 +128,13 @@ fn include_usage(fields: &mut Fields, stream: bool) -> Result<bool, WireError> {
         Some(_) if !stream => {
             Err(WireError::new("stream_options", "invalid_value", "`stream_options` needs `stream` to be true"))
         }
-        Some(Value::Object(map)) => {
-            let mut inner = Fields::new(map);
+        Some(value) => {
+            let mut inner = Fields::of("stream_options", value)?;
             let include = inner.boolean("include_usage")?.unwrap_or(false);
-            inner.only("include_obfuscation", |value| value == false)?;
+            // OpenAI's padding against listeners on the line; there is none to send.
+            inner.boolean("include_obfuscation")?;
             inner.finish(&[])?;
             Ok(include)
         }
-        Some(other) => Err(WireError::wrong_type("stream_options", "an object", &other)),
     }
 }

@@ -34,9 +34,55 @@ pub struct ChatChoice {
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ChatMessage {
     pub role: &'static str,
-    pub content: String,
+    /// Null where there is nothing but calls.
+    pub content: Option<String>,
     pub refusal: Option<String>,
     pub annotations: Vec<Value>,
+    /// What was thought, by the name that most servers and clients have for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<CalledTool>,
+}
+
+/// A call in an answer.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "the fields are OpenAI's")]
+pub struct CalledTool {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub function: CalledFunction,
+}
+
+/// What is called.
+#[derive(Debug, Clone, Default, Serialize)]
+#[allow(missing_docs, reason = "the fields are OpenAI's")]
+pub struct CalledFunction {
+    pub name: String,
+    /// JSON text.
+    pub arguments: String,
+}
+
+/// What a chunk adds to a call.
+#[derive(Debug, Clone, Default, Serialize)]
+#[allow(missing_docs, reason = "the fields are OpenAI's")]
+pub struct CallDelta {
+    pub index: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    pub function: FunctionDelta,
+}
+
+/// What a chunk adds to what is called.
+#[derive(Debug, Clone, Default, Serialize)]
+#[allow(missing_docs, reason = "the fields are OpenAI's")]
+pub struct FunctionDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub arguments: String,
 }
 
 /// One event of a streamed chat completion.
@@ -73,6 +119,10 @@ pub struct Delta {
     pub role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<CallDelta>,
 }
 
 /// Log probabilities of a chat answer.
@@ -175,6 +225,13 @@ impl CompletionUsage {
             prompt_tokens_details: PromptTokensDetails { cached_tokens, audio_tokens: 0 },
             completion_tokens_details: CompletionTokensDetails::default(),
         }
+    }
+
+    /// The same, where so many of the tokens produced are thought.
+    #[must_use]
+    pub fn thinking(mut self, reasoning_tokens: u32) -> Self {
+        self.completion_tokens_details.reasoning_tokens = reasoning_tokens.min(self.completion_tokens);
+        self
     }
 }
 

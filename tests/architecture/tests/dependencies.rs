@@ -8,6 +8,7 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-engine-core", &[]),
     ("allerac-engine-archive", &["allerac-engine-core"]),
+    ("allerac-engine-grammar", &["allerac-engine-core"]),
     ("allerac-engine-link", &["allerac-engine-core", "allerac-hardware"]),
     ("allerac-engine-llama", &["allerac-engine-core"]),
     (
@@ -15,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "allerac-engine-archive",
             "allerac-engine-core",
+            "allerac-engine-grammar",
             "allerac-engine-link",
             "allerac-engine-llama",
             "allerac-hardware",
@@ -23,12 +25,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-models", &[]),
     ("allerac-hardware", &["allerac-engine-core"]),
     ("allerac-wire", &[]),
+    ("allerac-parse", &["allerac-wire"]),
     ("allerac-ledger", &[]),
     ("allerac-discovery", &[]),
     ("allerac-router-core", &["allerac-engine-link", "allerac-models"]),
+    ("allerac-metrics", &["allerac-engine-core", "allerac-engine-link"]),
     (
         "allerac-http",
-        &["allerac-engine-core", "allerac-engine-link", "allerac-ledger", "allerac-router-core", "allerac-wire"],
+        &[
+            "allerac-engine-core",
+            "allerac-engine-link",
+            "allerac-ledger",
+            "allerac-metrics",
+            "allerac-parse",
+            "allerac-router-core",
+            "allerac-wire",
+        ],
     ),
     (
         "allerac",
@@ -39,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "allerac-hardware",
             "allerac-http",
             "allerac-ledger",
+            "allerac-metrics",
             "allerac-models",
             "allerac-router-core",
             "allerac-wire",
@@ -50,10 +63,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PRIVATE: &[(&str, &[&str])] = &[
     ("llama-cpp-2", &["allerac-engine-llama"]),
     ("llama-cpp-sys-2", &["allerac-engine-llama"]),
+    ("llguidance", &["allerac-engine-grammar"]),
     ("rusqlite", &["allerac-ledger"]),
     ("axum", &["allerac-http", "allerac"]),
     ("mdns-sd", &["allerac-discovery"]),
     ("minijinja", &["allerac-engine"]),
+    ("prometheus-client", &["allerac-metrics"]),
+    ("crossterm", &["allerac"]),
 ];
 
 /// Direct, non-development dependencies of each workspace member.

@@ -16,6 +16,7 @@ mod xtc;
 
 use std::collections::HashMap;
 
+use crate::constraint::TokenMask;
 use crate::event::TokenLogprob;
 use crate::request::{SamplingParams, TokenId};
 use filter::Candidate;
@@ -36,7 +37,7 @@ pub struct Sampler {
     recent: Option<repetition::Recent>,
     repeats: Option<dry::Repeats>,
     mirostat: Option<mirostat::Control>,
-    /// Logits after bias and penalties, reused from token to token.
+    /// Logits after mask, bias and penalties, reused from token to token.
     adjusted: Vec<f32>,
     candidates: Vec<Candidate>,
     drawn_from: DrawnFrom,
@@ -62,7 +63,7 @@ pub enum SampleError {
     #[error("the model's logits are not numbers")]
     NotANumber,
     /// Every token is banned.
-    #[error("logit_bias bans every token")]
+    #[error("logit_bias bans every token that could come")]
     AllBanned,
 }
 
@@ -93,21 +94,30 @@ impl Sampler {
     ///
     /// # Errors
     /// [`SampleError`] when the logits are unusable.
-    pub fn sample(&mut self, logits: &[f32]) -> Result<TokenId, SampleError> {
-        self.sample_with(logits, |_| Vec::new())
+    pub fn sample(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> Result<TokenId, SampleError> {
+        self.sample_with(logits, allowed, |_| Vec::new())
     }
 
-    /// Chooses the next token of the answer, and remembers it where a penalty wants that. `bytes` gives the bytes
-    /// of a token; it is asked only where DRY is on.
+    /// Chooses the next token of the answer, of the `allowed` ones where not all are, and remembers it where a
+    /// penalty wants that. `bytes` gives the bytes of a token; it is asked only where DRY is on.
     ///
     /// # Errors
     /// [`SampleError`] when the logits are unusable.
-    pub fn sample_with(&mut self, logits: &[f32], bytes: impl Fn(TokenId) -> Vec<u8>) -> Result<TokenId, SampleError> {
+    pub fn sample_with(
+        &mut self,
+        logits: &[f32],
+        allowed: Option<&TokenMask>,
+        bytes: impl Fn(TokenId) -> Vec<u8>,
+    ) -> Result<TokenId, SampleError> {
         let repeats = self.repeats.as_mut().is_some_and(dry::Repeats::find);
-        let token = if repeats || self.changes_logits() {
+        let token = if repeats || allowed.is_some() || self.changes_logits() {
             let mut adjusted = std::mem::take(&mut self.adjusted);
-            adjusted.clear();
-            adjusted.extend_from_slice(logits);
+            if let Some(allowed) = allowed {
+                allowed.apply(logits, &mut adjusted);
+            } else {
+                adjusted.clear();
+                adjusted.extend_from_slice(logits);
+            }
             self.adjust(&mut adjusted);
             let token = self.choose(&adjusted);
             self.adjusted = adjusted;

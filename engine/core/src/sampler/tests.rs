@@ -13,7 +13,7 @@ fn counts(params: SamplingParams, logits: &[f32], draws: u32) -> Vec<u32> {
     let mut sampler = Sampler::new(params);
     for _ in 0..draws {
         sampler.produced.clear();
-        counts[sampler.sample(logits).unwrap().0 as usize] += 1;
+        counts[sampler.sample(logits, None).unwrap().0 as usize] += 1;
     }
     counts
 }
@@ -24,18 +24,18 @@ fn greedy_takes_the_highest_and_the_lowest_id_of_equals() {
     let mut logits = vec![0.0; 200];
     logits[150] = 3.0;
     logits[70] = 3.0;
-    assert_eq!(sampler.sample(&logits), Ok(TokenId(70)));
+    assert_eq!(sampler.sample(&logits, None), Ok(TokenId(70)));
 }
 
 #[test]
 fn unusable_logits_are_an_error() {
     let mut sampler = Sampler::new(params());
-    assert_eq!(sampler.sample(&[0.0, f32::NAN]), Err(SampleError::NotANumber));
-    assert_eq!(sampler.sample(&[0.0, f32::INFINITY]), Err(SampleError::NotANumber));
-    assert_eq!(sampler.sample(&[f32::NEG_INFINITY; 3]), Err(SampleError::AllBanned));
+    assert_eq!(sampler.sample(&[0.0, f32::NAN], None), Err(SampleError::NotANumber));
+    assert_eq!(sampler.sample(&[0.0, f32::INFINITY], None), Err(SampleError::NotANumber));
+    assert_eq!(sampler.sample(&[f32::NEG_INFINITY; 3], None), Err(SampleError::AllBanned));
     let banned = vec![(TokenId(0), -100.0), (TokenId(1), -100.0)];
     let mut sampler = Sampler::new(SamplingParams { logit_bias: banned, ..params() });
-    assert_eq!(sampler.sample(&[1.0, 2.0]), Err(SampleError::AllBanned));
+    assert_eq!(sampler.sample(&[1.0, 2.0], None), Err(SampleError::AllBanned));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn penalties_count_what_was_produced() {
     let greedy = SamplingParams { temperature: 0.0, ..params() };
     let take = |params: SamplingParams| {
         let mut sampler = Sampler::new(params);
-        (0..4).map(|_| sampler.sample(&logits).unwrap().0).collect::<Vec<_>>()
+        (0..4).map(|_| sampler.sample(&logits, None).unwrap().0).collect::<Vec<_>>()
     };
     assert_eq!(take(greedy.clone()), [0, 0, 0, 0]);
     // 1.0 -> 0.5 | 0.8 -> 0.3 | then presence alone changes nothing more.
@@ -89,8 +89,8 @@ fn penalties_count_what_was_produced() {
 #[test]
 fn a_bias_moves_and_bans() {
     let greedy = |bias: f32| SamplingParams { temperature: 0.0, logit_bias: vec![(TokenId(1), bias)], ..params() };
-    assert_eq!(Sampler::new(greedy(5.0)).sample(&[3.0, 0.0]), Ok(TokenId(1)));
-    assert_eq!(Sampler::new(greedy(-100.0)).sample(&[-500.0, 900.0]), Ok(TokenId(0)));
+    assert_eq!(Sampler::new(greedy(5.0)).sample(&[3.0, 0.0], None), Ok(TokenId(1)));
+    assert_eq!(Sampler::new(greedy(-100.0)).sample(&[-500.0, 900.0], None), Ok(TokenId(0)));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn parameters_out_of_range_never_panic() {
             }
             let mut sampler = Sampler::new(params);
             for _ in 0..3 {
-                let _ = sampler.sample(&[1.0, 2.0, 0.5]);
+                let _ = sampler.sample(&[1.0, 2.0, 0.5], None);
             }
         }
     }
@@ -181,8 +181,8 @@ proptest! {
         let params = SamplingParams { seed, top_k, top_p, min_p, temperature, ..params() };
         let (mut one, mut two) = (Sampler::new(params.clone()), Sampler::new(params));
         for _ in 0..8 {
-            let token = one.sample(&logits).unwrap();
-            prop_assert_eq!(two.sample(&logits).unwrap(), token);
+            let token = one.sample(&logits, None).unwrap();
+            prop_assert_eq!(two.sample(&logits, None).unwrap(), token);
             let own = logits[token.0 as usize];
             let likelier = logits.iter().filter(|logit| **logit > own).count();
             prop_assert!(top_k == 0 || likelier < top_k as usize);
@@ -215,4 +215,22 @@ proptest! {
         prop_assert!(expected.difference(&kept).all(negligible));
         prop_assert!(kept.is_subset(&expected));
     }
+}
+
+#[test]
+fn only_allowed_tokens_are_chosen_and_filters_see_no_others() {
+    let logits = [9.0, 8.0, 1.0, 0.5];
+    let allowed: TokenMask = [TokenId(2), TokenId(3)].into_iter().collect();
+    let mut greedy = Sampler::new(SamplingParams { temperature: 0.0, ..params() });
+    assert_eq!(greedy.sample(&logits, Some(&allowed)), Ok(TokenId(2)));
+    // Beside what is not allowed, the two would be far too unlikely to be kept.
+    let mut narrow = Sampler::new(SamplingParams { min_p: 0.5, top_p: 0.99, seed: 1, ..params() });
+    let chosen: BTreeSet<u32> = (0..200).map(|_| narrow.sample(&logits, Some(&allowed)).unwrap().0).collect();
+    assert_eq!(chosen, BTreeSet::from([2, 3]));
+    // A bias may push a token, and ban the last one, but not bring in what is not allowed.
+    let bias = vec![(TokenId(0), 100.0), (TokenId(2), -100.0)];
+    let mut biased = Sampler::new(SamplingParams { logit_bias: bias, ..params() });
+    assert_eq!(biased.sample(&logits, Some(&allowed)), Ok(TokenId(3)));
+    let last: TokenMask = [TokenId(2)].into_iter().collect();
+    assert_eq!(biased.sample(&logits, Some(&last)), Err(SampleError::AllBanned));
 }

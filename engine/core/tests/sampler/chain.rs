@@ -76,13 +76,13 @@ fn the_penalties_add_up_in_order() {
         ..params()
     };
     let mut sampler = Sampler::after(wanted, &tokens(&[0, 1]), |_| Vec::new());
-    assert_eq!(sampler.sample(&[1.0, 1.0, 1.9]), Ok(TokenId(0)), "(1 + 3) / 2 = 2, 1 / 2 and 1.9");
-    assert_eq!(sampler.sample(&[1.0, 1.0, 2.1]), Ok(TokenId(2)), "2 - 0.375, 0.5 - 0.5 and 2.1");
+    assert_eq!(sampler.sample(&[1.0, 1.0, 1.9], None), Ok(TokenId(0)), "(1 + 3) / 2 = 2, 1 / 2 and 1.9");
+    assert_eq!(sampler.sample(&[1.0, 1.0, 2.1], None), Ok(TokenId(2)), "2 - 0.375, 0.5 - 0.5 and 2.1");
     // Now 0 1 0 2 were said, the last two of them as the answer, and nothing repeats.
-    assert_eq!(sampler.sample(&[2.25, 4.0, 4.0]), Ok(TokenId(0)), "5.25 / 2 - 0.375 = 2.25, 2 and 2 - 0.375");
+    assert_eq!(sampler.sample(&[2.25, 4.0, 4.0], None), Ok(TokenId(0)), "5.25 / 2 - 0.375 = 2.25, 2 and 2 - 0.375");
     // After the last 0 both 1 and 2 would repeat what followed it before.
-    assert_eq!(sampler.sample(&[-2.0, 4.0, 4.8]), Ok(TokenId(2)), "0, 2 - 0.5 and 2.4 - 0.375 - 0.5 = 1.525");
-    assert_eq!(sampler.sample(&[-9.0, 4.0, 4.8]), Ok(TokenId(1)), "less, 2 and 2.4 - 0.5");
+    assert_eq!(sampler.sample(&[-2.0, 4.0, 4.8], None), Ok(TokenId(2)), "0, 2 - 0.5 and 2.4 - 0.375 - 0.5 = 1.525");
+    assert_eq!(sampler.sample(&[-9.0, 4.0, 4.8], None), Ok(TokenId(1)), "less, 2 and 2.4 - 0.5");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn mirostat_replaces_the_filters_and_keeps_penalties() {
 #[test]
 fn greedy_takes_the_likeliest_of_what_is_left() {
     let greedy = SamplingParams { temperature: 0.0, ..params() };
-    let of = |params: SamplingParams| Sampler::new(params).sample(&logits(&[0.4, 0.3, 0.2, 0.1])).unwrap().0;
+    let of = |params: SamplingParams| Sampler::new(params).sample(&logits(&[0.4, 0.3, 0.2, 0.1]), None).unwrap().0;
     assert_eq!(of(greedy.clone()), 0);
     assert_eq!(of(SamplingParams { typical_p: 0.4, ..greedy.clone() }), 1);
     assert_eq!(of(SamplingParams { xtc: Some(ALWAYS), ..greedy.clone() }), 2);
@@ -148,7 +148,7 @@ fn parameters_out_of_range_never_panic() {
                 let mut sampler = Sampler::after(wanted, &tokens(&[0, 1, 0, 9]), |_| Vec::new());
                 let logits = [1.0, 2.0, 0.5, -3.0];
                 for _ in 0..4 {
-                    if let Ok(token) = sampler.sample(&logits) {
+                    if let Ok(token) = sampler.sample(&logits, None) {
                         sampler.logprob(&logits, token, 4, |_| Vec::new());
                     }
                 }

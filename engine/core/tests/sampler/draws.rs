@@ -42,7 +42,7 @@ fn draws_follow_the_distribution_that_is_reported() {
         let mut sampler = Sampler::new(SamplingParams { seed: seed as u64, ..wanted.clone() });
         let distribution = distribution(&mut sampler, &logits);
         let mut counts = vec![0; logits.len()];
-        (0..DRAWS).for_each(|_| counts[sampler.sample(&logits).unwrap().0 as usize] += 1);
+        (0..DRAWS).for_each(|_| counts[sampler.sample(&logits, None).unwrap().0 as usize] += 1);
         let (chi_squared, freedom) = chi_squared(&counts, &distribution);
         // Mean and four standard deviations.
         assert!(chi_squared < freedom + 4.0 * (2.0 * freedom).sqrt(), "{wanted:?}: {counts:?} of {distribution:?}");
@@ -54,7 +54,7 @@ fn xtc_happens_as_often_as_asked() {
     let xtc = Some(Xtc { probability: 0.25, threshold: 0.3 });
     let mut sampler = Sampler::new(SamplingParams { xtc, seed: 5, ..params() });
     let logits = logits(&[0.6, 0.4]);
-    let first = (0..DRAWS).filter(|_| sampler.sample(&logits) == Ok(TokenId(0))).count() as f64;
+    let first = (0..DRAWS).filter(|_| sampler.sample(&logits, None) == Ok(TokenId(0))).count() as f64;
     // Three quarters of 0.6; when it happens only the second stays.
     let (share, expected) = (first / f64::from(DRAWS), 0.45);
     assert!((share - expected).abs() < 4.0 * (expected * (1.0 - expected) / f64::from(DRAWS)).sqrt(), "{share}");
@@ -69,7 +69,7 @@ fn mirostat_holds_the_surprise_of_a_zipf_distribution() {
         let mut sampler = Sampler::new(SamplingParams { mirostat, seed, ..params() });
         let (mut sum, draws) = (0.0, 4000);
         for draw in 0..draws + 500 {
-            let token = sampler.sample(&logits).unwrap();
+            let token = sampler.sample(&logits, None).unwrap();
             // The first ones bring it from 2 tau to where it belongs.
             if draw >= 500 {
                 sum -= sampler.logprob(&logits, token, 0, |_| Vec::new()).logprob / std::f32::consts::LN_2;
@@ -134,8 +134,8 @@ proptest! {
         let mut one = Sampler::after(wanted.clone(), &tokens(&prompt), bytes);
         let mut two = Sampler::after(wanted.clone(), &tokens(&prompt), bytes);
         for _ in 0..12 {
-            let token = one.sample_with(&logits, bytes).unwrap();
-            prop_assert_eq!(two.sample_with(&logits, bytes).unwrap(), token, "the same seed repeats");
+            let token = one.sample_with(&logits, None, bytes).unwrap();
+            prop_assert_eq!(two.sample_with(&logits, None, bytes).unwrap(), token, "the same seed repeats");
             prop_assert!(![0, 3].contains(&token.0), "banned");
             let entry = one.logprob(&logits, token, u8::MAX, bytes);
             let own = entry.top.iter().find(|(id, ..)| *id == token);

@@ -24,7 +24,7 @@ fn tokens(ids: &[u32]) -> Vec<TokenId> {
 
 /// The probabilities that the next token is drawn with; 0 for what cannot be.
 fn distribution(sampler: &mut Sampler, logits: &[f32]) -> Vec<f32> {
-    let token = sampler.sample(logits).unwrap();
+    let token = sampler.sample(logits, None).unwrap();
     let entry = sampler.logprob(logits, token, u8::MAX, |_| Vec::new());
     let mut distribution = vec![0.0; logits.len()];
     for (token, _, logprob) in entry.top {

@@ -8,7 +8,7 @@ use crate::{logits, params};
 fn top_of(wanted: SamplingParams, top: u8) -> Vec<(u32, f32)> {
     let logits = logits(&[0.4, 0.3, 0.2, 0.1]);
     let mut sampler = Sampler::new(wanted);
-    let token = sampler.sample(&logits).unwrap();
+    let token = sampler.sample(&logits, None).unwrap();
     let entry = sampler.logprob(&logits, token, top, |token| vec![b'a' + u8::try_from(token.0).unwrap()]);
     assert_eq!(entry.bytes, [b'a' + u8::try_from(token.0).unwrap()]);
     entry.top.into_iter().map(|(token, _, logprob)| (token.0, (logprob.exp() * 1000.0).round() / 1000.0)).collect()
@@ -29,7 +29,7 @@ fn the_models_own_are_those_of_the_raw_logits() {
     let raw = logits(&[0.4, 0.3, 0.2, 0.1]);
     let bias = vec![(TokenId(0), -100.0)];
     let mut sampler = Sampler::new(SamplingParams { logit_bias: bias, ..SamplingParams::default() });
-    let token = sampler.sample(&raw).unwrap();
+    let token = sampler.sample(&raw, None).unwrap();
     assert_eq!(sampler.logprob(&raw, token, 4, |_| Vec::new()), logprob(&raw, token, 4, |_| Vec::new()));
 }
 

@@ -5,12 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::archive::ArchiveStats;
+use allerac_engine_core::archive::{ArchiveStats, Tier};
 use allerac_engine_core::prefix::Prefixes;
 use allerac_engine_core::{
-    Archive, Backend, BackendError, BatchToken, Class, Config, Engine, EntryId, Event, Fetched, FinishReason, Found,
-    Generate, Kept, Limits, RequestId, SamplingParams, TokenId,
+    Archive, Backend, BackendError, BatchToken, Class, Config, Draft, Engine, EntryId, Event, Fetched, FinishReason,
+    Found, Generate, Kept, Limits, RequestId, SamplingParams, TokenId,
 };
+
+use crate::drafting::Drafting;
 
 pub(crate) const VOCABULARY: u32 = 32;
 pub(crate) const END: TokenId = TokenId(0);
@@ -38,6 +40,10 @@ pub(crate) struct Fake {
     pub(crate) computed: usize,
     /// Lengths of the batches so far.
     pub(crate) batches: Vec<usize>,
+    /// A smaller model that guesses.
+    pub(crate) drafting: Option<Drafting>,
+    /// How long all of it took.
+    pub(crate) took: Duration,
 }
 
 /// What this backend cannot do, and when it fails.
@@ -60,7 +66,12 @@ pub(crate) struct Faults {
 impl Fake {
     pub(crate) fn new(limits: Limits, faults: Faults) -> Self {
         let (sequences, logits, batches) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { limits, sequences, logits, faults, steps: 0, computed: 0, batches }
+        let (drafting, took) = (None, Duration::ZERO);
+        Self { limits, sequences, logits, faults, steps: 0, computed: 0, batches, drafting, took }
+    }
+
+    pub(crate) fn with_drafting(self, drafting: Option<Drafting>) -> Self {
+        Self { drafting, ..self }
     }
 
     /// The model: what follows these tokens.
@@ -80,6 +91,9 @@ impl Backend for Fake {
 
     fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
         self.steps += 1;
+        if let Some(drafting) = &mut self.drafting {
+            drafting.caught_up = 0;
+        }
         self.computed += batch.len();
         self.batches.push(batch.len());
         assert!(batch.len() <= self.limits.batch as usize);
@@ -103,6 +117,7 @@ impl Backend for Fake {
         assert!(cells <= self.limits.cells as usize, "{cells} cells used");
         let took =
             Duration::from_micros(self.faults.step_us + 10 * batch.len() as u64 * u64::from(self.faults.step_us > 0));
+        self.took += took;
         if self.faults.fail_at.contains(&self.steps) { Err(BackendError::Failed(-1)) } else { Ok(took) }
     }
 
@@ -112,6 +127,9 @@ impl Backend for Fake {
 
     fn clear(&mut self, sequence: u32) {
         self.sequences.remove(&sequence);
+        if let Some(drafting) = &mut self.drafting {
+            drafting.known.remove(&sequence);
+        }
     }
 
     fn truncate(&mut self, sequence: u32, from: u32) -> bool {
@@ -151,6 +169,19 @@ impl Backend for Fake {
     fn is_end(&self, token: TokenId) -> bool {
         token == END
     }
+
+    fn draft_backlog(&mut self, sequence: u32, tokens: &[TokenId]) -> Option<u32> {
+        let (_, computed) = tokens.split_last().expect("a token was chosen");
+        assert_eq!(self.sequences[&sequence].len(), computed.len(), "all but the chosen token is computed");
+        let drafting = self.drafting.as_ref().filter(|drafting| sequence < drafting.lanes)?;
+        (tokens.len() - drafting.common(sequence, tokens)).try_into().ok()
+    }
+
+    fn draft(&mut self, sequence: u32, tokens: &[TokenId], length: u32, room: u32) -> Draft {
+        let draft = self.drafting.as_mut().unwrap().draft(sequence, tokens, length, room);
+        self.took += draft.took;
+        draft
+    }
 }
 
 /// Keeps everything in memory, and takes its time to bring it.
@@ -183,7 +214,8 @@ impl Archive for FakeArchive {
             self.forget(entry);
             return Fetched::Gone;
         }
-        Fetched::Here(Arc::clone(&self.entries[&entry]))
+        let tier = if self.asked[&entry] == self.delay + 1 && self.delay > 0 { Tier::Disk } else { Tier::Memory };
+        Fetched::Here(Arc::clone(&self.entries[&entry]), tier)
     }
 
     fn keep(&mut self, kept: Kept) {
@@ -221,6 +253,8 @@ pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
         max_tokens,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         stop: Vec::new(),
+        control_words: false,
+        prediction: Vec::new(),
         top_logprobs: None,
     }
 }

@@ -5,10 +5,14 @@
 
 mod archive;
 mod classes;
+mod constrained;
+mod drafting;
 mod fairness;
 mod fake;
+mod guesses;
 mod pace;
 mod requests;
 mod sampling;
 mod sharing;
+mod stats;
 mod storm;

@@ -50,7 +50,7 @@ fn expected(request: &Generate) -> Vec<TokenId> {
     for _ in 0..request.max_tokens {
         let mut logits = [0.0; VOCABULARY as usize];
         logits[Fake::next(&tokens).0 as usize] = 1.0;
-        tokens.push(sampler.sample_with(&logits, bytes).unwrap());
+        tokens.push(sampler.sample_with(&logits, None, bytes).unwrap());
     }
     tokens.split_off(request.prompt.len())
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use allerac_engine_core::{Class, Config, Engine, Event, FinishReason, Generate, Limits, RequestId, TokenId};
 use proptest::prelude::*;
 
+use crate::drafting::Drafting;
 use crate::fake::{Fake, FakeArchive, Faults, LIMITS, config, drain, expected, id_of, is_last, request};
 
 #[derive(Debug, Clone)]
@@ -37,6 +38,15 @@ fn faults() -> impl Strategy<Value = Faults> {
     })
 }
 
+fn drafting() -> impl Strategy<Value = Option<Drafting>> {
+    let wrong = prop_oneof![Just(None), (1u64..4).prop_map(Some)];
+    let costs = (0u64..40, 0u64..4);
+    let drafting = (wrong, costs, 0u32..16, 1u32..5).prop_map(|(wrong_every, (token_us, catch_up_us), most, lanes)| {
+        Drafting { wrong_every, token_us, catch_up_us, most, lanes, ..Drafting::default() }
+    });
+    proptest::option::weighted(0.8, drafting)
+}
+
 fn limits() -> impl Strategy<Value = Limits> {
     let copy_min = prop_oneof![Just(None), (0u32..8).prop_map(Some)];
     (copy_min, any::<bool>(), 1u32..8, 1u32..5).prop_map(|(copy_min, neighbours, piece_min, sequences)| Limits {
@@ -67,6 +77,26 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// What was counted is what was told. With a step that failed, tokens were begun and not computed.
+fn check_counters(engine: &Engine<Fake>, events: &[Event], computes_all: bool) {
+    let counters = engine.stats().counters;
+    let (mut ended, mut produced, mut known, mut prompts) = (0, 0, 0, 0);
+    for event in events {
+        ended += u64::from(is_last(event));
+        match event {
+            Event::Chunk { chunk, .. } => produced += chunk.tokens.len() as u64,
+            Event::Started { cached_tokens, .. } => known += u64::from(*cached_tokens),
+            Event::Finished { usage, .. } | Event::Failed { usage, .. } => prompts += u64::from(usage.prompt_tokens),
+            Event::Waiting { .. } | Event::Refused { .. } => {}
+        }
+    }
+    assert_eq!((counters.submitted, counters.ended.sum()), (ended, ended));
+    assert_eq!((counters.output_tokens, counters.prompt.known()), (produced, known));
+    if computes_all {
+        assert_eq!(counters.prompt.computed + counters.prompt.known(), prompts);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
@@ -75,10 +105,12 @@ proptest! {
         faults in faults(),
         limits in limits(),
         archive in archive(),
+        drafting in drafting(),
         chunk in 1u32..20,
     ) {
         let limits = Limits { drafts: !faults.never_truncates, ..limits };
-        let mut engine = Engine::new(Fake::new(limits, faults), Config { queue: 6, ..config(chunk) });
+        let computes_all = faults.fail_at.is_empty();
+        let mut engine = Engine::new(Fake::new(limits, faults).with_drafting(drafting), Config { queue: 6, ..config(chunk) });
         if let Some(archive) = archive {
             engine = engine.with_archive(Box::new(archive));
         }
@@ -101,6 +133,7 @@ proptest! {
             engine.check_invariants();
         }
         drain(&mut engine, &mut events);
+        check_counters(&engine, &events, computes_all);
         for (id, request) in requests {
             let own: Vec<&Event> = events.iter().filter(|event| id_of(event).0 == id).collect();
             prop_assert_eq!(own.iter().filter(|event| is_last(event)).count(), 1);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod grammars;
+mod guesses;
 mod settings;
 mod support;
 
@@ -9,15 +11,15 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use allerac_engine_core::{Event, FinishReason, RequestId, TokenId};
-use allerac_engine_link::protocol::{FromEngine, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
+use allerac_engine_link::protocol::{ChatInput, FromEngine, PROTOCOL_VERSION, PrepareError, PromptInput, ToEngine};
 
-use support::{Worker, greedy, model};
+use crate::support::{Worker, greedy, model};
 
 #[test]
 fn it_answers_a_chat_and_ends_when_the_socket_closes() {
     let (mut worker, info) = Worker::ready(&model());
     assert_eq!((info.protocol, info.context, info.sequences), (PROTOCOL_VERSION, 512, 4));
-    assert_eq!((info.vocabulary, info.parameters, info.has_chat_template), (49_152, 134_515_008, true));
+    assert_eq!((info.vocabulary, info.parameters, info.chat_template.is_some()), (49_152, 134_515_008, true));
     let prompt = worker.prepare(PromptInput::Text("The capital of France is".into())).unwrap();
     let length = u32::try_from(prompt.len()).unwrap();
     worker.send(&greedy(1, prompt, 2));
@@ -25,6 +27,9 @@ fn it_answers_a_chat_and_ends_when_the_socket_closes() {
     assert_eq!(answer.text, " Paris.");
     assert_eq!(answer.reason, Some(FinishReason::Length));
     assert_eq!((answer.usage.prompt_tokens, answer.usage.completion_tokens), (length, 2));
+    let told = worker.counters(1);
+    assert_eq!((told.prompt.computed, told.output_tokens, told.ended.length), (length.into(), 2, 1));
+    assert!(told.prefill.steps == 1 && told.prefill.time.as_micros() > 0);
     worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
     assert!(worker.child.wait().unwrap().success());
 }
@@ -86,7 +91,7 @@ fn a_flood_of_special_tokens_is_tokenised_in_parts_that_join_seamlessly() {
     let (mut worker, _) = Worker::ready(&model());
     let count = 20_000;
     let messages_json = format!(r#"[{{"role":"user","content":"{}"}}]"#, "<|im_start|>hi".repeat(count));
-    let tokens = worker.prepare(PromptInput::Chat { messages_json }).unwrap();
+    let tokens = worker.prepare(PromptInput::Chat(ChatInput { messages_json, ..ChatInput::default() })).unwrap();
     let mut shortest = worker.chat("<|im_start|>hi");
     // Before the last turn stand the one repetition, the end of the turn and a line feed.
     let place = shortest.iter().rposition(|token| *token == TokenId(1)).unwrap() - 4;
@@ -166,21 +171,6 @@ fn more_conversations_than_slots_are_not_computed_again() {
 }
 
 #[test]
-fn guesses_save_steps_and_change_no_token() {
-    let passage = "The lighthouse keeper climbed the spiral stairs every evening. He carried a brass lamp and a book. ";
-    let answer = |more: &[&str]| {
-        let (mut worker, _) = Worker::start_with(&model(), more).until_ready();
-        let prompt = worker.prepare(PromptInput::Text(passage.repeat(6))).unwrap();
-        worker.send(&greedy(7, prompt, 120));
-        worker.collect(1).remove(&7).unwrap()
-    };
-    let (guessed, plain) = (answer(&[]), answer(&["--no-speculation"]));
-    assert_eq!(guessed.tokens, plain.tokens);
-    assert_eq!(plain.chunks, plain.tokens.len());
-    assert!(guessed.chunks < plain.chunks, "{} steps instead of {}", guessed.chunks, plain.chunks);
-}
-
-#[test]
 fn a_program_without_a_socket_says_so() {
     let output = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
         .args(["--model", "none"])
@@ -230,6 +220,8 @@ fn the_confinement_denies_what_it_must() {
     let output = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
         .args(["--self-test-sandbox", "--model"])
         .arg(model())
+        .arg("--draft-model")
+        .arg(model())
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
@@ -245,7 +237,9 @@ fn the_confinement_denies_what_it_must() {
     for denied in denied {
         assert!(printed.contains(&format!("denied: {denied}\n")), "{printed}");
     }
-    assert!(printed.contains("allowed: read the model\n"), "{printed}");
+    for read in ["model", "draft model"] {
+        assert!(printed.contains(&format!("allowed: read the {read}\n")), "{printed}");
+    }
     let kernel_has_landlock =
         std::fs::read_to_string("/proc/kallsyms").is_ok_and(|s| s.contains("landlock_restrict_self"));
     if kernel_has_landlock {

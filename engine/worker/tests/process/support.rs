@@ -1,4 +1,4 @@
-//! Runs the real process.
+//! A worker process, and what it answers.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -7,9 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use allerac_engine_core::{Class, Event, FinishReason, Generate, RequestId, SamplingParams, TokenId, Usage};
+use allerac_engine_core::stats::Counters;
+use allerac_engine_core::{Class, Event, FinishReason, Generate, Grammar, RequestId, SamplingParams, TokenId, Usage};
 use allerac_engine_link::frame;
-use allerac_engine_link::protocol::{Begin, FromEngine, KvKey, ModelInfo, PrepareError, PromptInput, ToEngine};
+use allerac_engine_link::protocol::{
+    Begin, ChatInput, FromEngine, KvKey, ModelInfo, PrepareError, PromptInput, ToEngine,
+};
 
 const MODEL: &str =
     ".cache/test-data/models/blobs/sha256-b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
@@ -32,11 +35,14 @@ impl Worker {
     }
 
     pub(crate) fn start_with(model: &Path, more: &[&str]) -> Self {
+        // Flash attention computes large batches in another order; without it company changes nothing.
+        Self::spawn(model, &[&["--threads", "2", "--flash-attention", "off"], more].concat())
+    }
+
+    pub(crate) fn spawn(model: &Path, more: &[&str]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_allerac-engine"))
-            .args(["--threads", "2", "--context", "512", "--sequences", "4", "--cells", "2048"])
-            // Flash attention computes large batches in another order; without it company changes nothing.
-            .args(["--flash-attention", "off", "--model"])
+            .args(["--context", "512", "--sequences", "4", "--cells", "2048", "--model"])
             .arg(model)
             .args(more)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -69,11 +75,31 @@ impl Worker {
     }
 
     pub(crate) fn receive(&mut self) -> Option<FromEngine> {
-        frame::read(&mut self.socket).unwrap()
+        loop {
+            match frame::read(&mut self.socket).unwrap() {
+                Some(FromEngine::Stats(_)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What it says that it did, once so many requests ended.
+    pub(crate) fn counters(&mut self, requests: u64) -> Counters {
+        loop {
+            match frame::read(&mut self.socket).unwrap() {
+                Some(FromEngine::Stats(stats)) if stats.counters.ended.sum() == requests => return stats.counters,
+                Some(FromEngine::Stats(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     pub(crate) fn prepare(&mut self, input: PromptInput) -> Result<Vec<TokenId>, PrepareError> {
-        self.send(&ToEngine::Prepare { id: RequestId(0), input });
+        self.check(input, None)
+    }
+
+    pub(crate) fn check(&mut self, input: PromptInput, grammar: Option<Grammar>) -> Result<Vec<TokenId>, PrepareError> {
+        self.send(&ToEngine::Prepare { id: RequestId(0), input, grammar });
         match self.receive() {
             Some(FromEngine::Prepared { result, .. }) => result.map(|prompt| prompt.tokens),
             other => panic!("{other:?}"),
@@ -82,7 +108,7 @@ impl Worker {
 
     pub(crate) fn chat(&mut self, question: &str) -> Vec<TokenId> {
         let messages_json = format!(r#"[{{"role":"user","content":"{question}"}}]"#);
-        self.prepare(PromptInput::Chat { messages_json }).unwrap()
+        self.prepare(PromptInput::Chat(ChatInput { messages_json, ..ChatInput::default() })).unwrap()
     }
 
     /// Receives until these requests ended; what each of them produced.
@@ -98,6 +124,7 @@ impl Worker {
                     let answer = answers.get_mut(&id.0).unwrap();
                     answer.text.push_str(&chunk.text);
                     answer.chunks += 1;
+                    answer.sizes.push(chunk.tokens.len());
                     answer.tokens.extend(chunk.tokens.iter().map(|token| token.0));
                 }
                 Some(FromEngine::Event(Event::Finished { id, reason, tail, usage })) => {
@@ -124,12 +151,18 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     pub(crate) tokens: Vec<u32>,
     pub(crate) chunks: usize,
+    /// Tokens of each chunk.
+    pub(crate) sizes: Vec<usize>,
     pub(crate) reason: Option<FinishReason>,
     pub(crate) usage: Usage,
 }
 
 pub(crate) fn greedy(id: u64, prompt: Vec<TokenId>, max_tokens: u32) -> ToEngine {
-    ToEngine::Generate(Generate {
+    constrained(id, prompt, max_tokens, None)
+}
+
+pub(crate) fn constrained(id: u64, prompt: Vec<TokenId>, max_tokens: u32, grammar: Option<Grammar>) -> ToEngine {
+    let request = Generate {
         id: RequestId(id),
         salt: id,
         class: Class::Chat,
@@ -138,6 +171,9 @@ pub(crate) fn greedy(id: u64, prompt: Vec<TokenId>, max_tokens: u32) -> ToEngine
         max_tokens,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         stop: Vec::new(),
+        control_words: false,
+        prediction: Vec::new(),
         top_logprobs: None,
-    })
+    };
+    ToEngine::Generate { request, grammar }
 }

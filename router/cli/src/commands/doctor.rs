@@ -100,6 +100,7 @@ async fn examine(args: &Doctor, place: &Place) -> Result<Vec<Check>, Failure> {
     };
     checks.push(profile(args, &config, &probe));
     checks.extend(models(&data_dir));
+    checks.extend(drafts(args, &config, &probe, &data_dir));
     checks.extend(engine(&config, &data_dir).await);
     checks.push(port(args.listen.or(config.listen).unwrap_or(listen::DEFAULT), &data_dir).await);
     Ok(checks)
@@ -190,6 +191,23 @@ fn models(data_dir: &Path) -> Vec<Check> {
         }
     };
     installed.iter().map(check).collect()
+}
+
+/// The models that guess for others. What is wrong with the profile or the models is said elsewhere.
+fn drafts(args: &Doctor, config: &ConfigFile, probe: &Probe, data_dir: &Path) -> Vec<Check> {
+    const NAME: &str = "draft models";
+    let (Ok(profile), Ok(installed)) = (setup::profile(&args.setup, config, probe), Store::open(data_dir).list())
+    else {
+        return Vec::new();
+    };
+    let drafts = config.engine.drafts_over(&profile.engine.drafts);
+    let missing = setup::missing_drafts(&drafts, &installed);
+    if missing.is_empty() {
+        let used = drafts.iter().filter(|(model, _)| installed.iter().any(|installed| installed.id == **model));
+        let pairs: Vec<String> = used.map(|(model, draft)| format!("{draft} for {model}")).collect();
+        return if pairs.is_empty() { Vec::new() } else { vec![Check::ok(NAME, pairs.join(", "))] };
+    }
+    missing.into_iter().map(|(what, hint)| Check::warning(NAME, what, &hint)).collect()
 }
 
 async fn engine(config: &ConfigFile, data_dir: &Path) -> Vec<Check> {

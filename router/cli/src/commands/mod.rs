@@ -4,4 +4,5 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod models;
+pub(crate) mod top;
 pub(crate) mod usage;

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use allerac_engine_link::{CpuSet, EngineSettings, FlashAttention, KvType};
@@ -22,6 +23,8 @@ pub(crate) struct EngineSection {
     batch: Option<Bounded<1, 8192>>,
     chunk_ms: Option<Bounded<1, 60_000>>,
     speculate: Option<bool>,
+    /// Smaller models that guess what larger ones say, by the id of the larger one.
+    drafts: BTreeMap<String, String>,
     queue: Option<Bounded<0, 4096>>,
     kv_memory_mib: Option<Bounded<0, 1_048_576>>,
     kv_disk_mib: Option<Bounded<0, 16_777_216>>,
@@ -34,6 +37,14 @@ pub(crate) struct EngineSection {
 }
 
 impl EngineSection {
+    /// The profile's models that guess, with what the file says instead. An empty id is none.
+    pub(crate) fn drafts_over(&self, profile: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut drafts = profile.clone();
+        drafts.extend(self.drafts.clone());
+        drafts.retain(|_, draft| !draft.is_empty());
+        drafts
+    }
+
     /// The profile's settings with what the file says instead.
     pub(crate) fn over(&self, profile: &EngineSettings) -> EngineSettings {
         EngineSettings {

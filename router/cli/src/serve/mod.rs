@@ -3,14 +3,15 @@
 mod announce;
 mod banner;
 pub(crate) mod listen;
-mod stop;
+pub(crate) mod stop;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use allerac_http::{AppState, ClaimGate};
+use allerac_http::{AppState, ClaimGate, MetricsPass};
 use allerac_ledger::{Ledger, ServeLock};
+use allerac_metrics::Metrics;
 use allerac_router_core::{Limits, Registry, Upstreams};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ struct Server {
     prepared: Prepared,
     registry: Registry,
     upstreams: Arc<Upstreams>,
+    pass: MetricsPass,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -64,7 +66,8 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     }
     let kv = crate::secret::kv_folder(&data_dir, &prepared.digests())?;
     let registry = Registry::new(prepared.registry_config(kv));
-    Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, listener, address })
+    let pass = MetricsPass::new(&crate::secret::secret(&data_dir)?);
+    Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, pass, listener, address })
 }
 
 impl Server {
@@ -84,6 +87,8 @@ impl Server {
             upstreams: Arc::clone(&self.upstreams),
             claim: Arc::new(gate),
             limits: limits.clone(),
+            metrics: Metrics::default(),
+            pass: self.pass.clone(),
             name: label.to_string(),
         };
         self.tell(&code)?;

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -61,7 +61,14 @@ fn the_printed_curl_line_works_as_pasted() {
     assert_eq!(answer["object"], "chat.completion", "{answer:#}");
     assert_eq!(server.get("/readyz", None).0, 200);
 
-    let usage = home.json(&["usage", "--json"]);
+    // The answer does not wait until it is in the books.
+    let until = Instant::now() + DEADLINE;
+    let usage = loop {
+        let usage = home.json(&["usage", "--json"]);
+        if usage != serde_json::json!([]) || Instant::now() > until {
+            break usage;
+        }
+    };
     assert_eq!(usage.as_array().unwrap().len(), 1);
     assert_eq!(usage[0]["requests"], 1);
     for name in ["prompt_tokens", "completion_tokens"] {

@@ -130,3 +130,28 @@ fn doctor_finds_a_damaged_model() {
     assert!(ran.stdout.contains("BROKEN   model smollm2-135m-instruct"), "{}", ran.stdout);
     assert!(ran.stdout.contains("allerac models rm smollm2-135m-instruct, then pull"), "{}", ran.stdout);
 }
+
+#[test]
+fn doctor_says_which_draft_models_are_missing() {
+    let home = Home::new();
+    home.install_test_model();
+    let check = |drafts: &str| {
+        let config = home.config(&format!("[engine]\ndrafts = {drafts}\n"));
+        let ran = home.run(&["doctor", "--json", "--listen", "127.0.0.1:0", "--config", &config]);
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["name"] == "draft models");
+        found.map(|check| {
+            [&check["status"], &check["detail"], &check["hint"]].map(|value| value.as_str().unwrap_or("").to_owned())
+        })
+    };
+    let model = "smollm2-135m-instruct";
+    let sound = check(&format!("{{ \"{model}\" = \"{model}\" }}")).unwrap();
+    assert_eq!(sound, ["ok".to_owned(), format!("{model} for {model}"), String::new()]);
+    let missing = check(&format!("{{ \"{model}\" = \"tiny\" }}")).unwrap();
+    assert_eq!(missing[0], "warning");
+    assert!(missing[1].contains("answers without its draft model tiny, which is not installed"), "{missing:?}");
+    assert!(missing[2].contains("correct [engine] drafts"), "{missing:?}");
+    // Switched off, and for a model that is not here.
+    assert_eq!(check(&format!("{{ \"{model}\" = \"\", \"other\" = \"tiny\" }}")), None);
+}

@@ -2,21 +2,23 @@
 
 use std::collections::HashSet;
 
-use allerac_engine_link::protocol::PromptInput;
 use allerac_ledger::Principal;
+use allerac_parse::Piece;
 use allerac_router_core::Endpoint;
 use allerac_wire::{
-    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatMessage, ChatRequest, CompletionUsage, Delta, Envelope,
+    CallDelta, CalledFunction, CalledTool, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatMessage,
+    ChatRequest, CompletionUsage, Delta, Envelope, FunctionDelta,
 };
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 
-use super::collect::Collected;
+use super::collect::{Call, Collected};
 use super::generate::{Shape, granted};
 use super::{FINGERPRINT, logprobs, now_s};
 use crate::auth::Admitted;
 use crate::error::ApiError;
-use crate::generation::{Job, Progress};
+use crate::prepare::Ask;
+use crate::progress::Progress;
 use crate::sse;
 
 /// What all parts of one answer share.
@@ -33,31 +35,30 @@ pub(crate) struct Answer {
 
 impl Shape for Answer {
     const ENDPOINT: Endpoint = Endpoint::Chat;
+    const PASSES: bool = true;
 
-    fn parse(envelope: Envelope, admitted: Admitted, caller: &Principal) -> Result<(Job, Self), ApiError> {
-        let ChatRequest { model, messages, top_logprobs, mut options } = ChatRequest::parse(envelope)?;
+    fn parse(envelope: Envelope, admitted: &Admitted, caller: &Principal) -> Result<(Ask, Self), ApiError> {
+        let mut request = ChatRequest::parse(envelope)?;
+        let options = &mut request.options;
         options.service_tier = granted(options.service_tier, caller);
-        let messages_json = serde_json::to_string(&messages).expect("messages are plain data");
         let answer = Self {
             id: format!("chatcmpl-{}", admitted.request_id.simple()),
             created: now_s(),
-            model,
+            model: request.model.clone(),
             include_usage: options.include_usage,
             service_tier: options.service_tier.as_str(),
-            wants_logprobs: top_logprobs.is_some(),
+            wants_logprobs: request.top_logprobs.is_some(),
             begun: HashSet::new(),
         };
-        let inputs = vec![PromptInput::Chat { messages_json }];
-        let (endpoint, prompt_param) = (Self::ENDPOINT, "messages");
-        Ok((Job { admitted, endpoint, prompt_param, inputs, options, top_logprobs }, answer))
+        Ok((Ask::Chat(Box::new(request)), answer))
     }
 
     fn whole(self, choices: Vec<Collected>, usage: CompletionUsage) -> Response {
         let choices = (0..).zip(choices).map(|(index, choice)| ChatChoice {
             index,
             logprobs: self.wants_logprobs.then(|| logprobs::chat(&choice.logprobs)),
-            message: ChatMessage { role: "assistant", content: choice.text, refusal: None, annotations: Vec::new() },
-            finish_reason: choice.finish_reason,
+            finish_reason: choice.finish.as_str(),
+            message: message(choice),
         });
         let completion = ChatCompletion {
             choices: choices.collect(),
@@ -70,6 +71,40 @@ impl Shape for Answer {
             system_fingerprint: FINGERPRINT,
         };
         Json(completion).into_response()
+    }
+}
+
+fn message(choice: Collected) -> ChatMessage {
+    let Collected { text, reasoning, calls, .. } = choice;
+    let call = |Call { id, name, arguments }| CalledTool {
+        id,
+        kind: "function",
+        function: CalledFunction { name, arguments },
+    };
+    ChatMessage {
+        role: "assistant",
+        content: Some(text).filter(|text| !text.is_empty() || calls.is_empty()),
+        refusal: None,
+        annotations: Vec::new(),
+        reasoning_content: Some(reasoning).filter(|reasoning| !reasoning.is_empty()),
+        tool_calls: calls.into_iter().map(call).collect(),
+    }
+}
+
+/// What a piece adds to a message.
+fn delta(piece: Piece) -> Delta {
+    let call = |call| Delta { tool_calls: vec![call], ..Delta::default() };
+    match piece {
+        Piece::Text(text) => Delta { content: Some(text), ..Delta::default() },
+        Piece::Reasoning(text) => Delta { reasoning_content: Some(text), ..Delta::default() },
+        Piece::Call { index, id, name } => {
+            let function = FunctionDelta { name: Some(name), arguments: String::new() };
+            call(CallDelta { index, id, kind: Some("function"), function })
+        }
+        Piece::Arguments { index, json } => {
+            let function = FunctionDelta { name: None, arguments: json };
+            call(CallDelta { index, function, ..CallDelta::default() })
+        }
     }
 }
 
@@ -96,7 +131,8 @@ impl Answer {
         if !self.begun.insert(index) {
             return String::new();
         }
-        self.delta(index, Delta { role: Some("assistant"), content: Some(String::new()) }, None)
+        let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
+        self.delta(index, delta, None)
     }
 }
 
@@ -105,21 +141,22 @@ impl sse::Format<Progress> for Answer {
         match progress {
             Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
             Progress::Started => (String::new(), false),
-            Progress::Chunk { index, chunk } => {
+            Progress::Chunk { index, pieces, logprobs } => {
                 let mut text = self.begin(index);
-                if !chunk.text.is_empty() || self.wants_logprobs {
-                    let delta = Delta { role: None, content: Some(chunk.text) };
-                    let logprobs = self.wants_logprobs.then(|| logprobs::chat(&chunk.logprobs));
-                    text += &self.chunk(vec![ChatChunkChoice { index, delta, logprobs, finish_reason: None }], None);
+                let mut deltas: Vec<Delta> = pieces.into_iter().map(delta).collect();
+                if deltas.is_empty() && self.wants_logprobs && !logprobs.is_empty() {
+                    deltas.push(Delta { content: Some(String::new()), ..Delta::default() });
+                }
+                // All log probabilities go with the first piece of what their tokens became.
+                let mut logprobs = self.wants_logprobs.then(|| logprobs::chat(&logprobs));
+                for delta in deltas {
+                    let choice = ChatChunkChoice { index, delta, logprobs: logprobs.take(), finish_reason: None };
+                    text += &self.chunk(vec![choice], None);
                 }
                 (text, false)
             }
-            Progress::Finished { index, reason, tail } => {
-                let mut text = self.begin(index);
-                if !tail.is_empty() {
-                    text += &self.delta(index, Delta { role: None, content: Some(tail) }, None);
-                }
-                text += &self.delta(index, Delta::default(), Some(reason));
+            Progress::Finished { index, reason } => {
+                let text = self.begin(index) + &self.delta(index, Delta::default(), Some(reason.as_str()));
                 (text, false)
             }
             Progress::Done(usage) => {

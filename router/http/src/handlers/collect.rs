@@ -1,42 +1,95 @@
 //! Puts an answer together that is not streamed.
 
 use allerac_engine_core::TokenLogprob;
+use allerac_parse::Piece;
 use allerac_wire::CompletionUsage;
 use tokio::sync::mpsc;
 
 use crate::error::ApiError;
-use crate::generation::Progress;
+use crate::progress::{Finish, Progress};
 
 /// One whole choice.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
-    pub(super) text: String,
-    pub(super) logprobs: Vec<TokenLogprob>,
-    pub(super) finish_reason: &'static str,
+    pub(crate) text: String,
+    pub(crate) reasoning: String,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) logprobs: Vec<TokenLogprob>,
+    pub(crate) finish: Finish,
+}
+
+/// A whole call.
+#[derive(Debug, Default)]
+pub(crate) struct Call {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
+}
+
+impl Collected {
+    fn add(&mut self, piece: Piece) {
+        match piece {
+            Piece::Text(text) => self.text += &text,
+            Piece::Reasoning(text) => self.reasoning += &text,
+            Piece::Call { id, name, .. } => {
+                self.calls.push(Call { id: id.unwrap_or_default(), name, arguments: String::new() });
+            }
+            Piece::Arguments { json, .. } => {
+                if let Some(call) = self.calls.last_mut() {
+                    call.arguments += &json;
+                }
+            }
+        }
+    }
+}
+
+/// An answer as far as it came.
+#[derive(Debug)]
+pub(crate) struct Collector(Vec<Collected>);
+
+impl Collector {
+    /// Of so many choices.
+    pub(crate) fn new(choices: usize) -> Self {
+        Self((0..choices).map(|_| Collected::default()).collect())
+    }
+
+    /// Adds a step; the usage when it was the last.
+    pub(crate) fn push(&mut self, progress: Progress) -> Option<Result<CompletionUsage, ApiError>> {
+        match progress {
+            Progress::Waiting { .. } | Progress::Started => None,
+            Progress::Chunk { index, pieces, logprobs } => {
+                if let Some(choice) = self.0.get_mut(index as usize) {
+                    pieces.into_iter().for_each(|piece| choice.add(piece));
+                    choice.logprobs.extend(logprobs);
+                }
+                None
+            }
+            Progress::Finished { index, reason } => {
+                if let Some(choice) = self.0.get_mut(index as usize) {
+                    choice.finish = reason;
+                }
+                None
+            }
+            Progress::Done(usage) => Some(Ok(usage)),
+            Progress::Failed(error) => Some(Err(error)),
+        }
+    }
+
+    /// The choices.
+    pub(crate) fn into_choices(self) -> Vec<Collected> {
+        self.0
+    }
 }
 
 /// Waits for all choices.
-pub(super) async fn collect(
+pub(crate) async fn collect(
     lane: &mut mpsc::Receiver<Progress>,
     choices: usize,
 ) -> Result<(Vec<Collected>, CompletionUsage), ApiError> {
-    let mut collected: Vec<Collected> = Vec::new();
-    collected.resize_with(choices, Collected::default);
+    let mut collector = Collector::new(choices);
     while let Some(progress) = lane.recv().await {
-        match progress {
-            Progress::Waiting { .. } | Progress::Started => {}
-            Progress::Chunk { index, chunk } => {
-                let choice = &mut collected[index as usize];
-                choice.text.push_str(&chunk.text);
-                choice.logprobs.extend(chunk.logprobs);
-            }
-            Progress::Finished { index, reason, tail } => {
-                let choice = &mut collected[index as usize];
-                choice.text.push_str(&tail);
-                choice.finish_reason = reason;
-            }
-            Progress::Done(usage) => return Ok((collected, usage)),
-            Progress::Failed(error) => return Err(error),
+        if let Some(usage) = collector.push(progress) {
+            return Ok((collector.into_choices(), usage?));
         }
     }
     Err(allerac_engine_link::EngineError::Stopped.into())

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use allerac_engine_core::TokenId;
-use allerac_engine_link::protocol::PromptInput;
 use allerac_ledger::Principal;
+use allerac_parse::Piece;
 use allerac_router_core::Endpoint;
-use allerac_wire::{Completion, CompletionChoice, CompletionRequest, CompletionUsage, Envelope, Prompt};
+use allerac_wire::{Completion, CompletionChoice, CompletionRequest, CompletionUsage, Envelope};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 
@@ -15,15 +14,9 @@ use super::generate::{Shape, granted};
 use super::{FINGERPRINT, logprobs, now_s};
 use crate::auth::Admitted;
 use crate::error::ApiError;
-use crate::generation::{Job, Progress};
+use crate::prepare::Ask;
+use crate::progress::Progress;
 use crate::sse;
-
-fn input(prompt: Prompt) -> PromptInput {
-    match prompt {
-        Prompt::Text(text) => PromptInput::Text(text),
-        Prompt::Tokens(tokens) => PromptInput::Tokens(tokens.into_iter().map(TokenId).collect()),
-    }
-}
 
 /// What all parts of one answer share.
 pub(crate) struct Answer {
@@ -38,21 +31,21 @@ pub(crate) struct Answer {
 
 impl Shape for Answer {
     const ENDPOINT: Endpoint = Endpoint::Completions;
+    const PASSES: bool = true;
 
-    fn parse(envelope: Envelope, admitted: Admitted, caller: &Principal) -> Result<(Job, Self), ApiError> {
-        let CompletionRequest { model, prompts, top_logprobs, mut options } = CompletionRequest::parse(envelope)?;
+    fn parse(envelope: Envelope, admitted: &Admitted, caller: &Principal) -> Result<(Ask, Self), ApiError> {
+        let mut request = CompletionRequest::parse(envelope)?;
+        let options = &mut request.options;
         options.service_tier = granted(options.service_tier, caller);
         let answer = Self {
             id: format!("cmpl-{}", admitted.request_id.simple()),
             created: now_s(),
-            model,
+            model: request.model.clone(),
             include_usage: options.include_usage,
-            wants_logprobs: top_logprobs.is_some(),
+            wants_logprobs: request.top_logprobs.is_some(),
             offsets: HashMap::new(),
         };
-        let inputs = prompts.into_iter().map(input).collect();
-        let (endpoint, prompt_param) = (Self::ENDPOINT, "prompt");
-        Ok((Job { admitted, endpoint, prompt_param, inputs, options, top_logprobs }, answer))
+        Ok((Ask::Completion(Box::new(request)), answer))
     }
 
     fn whole(mut self, choices: Vec<Collected>, usage: CompletionUsage) -> Response {
@@ -60,12 +53,21 @@ impl Shape for Answer {
             logprobs: self.wants_logprobs.then(|| logprobs::completion(&choice.logprobs, &mut 0)),
             text: choice.text,
             index,
-            finish_reason: Some(choice.finish_reason),
+            finish_reason: Some(choice.finish.as_str()),
         });
         let choices = choices.collect();
         self.include_usage = true;
         Json(self.part(choices, Some(usage))).into_response()
     }
+}
+
+/// What was said. Nothing else comes of a plain completion.
+fn text_of(pieces: Vec<Piece>) -> String {
+    let said = pieces.into_iter().filter_map(|piece| match piece {
+        Piece::Text(text) => Some(text),
+        _ => None,
+    });
+    said.collect()
 }
 
 impl Answer {
@@ -91,19 +93,18 @@ impl sse::Format<Progress> for Answer {
         match progress {
             Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
             Progress::Started => (String::new(), false),
-            Progress::Chunk { index, chunk } if chunk.text.is_empty() && !self.wants_logprobs => {
-                self.offsets.entry(index).or_default();
-                (String::new(), false)
-            }
-            Progress::Chunk { index, chunk } => {
+            Progress::Chunk { index, pieces, logprobs } => {
+                let text = text_of(pieces);
+                if text.is_empty() && !self.wants_logprobs {
+                    return (String::new(), false);
+                }
                 let offset = self.offsets.entry(index).or_default();
-                let logprobs = self.wants_logprobs.then(|| logprobs::completion(&chunk.logprobs, offset));
-                let choice = CompletionChoice { text: chunk.text, index, logprobs, finish_reason: None };
-                (self.choice(choice), false)
+                let logprobs = self.wants_logprobs.then(|| logprobs::completion(&logprobs, offset));
+                (self.choice(CompletionChoice { text, index, logprobs, finish_reason: None }), false)
             }
-            Progress::Finished { index, reason, tail } => {
-                let choice = CompletionChoice { text: tail, index, logprobs: None, finish_reason: Some(reason) };
-                (self.choice(choice), false)
+            Progress::Finished { index, reason } => {
+                let (text, finish_reason) = (String::new(), Some(reason.as_str()));
+                (self.choice(CompletionChoice { text, index, logprobs: None, finish_reason }), false)
             }
             Progress::Done(usage) => {
                 let usage = Some(usage).filter(|_| self.include_usage);

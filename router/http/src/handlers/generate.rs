@@ -10,17 +10,22 @@ use super::collect::{Collected, collect};
 use super::{Body, Bounded};
 use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
-use crate::generation::{Job, Progress, start};
-use crate::relay;
+use crate::generation::start;
+use crate::prepare::{Ask, Job};
+use crate::progress::Progress;
+use crate::relay::{self, Conversation};
 use crate::sse;
 use crate::state::AppState;
 
 /// An answer in the shape of one endpoint; as events when it is streamed.
 pub(crate) trait Shape: sse::Format<Progress> + Sized {
     const ENDPOINT: Endpoint;
+    /// Whether other servers have this endpoint too: then requests pass to them as they came, and else as chat
+    /// completions.
+    const PASSES: bool;
 
-    /// Reads a request that is computed here.
-    fn parse(envelope: Envelope, admitted: Admitted, caller: &Principal) -> Result<(Job, Self), ApiError>;
+    /// Reads a request.
+    fn parse(envelope: Envelope, admitted: &Admitted, caller: &Principal) -> Result<(Ask, Self), ApiError>;
 
     /// The whole of an answer that is not streamed.
     fn whole(self, choices: Vec<Collected>, usage: CompletionUsage) -> Response;
@@ -43,23 +48,40 @@ pub(crate) async fn create<S: Shape>(
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
     drop(body);
-    let model = match route(&envelope.model, &state.registry, &state.upstreams, &caller) {
-        Ok(Route::Local(model)) => model,
-        Ok(Route::Upstream(upstream, name)) => {
-            let request = relay::Request { endpoint: S::ENDPOINT, envelope, name: name.to_owned() };
-            return Ok(relay::relay(&state, &caller.0, upstream, request, admitted).await);
-        }
-        Err(reason) => return Err(ApiError::no_route(&envelope.model, reason)),
-    };
-    let (job, answer) = S::parse(envelope, admitted, &caller.0)?;
-    let (stream, choices) = (job.options.stream, job.inputs.len() * job.options.choices as usize);
-    let mut lane = start(&state, caller.0, model, job);
-    if !stream {
-        let (collected, usage) = collect(&mut lane, choices).await?;
-        return Ok(answer.whole(collected, usage));
+    respond::<S>(&state, caller, admitted, envelope).await
+}
+
+/// Answers a request that was read as far as its model.
+pub(crate) async fn respond<S: Shape>(
+    state: &AppState,
+    caller: Authenticated,
+    admitted: Admitted,
+    envelope: Envelope,
+) -> Result<Response, ApiError> {
+    let place = route(&envelope.model, &state.registry, &state.upstreams, &caller)
+        .map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let endpoint = S::ENDPOINT;
+    if let (Route::Upstream(upstream, name), true) = (&place, S::PASSES) {
+        let request = relay::Request { endpoint, envelope, name: (*name).to_owned() };
+        return Ok(relay::relay(state, &caller.0, upstream, request, admitted).await);
     }
-    match sse::first(&mut lane).await {
-        Some(Progress::Failed(error)) => Err(error),
-        first => Ok(sse::response(first, lane, answer)),
+    let (ask, answer) = S::parse(envelope, &admitted, &caller.0)?;
+    match (place, ask) {
+        (Route::Upstream(upstream, name), Ask::Chat(request)) => {
+            let conversation = Conversation { request: &request, endpoint, name };
+            Ok(relay::translate(state, &caller.0, upstream, conversation, admitted, answer).await)
+        }
+        (Route::Upstream(_, name), Ask::Completion(_)) => {
+            Err(ApiError::no_route(name, allerac_router_core::NoRoute::Unknown))
+        }
+        (Route::Local(model), ask) => {
+            let (stream, choices) = (ask.options().stream, ask.choices());
+            let mut lane = start(state, caller.0, model, Job { admitted, endpoint, ask });
+            if stream {
+                return sse::answer(lane, answer).await;
+            }
+            let (collected, usage) = collect(&mut lane, choices).await?;
+            Ok(answer.whole(collected, usage))
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 pub(crate) mod chat;
 pub(crate) mod claim;
-mod collect;
+pub(crate) mod collect;
 pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod health;
 mod logprobs;
+pub(crate) mod metrics;
 pub(crate) mod models;
 
 use std::time::Duration;

@@ -1,0 +1,110 @@
+//! How a conversation is put to a model of this box: in the words of its template, and so that its answer can be read.
+
+use allerac_engine_core::Grammar;
+use allerac_engine_link::protocol::{ChatInput, ModelInfo};
+use allerac_parse::{Dialect, Parser, grammar, teach};
+use allerac_wire::{ChatRequest, Effort, Part, ToolChoice, Tools};
+use serde_json::{Value, json};
+
+use crate::constraint::grammar_of;
+use crate::error::ApiError;
+
+/// A conversation for one model.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    pub(crate) input: ChatInput,
+    dialect: Dialect,
+    tools: Tools,
+}
+
+impl Talk {
+    /// Puts a conversation in the words of a model.
+    pub(crate) fn new(request: &ChatRequest, info: &ModelInfo) -> Result<Self, ApiError> {
+        refuse_images(request)?;
+        let template = info.chat_template.as_deref().unwrap_or_default();
+        let dialect = Dialect::of_template(template);
+        let has_calls = request.messages.iter().any(|message| !message.tool_calls.is_empty());
+        let wants_tools = !request.tools.callable().is_empty();
+        let taught = ((wants_tools || has_calls) && !info.knows_tools)
+            .then(|| teach(dialect, &request.messages, &request.tools));
+        let messages: Value =
+            taught.as_deref().unwrap_or(&request.messages).iter().map(allerac_wire::Message::for_template).collect();
+        let tools: Option<Value> = (wants_tools && info.knows_tools)
+            .then(|| request.tools.list.iter().map(allerac_wire::Tool::json).collect());
+        let input = ChatInput {
+            messages_json: messages.to_string(),
+            tools_json: tools.map(|tools| tools.to_string()),
+            variables_json: variables(request).map(|variables| variables.to_string()),
+            prediction: request.prediction.clone(),
+        };
+        let tools = if wants_tools { request.tools.clone() } else { Tools::default() };
+        Ok(Self { input, dialect, tools })
+    }
+
+    /// Whether what the answer must be is known only when the prompt is rendered.
+    pub(crate) fn may_think(&self) -> bool {
+        self.dialect.has_thoughts()
+    }
+
+    /// What the answer must be, where the prompt ends like this.
+    pub(crate) fn grammar(&self, request: &ChatRequest, prompt_end: &str) -> Option<Grammar> {
+        let constraint = request.options.constraint.as_ref();
+        let in_thought = self.dialect.begins_in_thought(prompt_end);
+        let form = constraint.map(|constraint| &constraint.form);
+        grammar(self.dialect, &self.tools, form, in_thought).map(Grammar::Lark).or_else(|| constraint.map(grammar_of))
+    }
+
+    /// Reads one answer to a prompt that ends like this.
+    pub(crate) fn parser(&self, prompt_end: &str) -> Parser {
+        let calls = !self.tools.callable().is_empty();
+        Parser::new(self.dialect, calls, self.dialect.begins_in_thought(prompt_end))
+    }
+
+    /// Whether control tokens must be seen to read an answer.
+    pub(crate) fn control_words(&self) -> bool {
+        self.dialect.has_control_words()
+    }
+
+    /// Calls that one answer may have.
+    pub(crate) fn calls_max(&self) -> u32 {
+        match (self.tools.parallel, &self.tools.choice) {
+            (_, ToolChoice::None) => 0,
+            (true, _) => u32::MAX,
+            (false, _) => 1,
+        }
+    }
+}
+
+/// What templates may know besides messages and tools.
+fn variables(request: &ChatRequest) -> Option<Value> {
+    let mut variables = request.template_variables.clone();
+    if let Some(effort) = request.effort {
+        let thinks = effort != Effort::None;
+        let mut add = |name: &str, value| {
+            variables.entry(name).or_insert(value);
+        };
+        // The names that Qwen's, DeepSeek's and gpt-oss's templates have for it.
+        add("enable_thinking", json!(thinks));
+        add("thinking", json!(thinks));
+        let word = match effort {
+            Effort::None | Effort::Minimal => Effort::Low,
+            Effort::Xhigh => Effort::High,
+            effort => effort,
+        };
+        add("reasoning_effort", json!(word.as_str()));
+    }
+    (!variables.is_empty()).then_some(Value::Object(variables))
+}
+
+/// Models here read text.
+fn refuse_images(request: &ChatRequest) -> Result<(), ApiError> {
+    for (index, message) in request.messages.iter().enumerate() {
+        let image = message.content.iter().position(|part| matches!(part, Part::Image { .. }));
+        if let Some(part) = image {
+            let param = format!("messages[{index}].content[{part}]");
+            let message = format!("`{param}` is an image; this model reads text only");
+            return Err(ApiError::unsupported_value(&param, &message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! Everything up to the first token of a request that is computed here: waits for the model, puts the request in its
+//! words, tokenises, and reserves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use allerac_engine_core::{Class, Grammar, SamplingParams, TokenId};
+use allerac_engine_link::protocol::{ModelInfo, PrepareError, Prompt, PromptInput};
+use allerac_engine_link::{Engine, EngineError, GenerateSpec};
+use allerac_ledger::{Ledger, Principal, Reserve};
+use allerac_metrics::{Outcome, Tokens};
+use allerac_parse::{Dialect, Parser};
+use allerac_router_core::Endpoint;
+use allerac_wire::{ChatRequest, CompletionRequest, Constraint, Options, Prompt as CompletionPrompt, ServiceTier};
+
+use crate::auth::Admitted;
+use crate::chat::Talk;
+use crate::choice::Choice;
+use crate::constraint::grammar_of;
+use crate::error::ApiError;
+use crate::generation::{Client, LOCAL, Run};
+use crate::sampling;
+
+/// Output of a choice when the client does not bound it, in tokens: a long answer. All of it is set aside
+/// while the request runs, so a larger number would let fewer run at once.
+const OUTPUT_DEFAULT: u32 = 2048;
+/// How long a model may take to load while a request waits for it.
+const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// A request ready to be computed here.
+pub(crate) struct Job {
+    pub(crate) admitted: Admitted,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) ask: Ask,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// To go on with a conversation.
+    Chat(Box<ChatRequest>),
+    /// To go on with texts.
+    Completion(Box<CompletionRequest>),
+}
+
+impl Ask {
+    /// Everything but the prompt.
+    pub(crate) fn options(&self) -> &Options {
+        match self {
+            Self::Chat(request) => &request.options,
+            Self::Completion(request) => &request.options,
+        }
+    }
+
+    pub(crate) fn options_mut(&mut self) -> &mut Options {
+        match self {
+            Self::Chat(request) => &mut request.options,
+            Self::Completion(request) => &mut request.options,
+        }
+    }
+
+    /// Answers to give, over all prompts.
+    pub(crate) fn choices(&self) -> usize {
+        let prompts = match self {
+            Self::Chat(_) => 1,
+            Self::Completion(request) => request.prompts.len(),
+        };
+        prompts * self.options().choices as usize
+    }
+
+    fn top_logprobs(&self) -> Option<u8> {
+        match self {
+            Self::Chat(request) => request.top_logprobs,
+            Self::Completion(request) => request.top_logprobs,
+        }
+    }
+
+    /// The field of the request that the prompt came in, for errors about it.
+    fn prompt_param(&self) -> &'static str {
+        match self {
+            Self::Chat(_) => "messages",
+            Self::Completion(_) => "prompt",
+        }
+    }
+}
+
+/// A request in the words of a model.
+struct Prepared {
+    info: Arc<ModelInfo>,
+    prompts: Vec<Prompt>,
+    /// How answers are read; `None` where they are text.
+    talk: Option<Talk>,
+    /// What each answer must be.
+    grammar: Option<Grammar>,
+}
+
+/// Everything up to the first token.
+pub(crate) async fn prepare(
+    ledger: &Ledger,
+    principal: &Principal,
+    model: String,
+    engine: &Engine,
+    job: Job,
+    mut client: Client,
+) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
+    let Job { admitted, endpoint, ask } = job;
+    // Nothing is set aside yet: a client that leaves now simply ends it.
+    let prepared = tokio::select! {
+        prepared = in_words_of_model(engine, &ask) => prepared?,
+        () = client.sender.closed() => {
+            client.measure.end(Outcome::Cancelled, Tokens::default(), Instant::now());
+            return Err(EngineError::ClientStalled.into());
+        }
+    };
+    let options = ask.options();
+    sampling::check_biases(&options.sampling, prepared.info.vocabulary)?;
+    let lengths = || prepared.prompts.iter().map(|prompt| prompt.tokens.len());
+    let limits = lengths().map(|length| output_limit(length, options.max_tokens, prepared.info.context));
+    let limits = limits.map(|limit| limit.map_err(|error| error.with_param(ask.prompt_param())));
+    let limits = limits.collect::<Result<Vec<u32>, ApiError>>()?;
+    let prompt_tokens = u32::try_from(lengths().sum::<usize>()).unwrap_or(u32::MAX);
+    let max_output_tokens = limits.iter().fold(0u32, |sum, limit| sum.saturating_add(*limit));
+    let reserve = Reserve {
+        request_id: admitted.request_id,
+        model,
+        endpoint: endpoint.name(),
+        served_by: LOCAL.into(),
+        prompt_tokens,
+        max_output_tokens: max_output_tokens.saturating_mul(options.choices),
+    };
+    let reservation = ledger.reserve(principal, reserve).await?;
+    let specs = specs(&prepared, &limits, &ask, principal.salt);
+    let choices = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
+    let (request_id, stops) = (admitted.request_id, options.stop.clone());
+    Ok((Run { request_id, reservation, client, prompt_tokens, choices, stops, _permit: admitted.permit }, specs))
+}
+
+impl Prepared {
+    /// Reads an answer to this prompt.
+    fn choice(&self, prompt: &Prompt) -> Choice {
+        match &self.talk {
+            Some(talk) => Choice::new(talk.parser(&prompt.end), talk.calls_max()),
+            None => Choice::new(Parser::new(Dialect::Plain, false, false), 0),
+        }
+    }
+}
+
+/// Renders and tokenises, and has compiled what the answer must be; a request for a model that is not loaded yet
+/// waits here, and one for a model that failed to load makes it try again.
+async fn in_words_of_model(engine: &Engine, ask: &Ask) -> Result<Prepared, ApiError> {
+    let info = tokio::time::timeout(LOAD_WAIT_MAX, engine.load()).await.map_err(|_| EngineError::Timeout)??;
+    match ask {
+        Ask::Chat(request) => chat(engine, info, ask, request).await,
+        Ask::Completion(request) => {
+            let grammar = request.options.constraint.as_ref().map(grammar_of);
+            let mut prompts = Vec::new();
+            // All prompts have the same grammar: it is checked with the first.
+            let mut unchecked = grammar.clone();
+            for prompt in &request.prompts {
+                prompts.push(tokenise(engine, ask, input(prompt), unchecked.take()).await?);
+            }
+            Ok(Prepared { info, prompts, talk: None, grammar })
+        }
+    }
+}
+
+async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRequest) -> Result<Prepared, ApiError> {
+    let talk = Talk::new(request, &info)?;
+    let input = PromptInput::Chat(talk.input.clone());
+    let (prompt, grammar) = if talk.may_think() {
+        // Whether a thought comes first is seen at the end of the prompt.
+        let mut prompt = tokenise(engine, ask, input.clone(), None).await?;
+        let grammar = talk.grammar(request, &prompt.end);
+        if grammar.is_some() {
+            prompt = tokenise(engine, ask, input, grammar.clone()).await?;
+        }
+        (prompt, grammar)
+    } else {
+        let grammar = talk.grammar(request, "");
+        (tokenise(engine, ask, input, grammar.clone()).await?, grammar)
+    };
+    Ok(Prepared { info, prompts: vec![prompt], talk: Some(talk), grammar })
+}
+
+async fn tokenise(
+    engine: &Engine,
+    ask: &Ask,
+    input: PromptInput,
+    grammar: Option<Grammar>,
+) -> Result<Prompt, ApiError> {
+    let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input, grammar)).await;
+    let prompt = prompt.map_err(|_| EngineError::Timeout)?;
+    prompt.map_err(|error| prompt_error(error, ask))
+}
+
+fn input(prompt: &CompletionPrompt) -> PromptInput {
+    match prompt {
+        CompletionPrompt::Text(text) => PromptInput::Text(text.clone()),
+        CompletionPrompt::Tokens(tokens) => PromptInput::Tokens(tokens.iter().copied().map(TokenId).collect()),
+    }
+}
+
+/// An error of the prompt or of what the answer must be names the field it came in.
+fn prompt_error(error: EngineError, ask: &Ask) -> ApiError {
+    match error {
+        EngineError::Prepare(PrepareError::Busy) => error.into(),
+        EngineError::Prepare(PrepareError::Grammar(ref message)) => {
+            let constraint: Option<&Constraint> = ask.options().constraint.as_ref();
+            // Without a constraint the grammar is that of tools.
+            let param = constraint.map_or("tools", |constraint| &constraint.param);
+            ApiError::invalid_value(param, &format!("`{param}` cannot be compiled: {message}"))
+        }
+        EngineError::Prepare(_) => ApiError::from(error).with_param(ask.prompt_param()),
+        other => other.into(),
+    }
+}
+
+/// The most tokens that one choice may have.
+fn output_limit(prompt_tokens: usize, wanted: Option<u32>, context: u32) -> Result<u32, ApiError> {
+    let room = (context as usize).saturating_sub(prompt_tokens);
+    let room = u32::try_from(room).unwrap_or(u32::MAX);
+    let exceeded = || ApiError::context_exceeded(prompt_tokens, wanted, context);
+    match wanted {
+        _ if room == 0 => Err(exceeded()),
+        Some(wanted) if wanted > room => Err(exceeded()),
+        Some(wanted) => Ok(wanted),
+        None => Ok(room.min(OUTPUT_DEFAULT)),
+    }
+}
+
+/// One generation for each choice of each prompt, in the order of their indices.
+fn specs(prepared: &Prepared, limits: &[u32], ask: &Ask, salt: u64) -> Vec<GenerateSpec> {
+    let options = ask.options();
+    let sampling = sampling::params(&options.sampling);
+    let mut specs = Vec::new();
+    for (prompt, limit) in prepared.prompts.iter().zip(limits) {
+        for choice in 0..options.choices {
+            let seed = sampling.seed.wrapping_add(u64::from(choice));
+            specs.push(GenerateSpec {
+                salt,
+                class: class(options.service_tier),
+                prompt: prompt.clone(),
+                max_tokens: *limit,
+                sampling: SamplingParams { seed, ..sampling.clone() },
+                stop: options.stop.clone(),
+                control_words: prepared.talk.as_ref().is_some_and(Talk::control_words),
+                top_logprobs: ask.top_logprobs(),
+                grammar: prepared.grammar.clone(),
+            });
+        }
+    }
+    specs
+}
+
+pub(crate) fn class(tier: ServiceTier) -> Class {
+    match tier {
+        ServiceTier::Flex => Class::Batch,
+        ServiceTier::Default => Class::Chat,
+        ServiceTier::Priority => Class::Voice,
+    }
+}

@@ -1,0 +1,12 @@
+//! What models say besides text: what they think, and what tools they call. Each family has its own words for that;
+//! here they are read while they stream in, and written as grammars where a call is not left to the model.
+
+mod dialect;
+mod grammar;
+mod parser;
+mod teach;
+
+pub use dialect::Dialect;
+pub use grammar::grammar;
+pub use parser::{Parser, Piece};
+pub use teach::teach;
