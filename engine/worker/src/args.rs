@@ -69,7 +69,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = one_of(&KvType::ALL, KvType::as_str), default_value_t = KvType::F16)]
     kv_type_v: KvType,
     /// Measure how fast the model is with these settings, print a line of JSON a speed, and exit.
-    #[arg(long, value_name = "EFFORT", value_parser = effort())]
+    #[arg(long, value_name = "EFFORT", value_parser = one_of(&Effort::ALL, Effort::as_str))]
     pub(crate) measure: Option<Effort>,
     /// Print the CPU features that llama.cpp uses, and exit.
     #[arg(long)]
@@ -145,16 +145,10 @@ impl Args {
 }
 
 /// Parses one of a few words.
-fn one_of<T>(all: &[T], word: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + std::str::FromStr<Err: std::error::Error + Send + Sync + 'static> + 'static,
-{
-    PossibleValuesParser::new(all.iter().map(|one| word(*one)).collect::<Vec<_>>()).try_map(|text| text.parse::<T>())
-}
-
-fn effort() -> impl TypedValueParser<Value = Effort> {
-    PossibleValuesParser::new(Effort::ALL.map(Effort::as_str)).map(|word| {
-        let known = Effort::ALL.into_iter().find(|effort| effort.as_str() == word);
-        known.expect("one of the possible values")
-    })
+fn one_of<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    word: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let words = PossibleValuesParser::new(all.iter().map(|one| word(*one)));
+    words.map(move |text| *all.iter().find(|one| word(**one) == text).expect("one of the possible values"))
 }
