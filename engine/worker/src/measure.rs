@@ -23,8 +23,8 @@ struct Plan {
     repeats: usize,
     /// Tokens of each answer at each depth.
     steps: usize,
-    /// What may be computed in all. A depth that would take longer is left out, and a series that takes more than its
-    /// part of it ends early.
+    /// What may be computed in all. A depth that would take longer is left out, but for the beginning, and a series that
+    /// takes more than its part of it ends early.
     time_max: Duration,
 }
 
@@ -41,9 +41,7 @@ impl Plan {
         let (depths, time_max) = (DEPTHS.map(|(depth, _)| depth), effort.time_max());
         match effort {
             Effort::Quick => Self { depths: depths[..2].to_vec(), prompt: 256, repeats: 3, steps: 16, time_max },
-            Effort::Full => {
-                Self { depths: depths.to_vec(), prompt: 512, repeats: 5, steps: 32, time_max: Duration::from_secs(120) }
-            }
+            Effort::Full => Self { depths: depths.to_vec(), prompt: 512, repeats: 3, steps: 32, time_max },
         }
     }
 }
@@ -117,6 +115,10 @@ impl<B: Backend> Meter<'_, B> {
         let longest = depth + self.plan.prompt.max(self.steps());
         if longest > room {
             return Some(format!("it needs {longest} tokens of context, and there are {room}"));
+        }
+        // Without the beginning there would be nothing to compare.
+        if depth == 0 {
+            return None;
         }
         let tokens = depth.saturating_sub(self.length) + self.plan.prompt;
         let wait = self.per_token * tokens;

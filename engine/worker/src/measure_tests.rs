@@ -146,6 +146,11 @@ fn what_takes_too_long_is_left_out_and_said() {
         "skipped 3072: it takes about 2.6 s, and 0.2 s are left",
     ];
     assert_eq!(lines, expected);
+    // The beginning is measured all the same: one prompt, and the fewest tokens.
+    let plan = Plan { time_max: Duration::from_millis(10), ..Plan::new(Effort::Full) };
+    let mut fake = Fake::new(4096, 1);
+    assert_eq!(said(&mut fake, &plan)[..2], expected[..2]);
+    assert_eq!(fake.steps, 3);
 }
 
 #[test]

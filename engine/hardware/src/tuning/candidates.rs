@@ -46,6 +46,15 @@ pub fn attentions(present: &Choice) -> Vec<Choice> {
     others.map(|one| present.clone().with_attention(one)).collect()
 }
 
+/// Tokens of a prompt in one step that are worth trying after the present ones: what is computed of smaller pieces stays
+/// in the caches, larger ones use weights more often once they are there. Beyond a prompt that is measured there is no
+/// difference.
+#[must_use]
+pub fn batches(present: &Choice) -> Vec<Choice> {
+    let others = [128, 256, 512].into_iter().filter(|batch| *batch != present.batch);
+    others.map(|batch| Choice { batch, ..present.clone() }).collect()
+}
+
 /// Prompts and answers with the numbers of threads that are best for each, where those differ: on the processors of the
 /// chosen trial, which an engine cannot change between the two.
 #[must_use]
@@ -105,6 +114,12 @@ mod tests {
         let off = Choice { flash_attention: FlashAttention::Off, ..choice(2) };
         assert_eq!(said(off), ["flash attention on, K f16, V f16", others[1], others[2]]);
         assert!(attentions(&choice(2)).iter().all(|one| one.attention().check().is_ok()));
+    }
+
+    #[test]
+    fn batches_leave_the_present_one_out() {
+        let said = |batch| batches(&Choice { batch, ..choice(2) }).iter().map(|one| one.batch).collect::<Vec<_>>();
+        assert_eq!((said(512), said(256), said(64)), (vec![128, 256], vec![128, 512], vec![128, 256, 512]));
     }
 
     #[test]

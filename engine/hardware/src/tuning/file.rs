@@ -4,10 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Choice, Trial};
 use crate::bandwidth::Bandwidth;
+use crate::cpus::CpuSet;
 use crate::probe::Probe;
 
 /// The version of the format that this program reads.
 const VERSION: u32 = 1;
+
+/// As many threads, and tokens in one step, as the configuration file may ask for.
+const THREADS_MAX: u32 = 1024;
+const BATCH_MAX: u32 = 8192;
 
 /// What was chosen, what it was chosen from, and what it was measured on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +54,16 @@ pub enum TuningError {
     /// Of another version of it.
     #[error("it is of version {0}, and this program knows version {VERSION}")]
     Version(u32),
+    /// A number that no measurement can have chosen.
+    #[error("`{key}` in [engine] is {value}, which is not between 1 and {max}")]
+    Number {
+        /// Its key.
+        key: &'static str,
+        /// It.
+        value: u32,
+        /// The most that it may be.
+        max: u32,
+    },
     /// Settings that cannot be used together.
     #[error(transparent)]
     Attention(#[from] allerac_engine_core::AttentionError),
@@ -72,6 +87,14 @@ pub enum Stale {
         then: u32,
         /// Now.
         now: u32,
+    },
+    /// Other processors.
+    #[error("it chose the processors {chosen}, and this machine has {now}")]
+    Cpus {
+        /// The choice.
+        chosen: CpuSet,
+        /// Those that can be used.
+        now: CpuSet,
     },
     /// Another engine.
     #[error("it was measured with version {then}, and this is {now}")]
@@ -119,6 +142,16 @@ impl Tuning {
             return Err(TuningError::Version(version));
         }
         let tuning: Self = toml::from_str(text)?;
+        let Choice { threads, threads_batch, batch, .. } = tuning.engine;
+        for (key, value, max) in [
+            ("threads", threads, THREADS_MAX),
+            ("threads_batch", threads_batch, THREADS_MAX),
+            ("batch", batch, BATCH_MAX),
+        ] {
+            if value == 0 || value > max {
+                return Err(TuningError::Number { key, value, max });
+            }
+        }
         tuning.engine.attention().check()?;
         Ok(tuning)
     }
@@ -144,6 +177,10 @@ impl Tuning {
         }
         if self.processors != processors {
             return Some(Stale::Processors { then: self.processors, now: processors });
+        }
+        let all = probe.topology.all();
+        if let Some(chosen) = self.engine.cpus.as_ref().filter(|chosen| chosen.and(&all) != **chosen) {
+            return Some(Stale::Cpus { chosen: chosen.clone(), now: all });
         }
         let version = (self.engine_version.clone(), engine_version.to_owned());
         (version.0 != version.1).then_some(Stale::Version { then: version.0, now: version.1 })
@@ -189,7 +226,13 @@ mod tests {
             ("version = 1", "version = 2", "it is of version 2, and this program knows version 1"),
             ("version = 1", "", "missing field `version`"),
             ("quick = false", "quick = false\nslow = true", "unknown field `slow`"),
-            ("threads_batch = 6", "threads_batch = 6\nbatch = 1", "unknown field `batch`"),
+            ("threads_batch = 6", "threads_batch = 6\nsequences = 1", "unknown field `sequences`"),
+            (
+                "threads_batch = 6",
+                "threads_batch = 0",
+                "`threads_batch` in [engine] is 0, which is not between 1 and 1024",
+            ),
+            ("batch = 512", "batch = 8193", "`batch` in [engine] is 8193, which is not between 1 and 8192"),
             ("cpus = \"0-11\"", "cpus = \"all\"", "`all` is no list of processors"),
             ("flash_attention = \"auto\"", "flash_attention = \"maybe\"", "unknown variant `maybe`"),
             ("[engine]", "[motor]", "unknown field `motor`"),
@@ -215,6 +258,10 @@ mod tests {
         let fewer = Probe { topology: n100(), ..probe() };
         let expected = "it was measured with 16 processors, and now there are 4";
         assert_eq!(stale(&fewer, "0.1.0").as_deref(), Some(expected));
+        // As many processors, but others: what a container may use changed.
+        let engine = Choice { cpus: Some("4-19".parse().unwrap()), ..choice(6) };
+        let moved = Tuning { engine, ..tuning() }.stale(&probe(), "0.1.0").map(|stale| stale.to_string());
+        assert_eq!(moved.as_deref(), Some("it chose the processors 4-19, and this machine has 0-15"));
         let expected = "it was measured with version 0.1.0, and this is 0.2.0";
         assert_eq!(stale(&probe(), "0.2.0").as_deref(), Some(expected));
     }

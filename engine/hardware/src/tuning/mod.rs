@@ -4,7 +4,7 @@ mod candidates;
 mod choose;
 mod file;
 
-pub use candidates::{attentions, mixed, placements};
+pub use candidates::{attentions, batches, mixed, placements};
 pub use choose::{LOSSY_GAIN_MIN, NOISE, OTHERS_PERCENT_MAX, Verdict, choose};
 pub use file::{Stale, Tuning, TuningError};
 
@@ -32,6 +32,8 @@ pub struct Choice {
     pub kv_type_k: KvType,
     /// The numbers in which values are kept.
     pub kv_type_v: KvType,
+    /// The most tokens of a prompt that are computed in one step.
+    pub batch: u32,
 }
 
 impl Choice {
@@ -71,12 +73,23 @@ impl Effort {
         }
     }
 
-    /// What one choice may take to compute: enough for a model of 8B on a small processor to be measured at depth 0.
+    /// What one choice may take to compute, but for the beginning of a conversation, which is measured however long that
+    /// takes.
     #[must_use]
     pub fn time_max(self) -> Duration {
         match self {
-            Self::Quick => Duration::from_secs(30),
-            Self::Full => Duration::from_secs(120),
+            Self::Quick => Duration::from_secs(20),
+            Self::Full => Duration::from_secs(60),
+        }
+    }
+
+    /// What all choices together may take. It is enough for a small model to be measured in full; of a large one, what
+    /// is tried first.
+    #[must_use]
+    pub fn total_max(self) -> Duration {
+        match self {
+            Self::Quick => Duration::from_secs(3 * 60),
+            Self::Full => Duration::from_secs(10 * 60),
         }
     }
 
@@ -201,6 +214,7 @@ pub(crate) mod fixtures {
             flash_attention: FlashAttention::Auto,
             kv_type_k: KvType::F16,
             kv_type_v: KvType::F16,
+            batch: 512,
         }
     }
 
