@@ -37,7 +37,7 @@ pub fn choose(trials: &[Trial], others_percent_max: u32) -> Verdict {
     let present = trials.first().and_then(|trial| time(trial, trials, None));
     let gain = |trial: &Trial| Some(present? / time(trial, trials, None)? - 1.0);
     let gains: Vec<Option<f64>> = trials.iter().map(gain).collect();
-    let beyond = |(place, gain): (usize, &Option<f64>)| {
+    let believed = |(place, gain): (usize, &Option<f64>)| {
         let (trial, first) = (&trials[place], &trials[0]);
         if trial.others_percent.max(first.others_percent) > others_percent_max {
             return None;
@@ -48,9 +48,9 @@ pub fn choose(trials: &[Trial], others_percent_max: u32) -> Verdict {
             0.0
         };
         let noise = NOISE.max(uncertainty(trial, trials) + uncertainty(first, trials));
-        Some((place, (*gain)? - noise - lossy)).filter(|(_, beyond)| *beyond > 0.0)
+        Some((place, (*gain)? - lossy)).filter(|(_, gain)| *gain > noise)
     };
-    let best = gains.iter().enumerate().skip(1).filter_map(beyond).max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let best = gains.iter().enumerate().skip(1).filter_map(believed).max_by(|(_, a), (_, b)| a.total_cmp(b));
     Verdict { chosen: best.map_or(0, |(place, _)| place), gains }
 }
 
@@ -159,6 +159,8 @@ mod tests {
         let mut shaky = faster(1.10);
         shaky.measured.iter_mut().for_each(|one| one.uncertainty = 0.06);
         assert_eq!(choose(&[first.clone(), shaky.clone()], OTHERS_PERCENT_MAX).chosen, 1);
+        // Of what is believed the fastest is taken, not the surest: one that was measured less often looks surer.
+        assert_eq!(choose(&[first.clone(), faster(1.05), shaky.clone()], OTHERS_PERCENT_MAX).chosen, 2);
         let mut unsure = first;
         unsure.measured.iter_mut().for_each(|one| one.uncertainty = 0.05);
         assert_eq!(choose(&[unsure, shaky], OTHERS_PERCENT_MAX).chosen, 0);

@@ -196,6 +196,17 @@ impl Trial {
             true
         });
     }
+
+    /// With as many digits as mean something.
+    #[must_use]
+    pub fn rounded(mut self) -> Self {
+        let digits = |value: f64, digits: f64| (value * digits).round() / digits;
+        for one in &mut self.measured {
+            one.tokens_per_second = digits(one.tokens_per_second, 100.0);
+            one.uncertainty = digits(one.uncertainty, 10_000.0);
+        }
+        self
+    }
 }
 
 /// The depths that are measured, in tokens, and how much each weighs in the choice: most answers are given in a
@@ -251,6 +262,17 @@ mod tests {
         let failed = Trial { failure: Some("no memory".into()), measured: Vec::new(), ..second };
         first.merge(&failed);
         assert_eq!((first.measured.len(), first.failure.as_deref()), (0, Some("no memory")));
+    }
+
+    #[test]
+    fn digits_that_mean_nothing_are_dropped() {
+        let mut one = trial(choice(2), 205.355_000_000_000_02, 0.004_9, 1.0);
+        one.measured[0].uncertainty = 0.043_169_146;
+        let speeds = one.rounded().measured;
+        assert_eq!(
+            (speeds[0].tokens_per_second, speeds[0].uncertainty, speeds[2].tokens_per_second),
+            (205.36, 0.0432, 0.0)
+        );
     }
 
     #[test]
