@@ -120,7 +120,7 @@ mod tests {
         };
         let template = Template::new(source.into(), "<s>".into(), "</s>".into()).unwrap();
         // The model's own tokens are nobody else's to choose.
-        assert_eq!(template.render(&chat).unwrap(), "f false </s>");
+        assert_eq!(template.render(&chat).unwrap(), "f at once </s>");
     }
 
     #[test]
