@@ -3,7 +3,7 @@
 //! The life of a request is in [`handlers`](self) order: authenticate, parse, route, admit, prepare,
 //! reserve, generate, count, stream, settle; see ARCHITECTURE.md.
 
-mod api;
+mod operations;
 mod assets;
 mod auth;
 mod chat;

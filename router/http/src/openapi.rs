@@ -148,7 +148,7 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use crate::api::operations;
+    use crate::operations::operations;
 
     /// The description is part of what we promise: who changes it sees that here, and in the file.
     /// `ALLERAC_WRITE=1 cargo test --release -p allerac-http openapi` writes it anew.

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::api::operations;
+use crate::operations::operations;
 use crate::handlers::{unknown, wrong_method};
 use crate::openapi::document;
 use crate::state::AppState;
