@@ -6,7 +6,7 @@ use crate::conversation::{Message, Part, Role, ToolCall};
 use crate::fields::{Fields, WireError};
 
 /// Messages of one conversation.
-const MESSAGES_MAX: usize = 4096;
+pub(crate) const MESSAGES_MAX: usize = 4096;
 /// Calls in one message.
 const CALLS_MAX: usize = 128;
 
