@@ -61,7 +61,34 @@ pub(crate) fn request_id(id: Uuid) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[tokio::test]
+    async fn an_error_has_the_shape_of_its_api() {
+        let message = ApiError::too_many_requests().message;
+        let problem = json!({"type": "overloaded_error", "message": message});
+        let id = request_id(Uuid::nil());
+        let detail = json!({"message": message, "type": "server_error", "param": null, "code": "engine_overloaded"});
+        for (api, status, expected) in [
+            (Api::OpenAi, 503, json!({"error": detail})),
+            (Api::Anthropic, 529, json!({"type": "error", "error": problem, "request_id": id})),
+            (Api::Ollama, 503, json!({"error": message})),
+        ] {
+            let mut response = ApiError::too_many_requests().into_response();
+            api.finish(&mut response, Uuid::nil());
+            assert_eq!(response.status(), StatusCode::from_u16(status).unwrap());
+            assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+            let named = response.headers().get(REQUEST_ID).map(|id| id.to_str().unwrap().to_owned());
+            assert_eq!(named, (api == Api::Anthropic).then(|| id.clone()));
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+        }
+    }
 
     #[test]
     fn the_path_tells_the_api_and_a_header_where_two_share_it() {
