@@ -78,6 +78,7 @@ impl Prepared {
             path: model.path.clone(),
             draft: self.draft(&model.id),
             digest: model.sha256.clone(),
+            size_bytes: model.size_bytes,
             parameters: model.parameters,
             sampling: Catalogue::builtin().get(&model.id).map(|entry| entry.sampling).unwrap_or_default(),
             created: model.installed_at,

@@ -87,6 +87,7 @@ mod tests {
             path: "f".into(),
             draft: None,
             digest: "d".into(),
+            size_bytes: 1,
             parameters,
             sampling: allerac_models::SamplingDefaults::default(),
             created: 0,

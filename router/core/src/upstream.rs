@@ -69,6 +69,12 @@ pub enum Endpoint {
     Chat,
     /// `completions`.
     Completions,
+    /// Anthropic's messages, asked as a chat completion.
+    Messages,
+    /// Ollama's chat, asked as a chat completion.
+    OllamaChat,
+    /// Ollama's answer to a prompt, asked as a chat completion.
+    OllamaGenerate,
 }
 
 /// What a server answered.
@@ -170,6 +176,9 @@ impl Endpoint {
         match self {
             Self::Chat => "chat.completions",
             Self::Completions => "completions",
+            Self::Messages => "messages",
+            Self::OllamaChat => "ollama.chat",
+            Self::OllamaGenerate => "ollama.generate",
         }
     }
 
@@ -177,7 +186,7 @@ impl Endpoint {
     fn upstream_path(self) -> &'static str {
         match self {
             Self::Completions => "completions",
-            Self::Chat => "chat/completions",
+            Self::Chat | Self::Messages | Self::OllamaChat | Self::OllamaGenerate => "chat/completions",
         }
     }
 }

@@ -102,8 +102,8 @@ fn refuse_images(request: &ChatRequest) -> Result<(), ApiError> {
         let image = message.content.iter().position(|part| matches!(part, Part::Image { .. }));
         if let Some(part) = image {
             let param = format!("messages[{index}].content[{part}]");
-            let message = format!("`{param}` is an image; this model reads text only");
-            return Err(ApiError::unsupported_value(&param, &message));
+            let message = "there is an image in the messages; this model reads text only";
+            return Err(ApiError::unsupported_value(&param, message));
         }
     }
     Ok(())

@@ -7,17 +7,22 @@ use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
 use allerac_router_core::{NoRoute, UpstreamError};
+use allerac_wire::anthropic::{Problem, ProblemDetail};
+use allerac_wire::ollama::Trouble;
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use crate::api::request_id;
 
 /// How long a client is asked to wait when the box is busy, in seconds. Most answers take less.
 const RETRY_AFTER_BUSY_S: u32 = 5;
 /// The longest such wait; by then everything may have changed.
 const RETRY_AFTER_MAX_S: u32 = 600;
 
-/// An answer in OpenAI's error shape.
+/// An error, in OpenAI's words; the other APIs' follow from them.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
@@ -58,12 +63,12 @@ impl ApiError {
     }
 
     pub(crate) fn no_key() -> Self {
-        let message = "this needs a key: send `Authorization: Bearer sk-allerac-...`";
+        let message = "this needs a key: send `Authorization: Bearer sk-allerac-...`, or `x-api-key: sk-allerac-...`";
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)
     }
 
     pub(crate) fn owner_only() -> Self {
-        let message = "only the owner of the box may see this: use a key of theirs";
+        let message = "only the owner of the box may do this: use a key of theirs";
         Self::new(StatusCode::FORBIDDEN, "permission_error", "owner_only", message)
     }
 
@@ -115,7 +120,47 @@ impl ApiError {
         Self::new(status, INVALID, "upstream_refused", message)
     }
 
-    /// The body of the answer.
+    /// What the box does not do, and what to do instead.
+    pub(crate) fn not_done_here(message: &str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, INVALID, "not_supported", message)
+    }
+
+    /// The status as Anthropic's API has it.
+    pub(crate) fn anthropic_status(&self) -> StatusCode {
+        match self.code {
+            Some("engine_overloaded") => StatusCode::from_u16(529).unwrap_or(self.status),
+            _ => self.status,
+        }
+    }
+
+    /// What happened, as Anthropic's API has it.
+    pub(crate) fn anthropic_detail(&self) -> ProblemDetail {
+        let kind = match self.anthropic_status().as_u16() {
+            401 => "authentication_error",
+            402 => "billing_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            504 => "timeout_error",
+            529 => "overloaded_error",
+            400..=499 => "invalid_request_error",
+            _ => "api_error",
+        };
+        ProblemDetail { kind, message: self.message.clone() }
+    }
+
+    /// The body of an answer of Anthropic's API.
+    pub(crate) fn anthropic(&self, id: Uuid) -> Problem {
+        Problem { kind: "error", error: self.anthropic_detail(), request_id: request_id(id) }
+    }
+
+    /// The body of an answer of Ollama's API.
+    pub(crate) fn ollama(&self) -> Trouble {
+        Trouble { error: self.message.clone() }
+    }
+
+    /// The body of an answer of OpenAI's API.
     pub(crate) fn body(&self) -> ErrorBody {
         ErrorBody {
             error: ErrorDetail {
@@ -142,6 +187,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For the layer that knows which API was spoken.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -1,9 +1,9 @@
-//! The HTTP face of the box: the OpenAI API, the claim, the health checks, and the page.
+//! The HTTP face of the box: the APIs of OpenAI, Anthropic and Ollama, the claim, the health checks, and the page.
 //!
 //! The life of a request is in [`handlers`](self) order: authenticate, parse, route, admit, prepare,
 //! reserve, generate, count, stream, settle; see ARCHITECTURE.md.
 
-mod operations;
+mod api;
 mod assets;
 mod auth;
 mod chat;
@@ -14,6 +14,7 @@ mod error;
 mod generation;
 mod handlers;
 mod openapi;
+mod operations;
 mod pass;
 mod prepare;
 mod progress;

@@ -68,7 +68,7 @@ impl Ask {
         prompts * self.options().choices as usize
     }
 
-    fn top_logprobs(&self) -> Option<u8> {
+    pub(crate) fn top_logprobs(&self) -> Option<u8> {
         match self {
             Self::Chat(request) => request.top_logprobs,
             Self::Completion(request) => request.top_logprobs,
@@ -87,6 +87,8 @@ impl Ask {
 /// A request in the words of a model.
 struct Prepared {
     info: Arc<ModelInfo>,
+    /// How long the model took to be there.
+    load_time: Duration,
     prompts: Vec<Prompt>,
     /// How answers are read; `None` where they are text.
     talk: Option<Talk>,
@@ -115,7 +117,7 @@ pub(crate) async fn prepare(
     let options = ask.options();
     sampling::check_biases(&options.sampling, prepared.info.vocabulary)?;
     let lengths = || prepared.prompts.iter().map(|prompt| prompt.tokens.len());
-    let limits = lengths().map(|length| output_limit(length, options.max_tokens, prepared.info.context));
+    let limits = lengths().map(|length| output_limit(length, options, prepared.info.context));
     let limits = limits.map(|limit| limit.map_err(|error| error.with_param(ask.prompt_param())));
     let limits = limits.collect::<Result<Vec<u32>, ApiError>>()?;
     let prompt_tokens = u32::try_from(lengths().sum::<usize>()).unwrap_or(u32::MAX);
@@ -132,7 +134,9 @@ pub(crate) async fn prepare(
     let specs = specs(&prepared, &limits, &ask, principal.salt);
     let choices = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
-    Ok((Run { request_id, reservation, client, prompt_tokens, choices, stops, _permit: admitted.permit }, specs))
+    let load_time = prepared.load_time;
+    let (asked, _permit) = (Instant::now(), admitted.permit);
+    Ok((Run { request_id, reservation, client, prompt_tokens, load_time, asked, choices, stops, _permit }, specs))
 }
 
 impl Prepared {
@@ -148,9 +152,11 @@ impl Prepared {
 /// Renders and tokenises, and has compiled what the answer must be; a request for a model that is not loaded yet
 /// waits here, and one for a model that failed to load makes it try again.
 async fn in_words_of_model(engine: &Engine, ask: &Ask) -> Result<Prepared, ApiError> {
-    let info = tokio::time::timeout(LOAD_WAIT_MAX, engine.load()).await.map_err(|_| EngineError::Timeout)??;
+    let wanted = Instant::now();
+    let info = load(engine).await?;
+    let load_time = wanted.elapsed();
     match ask {
-        Ask::Chat(request) => chat(engine, info, ask, request).await,
+        Ask::Chat(request) => Ok(Prepared { load_time, ..chat(engine, info, ask, request).await? }),
         Ask::Completion(request) => {
             let grammar = request.options.constraint.as_ref().map(grammar_of);
             let mut prompts = Vec::new();
@@ -159,9 +165,23 @@ async fn in_words_of_model(engine: &Engine, ask: &Ask) -> Result<Prepared, ApiEr
             for prompt in &request.prompts {
                 prompts.push(tokenise(engine, ask, input(prompt), unchecked.take()).await?);
             }
-            Ok(Prepared { info, prompts, talk: None, grammar })
+            Ok(Prepared { info, load_time, prompts, talk: None, grammar })
         }
     }
+}
+
+/// Waits until a model can answer.
+pub(crate) async fn load(engine: &Engine) -> Result<Arc<ModelInfo>, ApiError> {
+    let loaded = tokio::time::timeout(LOAD_WAIT_MAX, engine.load()).await.map_err(|_| EngineError::Timeout)?;
+    Ok(loaded?)
+}
+
+/// The tokens of a conversation, as a model of this box gets it.
+pub(crate) async fn count(engine: &Engine, request: ChatRequest) -> Result<u32, ApiError> {
+    let info = load(engine).await?;
+    let input = PromptInput::Chat(Talk::new(&request, &info)?.input);
+    let prompt = tokenise(engine, &Ask::Chat(Box::new(request)), input, None).await?;
+    Ok(u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX))
 }
 
 async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRequest) -> Result<Prepared, ApiError> {
@@ -179,7 +199,7 @@ async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRe
         let grammar = talk.grammar(request, "");
         (tokenise(engine, ask, input, grammar.clone()).await?, grammar)
     };
-    Ok(Prepared { info, prompts: vec![prompt], talk: Some(talk), grammar })
+    Ok(Prepared { info, load_time: Duration::ZERO, prompts: vec![prompt], talk: Some(talk), grammar })
 }
 
 async fn tokenise(
@@ -216,14 +236,15 @@ fn prompt_error(error: EngineError, ask: &Ask) -> ApiError {
 }
 
 /// The most tokens that one choice may have.
-fn output_limit(prompt_tokens: usize, wanted: Option<u32>, context: u32) -> Result<u32, ApiError> {
+fn output_limit(prompt_tokens: usize, options: &Options, context: u32) -> Result<u32, ApiError> {
+    let wanted = options.max_tokens;
     let room = (context as usize).saturating_sub(prompt_tokens);
     let room = u32::try_from(room).unwrap_or(u32::MAX);
     let exceeded = || ApiError::context_exceeded(prompt_tokens, wanted, context);
     match wanted {
         _ if room == 0 => Err(exceeded()),
-        Some(wanted) if wanted > room => Err(exceeded()),
-        Some(wanted) => Ok(wanted),
+        Some(wanted) if wanted > room && !options.cuts_to_context => Err(exceeded()),
+        Some(wanted) => Ok(wanted.min(room)),
         None => Ok(room.min(OUTPUT_DEFAULT)),
     }
 }

@@ -17,7 +17,7 @@ use allerac_wire::{ChatRequest, CompletionUsage, Envelope};
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::auth::Admitted;
@@ -92,7 +92,7 @@ pub(crate) async fn translate<S: Shape>(
         sse::answer(lane, translated).await
     } else {
         let mut collector = Collector::new(1);
-        collect(&mut lane, &mut translated.decoder, &mut collector)
+        collect(&mut lane, &mut translated, &mut collector)
             .await
             .map(|usage| translated.answer.whole(collector.into_choices(), usage))
     };
@@ -150,13 +150,14 @@ async fn whole(mut lane: mpsc::Receiver<Relayed>) -> Result<Response, ApiError> 
 }
 
 /// Waits for all of a streamed answer.
-async fn collect(
+async fn collect<S: Shape>(
     lane: &mut mpsc::Receiver<Relayed>,
-    decoder: &mut Decoder,
+    translated: &mut Translated<S>,
     collector: &mut Collector,
 ) -> Result<CompletionUsage, ApiError> {
     while let Some(relayed) = lane.recv().await {
-        for progress in decoder.read(relayed) {
+        for progress in translated.decoder.read(relayed) {
+            translated.answer.watch(&progress);
             if let Some(usage) = collector.push(progress) {
                 return usage;
             }
@@ -203,6 +204,9 @@ struct Translated<S> {
 }
 
 impl<S: Shape> sse::Format<Relayed> for Translated<S> {
+    const CONTENT_TYPE: &'static str = S::CONTENT_TYPE;
+    const WAITING: Option<&'static str> = S::WAITING;
+
     fn format(&mut self, relayed: Relayed) -> (String, bool) {
         let mut all = String::new();
         for progress in self.decoder.read(relayed) {
@@ -435,10 +439,17 @@ fn outgoing(request: Request) -> Vec<u8> {
 }
 
 fn prompt_estimate(envelope: &Envelope) -> u32 {
-    let read =
-        ["messages", "prompt", "tools", "response_format"].into_iter().filter_map(|name| envelope.body.get(name));
-    let bytes: usize = read.map(|value| value.to_string().len()).sum();
-    u32::try_from(bytes.div_ceil(BYTES_A_TOKEN_MIN)).unwrap_or(u32::MAX)
+    u32::try_from(prompt_bytes(&envelope.body).div_ceil(BYTES_A_TOKEN_MIN)).unwrap_or(u32::MAX)
+}
+
+/// About how many tokens the prompt of a body has.
+pub(crate) fn estimate(body: &Map<String, Value>) -> u32 {
+    u32::try_from(prompt_bytes(body).div_ceil(BYTES_A_TOKEN)).unwrap_or(u32::MAX)
+}
+
+fn prompt_bytes(body: &Map<String, Value>) -> usize {
+    let read = ["messages", "prompt", "tools", "response_format"].into_iter().filter_map(|name| body.get(name));
+    read.map(|value| value.to_string().len()).sum()
 }
 
 fn output_estimate(envelope: &Envelope) -> u32 {

@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{any, delete, get, post};
 use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -19,9 +19,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::operations::operations;
-use crate::handlers::{unknown, wrong_method};
+use crate::api::Api;
+use crate::handlers::{anthropic, generate, ollama, unknown, wrong_method};
 use crate::openapi::document;
+use crate::operations::operations;
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -43,6 +44,9 @@ pub fn app(state: AppState) -> Router {
     let api = operations.into_iter().fold(Router::new(), |api, operation| api.route(operation.path, operation.handler));
     api.route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], document) }))
         .route("/docs", get(assets::docs))
+        .route("/v1/messages", post(generate::create::<anthropic::Answer>))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .merge(ollama_routes())
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(unknown)
@@ -50,6 +54,23 @@ pub fn app(state: AppState) -> Router {
         // Outermost, so that refusals carry it too.
         .layer(from_fn_with_state(state.clone(), name_request))
         .with_state(state)
+}
+
+/// Ollama's own paths.
+fn ollama_routes() -> Router<AppState> {
+    Router::new()
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::ps))
+        .route("/api/show", post(ollama::show))
+        .route("/api/version", get(ollama::version))
+        .route("/api/pull", post(ollama::pull))
+        .route("/api/delete", delete(ollama::delete))
+        .route("/api/copy", post(ollama::copy))
+        .route("/api/create", post(ollama::create))
+        .route("/api/push", post(ollama::push))
+        .route("/api/blobs/{digest}", any(ollama::blobs))
 }
 
 /// The name of one request, by its time.
@@ -63,20 +84,23 @@ impl Default for RequestId {
 }
 
 /// Gives each request a name to ask about it by, says that it was computed here unless a handler knows better, and
-/// counts the answer. A client's own path is no label: there would be no end of them.
+/// counts the answer. Errors get the shape of the API that was spoken. A client's own path is no label: there would be no end of them.
 async fn name_request(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let api = request.uri().path().starts_with("/v1/");
+    let path = request.uri().path();
+    let api = Api::of(path, request.headers());
+    let computes = path.starts_with("/v1/") || api == Api::Ollama;
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let id = RequestId::default();
     request.extensions_mut().insert(id);
     let mut response = next.run(request).await;
+    api.finish(&mut response, id.0);
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     state.metrics.count_http(route, method.as_str(), response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id.0.simple().to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    if api {
+    if computes {
         response.headers_mut().entry(handlers::SERVED_BY).or_insert(HeaderValue::from_static("local"));
     }
     response

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use allerac_ledger::Ledger;
 use allerac_metrics::Metrics;
-use allerac_router_core::{Limits, Registry, Upstreams};
+use allerac_router_core::{Access, Aliases, Limits, NoRoute, Registry, Route, Upstreams, route};
 
 use crate::claim::ClaimGate;
 use crate::pass::MetricsPass;
@@ -18,6 +18,8 @@ pub struct AppState {
     pub registry: Registry,
     /// Other servers.
     pub upstreams: Arc<Upstreams>,
+    /// Other names for models.
+    pub aliases: Arc<Aliases>,
     /// Who may claim the box.
     pub claim: Arc<ClaimGate>,
     /// How many requests run at once.
@@ -28,4 +30,12 @@ pub struct AppState {
     pub pass: MetricsPass,
     /// The box's name on the network.
     pub name: String,
+}
+
+impl AppState {
+    /// Where a request for a model is computed, by the name that the client has for it.
+    pub(crate) fn route(&self, asked: &str, access: &impl Access) -> Result<Route<'_>, NoRoute> {
+        let model = self.aliases.model(asked, &self.registry, &self.upstreams);
+        route(model, &self.registry, &self.upstreams, access)
+    }
 }

@@ -80,14 +80,15 @@ type Read = fn(&str, Value) -> Result<Form, WireError>;
 /// Fields that are a constraint by themselves.
 const FLAT: &[(&str, Read)] = &[
     ("grammar", grammar),
-    ("guided_json", json),
+    ("guided_json", schema_text),
     ("guided_regex", regex),
     ("guided_choice", choice),
     ("guided_grammar", grammar),
 ];
 
 /// Fields of `structured_outputs`.
-const STRUCTURED: &[(&str, Read)] = &[("json", json), ("regex", regex), ("choice", choice), ("grammar", grammar)];
+const STRUCTURED: &[(&str, Read)] =
+    &[("json", schema_text), ("regex", regex), ("choice", choice), ("grammar", grammar)];
 
 fn two(first: &str, second: &str) -> WireError {
     let message = format!("`{first}` and `{second}` both say what the answer must be; send one of them");
@@ -122,7 +123,7 @@ pub(crate) fn json_schema(mut fields: Fields) -> Result<Constraint, WireError> {
     fields.string("description")?;
     fields.boolean("strict")?;
     let param = fields.path_of("schema");
-    let form = json(&param, fields.required("schema")?)?;
+    let form = schema_text(&param, fields.required("schema")?)?;
     fields.finish(&[])?;
     Ok(Constraint { param, form })
 }
@@ -143,7 +144,7 @@ fn structured_outputs(value: Value) -> Result<Option<Constraint>, WireError> {
 }
 
 /// A schema, or a schema as text.
-fn json(param: &str, value: Value) -> Result<Form, WireError> {
+pub(crate) fn schema_text(param: &str, value: Value) -> Result<Form, WireError> {
     let schema = match value {
         Value::String(text) => text,
         Value::Object(_) => value.to_string(),

@@ -107,6 +107,11 @@ impl Fields {
         }
     }
 
+    /// The same, as those of a whole request.
+    pub(crate) fn at_top(self) -> Self {
+        Self { path: String::new(), ..self }
+    }
+
     /// The path of a field.
     pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }

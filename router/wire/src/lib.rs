@@ -1,13 +1,16 @@
-//! The JSON of the OpenAI API, exactly as on the wire.
+//! The JSON of each API, exactly as on the wire: OpenAI's, Anthropic's and Ollama's.
 //!
 //! Requests are parsed strictly: each field is honoured, or refused by name. Nothing is dropped silently.
 
+pub mod anthropic;
+mod arguments;
 mod chat;
 mod completion;
 mod constraint;
 mod conversation;
 mod fields;
 mod message;
+pub mod ollama;
 mod options;
 mod response;
 mod sampling;
@@ -15,6 +18,7 @@ pub mod schema;
 mod tools;
 mod upstream;
 
+pub use arguments::arguments_object;
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{Constraint, Form};
 pub use conversation::{ChatRequest, Effort, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};

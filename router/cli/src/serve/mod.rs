@@ -12,7 +12,7 @@ use std::sync::Arc;
 use allerac_http::{AppState, ClaimGate, MetricsPass};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
-use allerac_router_core::{Limits, Registry, Upstreams};
+use allerac_router_core::{Aliases, Limits, Registry, Upstreams};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +85,7 @@ impl Server {
             ledger: self.ledger.clone(),
             registry: self.registry.clone(),
             upstreams: Arc::clone(&self.upstreams),
+            aliases: Arc::new(self.aliases()),
             claim: Arc::new(gate),
             limits: limits.clone(),
             metrics: Metrics::default(),
@@ -135,6 +136,17 @@ impl Server {
             _ = signals.next() => {}
         }
         Ok(())
+    }
+
+    /// Other names for models; those for nothing that is here are told of.
+    fn aliases(&self) -> Aliases {
+        let aliases = self.prepared.config.aliases();
+        let is_here =
+            |model: &str| self.registry.find(model).is_some() || self.upstreams.serving(model).next().is_some();
+        for missing in aliases.models().filter(|model| !is_here(model)) {
+            tracing::warn!("`aliases` in the configuration file names the model {missing}, which is not here");
+        }
+        aliases
     }
 
     /// Loads the default model now, so that the first request does not wait for it.

@@ -140,7 +140,7 @@ impl sse::Format<Progress> for Answer {
     fn format(&mut self, progress: Progress) -> (String, bool) {
         match progress {
             Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
-            Progress::Started => (String::new(), false),
+            Progress::Started(_) => (String::new(), false),
             Progress::Chunk { index, pieces, logprobs } => {
                 let mut text = self.begin(index);
                 let mut deltas: Vec<Delta> = pieces.into_iter().map(delta).collect();

@@ -1,7 +1,7 @@
 //! What the endpoints that generate have in common: where a request goes, and how its answer is sent.
 
 use allerac_ledger::Principal;
-use allerac_router_core::{Endpoint, Route, route};
+use allerac_router_core::{Endpoint, Route};
 use allerac_wire::{CompletionUsage, Envelope, ServiceTier};
 use axum::extract::State;
 use axum::response::Response;
@@ -26,6 +26,9 @@ pub(crate) trait Shape: sse::Format<Progress> + Sized {
 
     /// Reads a request.
     fn parse(envelope: Envelope, admitted: &Admitted, caller: &Principal) -> Result<(Ask, Self), ApiError>;
+
+    /// Sees each step of an answer that is not streamed, when it happens.
+    fn watch(&mut self, _: &Progress) {}
 
     /// The whole of an answer that is not streamed.
     fn whole(self, choices: Vec<Collected>, usage: CompletionUsage) -> Response;
@@ -58,21 +61,20 @@ pub(crate) async fn respond<S: Shape>(
     admitted: Admitted,
     envelope: Envelope,
 ) -> Result<Response, ApiError> {
-    let place = route(&envelope.model, &state.registry, &state.upstreams, &caller)
-        .map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
     let endpoint = S::ENDPOINT;
     if let (Route::Upstream(upstream, name), true) = (&place, S::PASSES) {
         let request = relay::Request { endpoint, envelope, name: (*name).to_owned() };
         return Ok(relay::relay(state, &caller.0, upstream, request, admitted).await);
     }
-    let (ask, answer) = S::parse(envelope, &admitted, &caller.0)?;
+    let (ask, mut answer) = S::parse(envelope, &admitted, &caller.0)?;
     match (place, ask) {
         (Route::Upstream(upstream, name), Ask::Chat(request)) => {
             let conversation = Conversation { request: &request, endpoint, name };
             Ok(relay::translate(state, &caller.0, upstream, conversation, admitted, answer).await)
         }
-        (Route::Upstream(_, name), Ask::Completion(_)) => {
-            Err(ApiError::no_route(name, allerac_router_core::NoRoute::Unknown))
+        (Route::Upstream(..), Ask::Completion(_)) => {
+            Err(ApiError::unsupported_value("raw", "this model is on another server, which gets no `raw` prompts"))
         }
         (Route::Local(model), ask) => {
             let (stream, choices) = (ask.options().stream, ask.choices());
@@ -80,7 +82,7 @@ pub(crate) async fn respond<S: Shape>(
             if stream {
                 return sse::answer(lane, answer).await;
             }
-            let (collected, usage) = collect(&mut lane, choices).await?;
+            let (collected, usage) = collect(&mut lane, choices, |progress| answer.watch(progress)).await?;
             Ok(answer.whole(collected, usage))
         }
     }

@@ -1,14 +1,16 @@
 //! The handlers, one file a path.
 
+pub(crate) mod anthropic;
 pub(crate) mod chat;
 pub(crate) mod claim;
 pub(crate) mod collect;
 pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod health;
-mod logprobs;
+pub(crate) mod logprobs;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod ollama;
 
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-allerac-serv
 
 /// The longest request, in bytes: a prompt of two million tokens.
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The longest request about a model, in bytes: a name and some words.
+const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// The longest claim, in bytes. Nobody needs a key to send one.
 const CLAIM_BYTES_MAX: usize = 4 * 1024;
 /// How long a body may take to arrive. 8 MiB take that long at 2 Mbit/s.
@@ -40,6 +44,7 @@ const DISCARD_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(crate) struct Bounded<const BYTES_MAX: usize>(pub(crate) Bytes);
 
 pub(crate) type Body = Bounded<REQUEST_BYTES_MAX>;
+pub(crate) type SmallBody = Bounded<SMALL_BYTES_MAX>;
 pub(crate) type ClaimBody = Bounded<CLAIM_BYTES_MAX>;
 
 impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for Bounded<BYTES_MAX> {

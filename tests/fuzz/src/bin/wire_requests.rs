@@ -1,12 +1,20 @@
 //! Request bodies, as anybody with a key can send them.
 #![no_main]
 
+use allerac_wire::anthropic::MessagesRequest;
+use allerac_wire::ollama::{OllamaChat, OllamaGenerate, model_name, only_loads};
 use allerac_wire::{ChatRequest, CompletionRequest, Envelope};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
+    let _ = model_name(bytes, &["stream"]);
     if let Ok(envelope) = Envelope::parse(bytes) {
         let _ = ChatRequest::parse(envelope.clone());
+        let _ = MessagesRequest::parse(envelope.clone());
+        let _ = MessagesRequest::parse_count(envelope.clone());
+        let _ = only_loads(&envelope.body, "messages");
+        let _ = OllamaChat::parse(envelope.clone());
+        let _ = OllamaGenerate::parse(envelope.clone());
         let _ = CompletionRequest::parse(envelope);
     }
 });
