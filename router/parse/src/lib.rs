@@ -1,10 +1,16 @@
 //! What models say besides text: what they think, and what tools they call. Each family has its own words for that;
 //! here they are read while they stream in, and written as grammars where a call is not left to the model.
 
+mod arguments;
+mod call;
 mod dialect;
 mod grammar;
+mod json;
+mod object;
 mod parser;
+mod sink;
 mod teach;
+mod words;
 
 pub use dialect::Dialect;
 pub use grammar::grammar;
