@@ -21,7 +21,8 @@ pub enum Grammar {
     Lark(String),
     /// Text in a model's own words for what is no text. Each word is the model's control token of that name or,
     /// where it has none, just text. The grammar is as [`Lark`](Self::Lark); it may refer to the rules `word_0` (the
-    /// first word), `until_0` (text up to the first word, with it) and so on, and `text` (any, without the words).
+    /// first word), `until_0` (text up to the first word, with it) and so on, `text`
+    /// (any, without the words) and the terminal `TEXT` (some).
     Words {
         /// The grammar.
         lark: String,

@@ -33,20 +33,19 @@ pub(crate) fn translate(grammar: &Grammar, vocabulary: &Vocabulary) -> Result<To
     }
 }
 
-/// The rules that grammars of words may refer to. A control token is no text, so text ends before it by itself; a
-/// word that is spelled must not be in text.
+/// The rules that grammars of words may refer to. Text has no word in it, not even the name of a control token in
+/// letters: whoever reads the answer could not tell them apart.
 fn rules(words: &[String], vocabulary: &Vocabulary) -> String {
-    let spelled = |word: &&String| vocabulary.control(word).is_none();
     let quoted = |word: &String| Value::from(word.as_str()).to_string();
-    let forbidden: Vec<String> = words.iter().filter(spelled).map(quoted).collect();
+    let forbidden: Vec<String> = words.iter().map(quoted).collect();
     let free = match forbidden.as_slice() {
         [] => "/(?s:.*)/".to_owned(),
         words => format!("/(?s:.*)/ & ~(/(?s:.*)/ ({}) /(?s:.*)/)", words.join(" | ")),
     };
-    let mut rules = format!("FREE: {free}\ntext: SOME?\nSOME: FREE & /(?s:.+)/\n");
+    let mut rules = format!("FREE: {free}\nTEXT: FREE & /(?s:.+)/\ntext: TEXT?\n");
     for (index, word) in words.iter().enumerate() {
         let rule = match vocabulary.control(word) {
-            Some(TokenId(id)) => format!("word_{index}: <[{id}]>\nuntil_{index}: SOME? <[{id}]>\n"),
+            Some(TokenId(id)) => format!("word_{index}: <[{id}]>\nuntil_{index}: text <[{id}]>\n"),
             None => {
                 let word = quoted(word);
                 format!("word_{index}: {word}\nuntil_{index}[lazy]: FREE {word}\n")

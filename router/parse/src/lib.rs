@@ -2,17 +2,19 @@
 //! here they are read while they stream in, and written as grammars where a call is not left to the model.
 
 mod arguments;
+mod block;
 mod call;
 mod dialect;
 mod grammar;
 mod json;
 mod object;
 mod parser;
+mod schema;
 mod sink;
 mod teach;
 mod words;
 
 pub use dialect::Dialect;
-pub use grammar::grammar;
+pub use grammar::{Format, grammar};
 pub use parser::{Parser, Piece};
 pub use teach::teach;

@@ -63,6 +63,7 @@ fn text_is_free_and_without_the_words() {
         assert!(!accepts(&control, &text.replace("<call>", "@")), "{text}");
     }
     assert!(!accepts(&spelled, "@"), "a control token that no word names");
+    assert!(!accepts(&control, "so: [CALL]"), "the name of one in letters");
 }
 
 #[test]
