@@ -4,6 +4,7 @@ use allerac_wire::Tool;
 
 use crate::Dialect;
 use crate::grammar::{Writer, quoted};
+use crate::spelling::{Several, Shape};
 use crate::words::{ARGS, SEPARATOR};
 
 /// Calls of these tools.
@@ -16,28 +17,9 @@ pub(crate) struct Block {
     again: Option<(&'static str, usize)>,
 }
 
-/// How a dialect writes several calls.
-enum Several {
-    /// In one block, with this between them.
-    Within(&'static str),
-    /// Each in a block of its own, with this between blocks.
-    Blocks(&'static str),
-    /// Not at all.
-    Never,
-}
-
-/// What stands around the calls of a block, behind its first word, and how one call is written.
-struct Shape {
-    before: &'static str,
-    after: &'static str,
-    /// The word at the end; empty for none.
-    close: &'static str,
-    several: Several,
-}
-
 impl Block {
     pub(crate) fn new(dialect: Dialect, tools: &[&Tool], calls_max: usize, writer: &mut Writer) -> Self {
-        let Shape { before, after, close, several } = shape(dialect);
+        let Shape { open, before, after, close, several } = Shape::of(dialect);
         let one: Vec<String> = tools.iter().map(|tool| call(dialect, tool, writer)).collect();
         let one = writer.rule(&one.join(" | "));
         let more = calls_max - 1;
@@ -48,7 +30,6 @@ impl Block {
         };
         let close = if close.is_empty() { String::new() } else { writer.word(close) };
         let body = writer.rule(&format!("{} {calls} {} {close}", quoted(before), quoted(after)));
-        let open = dialect.words().opens.first().copied().filter(|_| dialect != Dialect::Llama3);
         Self { open, body, again }
     }
 
@@ -79,26 +60,6 @@ impl Block {
             _ => String::new(),
         }
     }
-}
-
-fn shape(dialect: Dialect) -> Shape {
-    let close = match dialect {
-        // A fence is a word of other text, too.
-        Dialect::Gemma | Dialect::CommandR => "",
-        dialect => dialect.words().close,
-    };
-    let (before, after, several) = match dialect {
-        Dialect::Plain | Dialect::Harmony | Dialect::Llama3 => ("", "", Several::Never),
-        Dialect::Hermes => ("\n", "\n", Several::Blocks("\n")),
-        Dialect::Gemma => ("\n", "\n```", Several::Blocks("\n")),
-        Dialect::MistralNamed => ("", "", Several::Blocks("")),
-        Dialect::DeepSeek => ("", "", Several::Within("\n")),
-        Dialect::DeepSeek31 => ("", "", Several::Within("")),
-        Dialect::CommandR => ("\n[\n    ", "\n]```", Several::Within(",\n    ")),
-        Dialect::CommandA => ("[\n    ", "\n]", Several::Within(",\n    ")),
-        Dialect::Mistral | Dialect::Granite | Dialect::Phi4 | Dialect::Nemotron => ("[", "]", Several::Within(", ")),
-    };
-    Shape { before, after, close, several }
 }
 
 /// One call of a tool.

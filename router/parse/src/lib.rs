@@ -11,10 +11,11 @@ mod object;
 mod parser;
 mod schema;
 mod sink;
+mod spelling;
 mod teach;
 mod words;
 
 pub use dialect::Dialect;
 pub use grammar::{Format, grammar};
 pub use parser::{Parser, Piece};
-pub use teach::teach;
+pub use teach::{fitted, teach};
