@@ -11,7 +11,7 @@ use crate::schema::{arguments_of, json_of};
 use crate::words::MESSAGE;
 
 /// Calls of one answer where a call is forced: a small model would go on until its tokens are used up.
-const CALLS_MAX: usize = 16;
+const CALLS_MAX: usize = 8;
 
 /// A grammar in llguidance's variant of Lark, with words that are control tokens of some models and text in others.
 /// The rules `word_0`, `until_0` (text up to the word, with it) and so on, `text` (any, without the words) and the

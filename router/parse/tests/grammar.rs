@@ -205,7 +205,7 @@ fn several_calls_are_several_where_a_dialect_has_them() {
         );
         let most = answers.iter().map(|answer| answer.calls.len()).max();
         let has_one = matches!(dialect, Dialect::Llama3 | Dialect::Harmony);
-        assert!(if has_one { most == Some(1) } else { (2..=16).contains(&most.unwrap()) }, "{dialect:?} {most:?}");
+        assert!(if has_one { most == Some(1) } else { (2..=8).contains(&most.unwrap()) }, "{dialect:?} {most:?}");
     }
 }
 
