@@ -12,6 +12,7 @@ use serde_json::ser::{Formatter, PrettyFormatter};
 /// Spaces of one level that a template may ask for.
 const INDENT_MAX: usize = 16;
 
+#[allow(clippy::needless_pass_by_value, reason = "filters get their options by value")]
 pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
