@@ -169,10 +169,10 @@ async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRe
     let input = PromptInput::Chat(talk.input.clone());
     let (prompt, grammar) = if talk.may_think() {
         // Whether a thought comes first is seen at the end of the prompt.
-        let mut prompt = tokenise(engine, ask, input.clone(), None).await?;
+        let prompt = tokenise(engine, ask, input, None).await?;
         let grammar = talk.grammar(request, &prompt.end);
         if grammar.is_some() {
-            prompt = tokenise(engine, ask, input, grammar.clone()).await?;
+            tokenise(engine, ask, no_prompt(), grammar.clone()).await?;
         }
         (prompt, grammar)
     } else {
@@ -207,11 +207,16 @@ async fn tokenise(
 
 /// Whether a constraint cannot be compiled.
 async fn is_wrong(engine: &Engine, constraint: &Constraint) -> bool {
-    let checked = engine.prepare(PromptInput::Text("-".to_owned()), Some(grammar_of(constraint)));
+    let checked = engine.prepare(no_prompt(), Some(grammar_of(constraint)));
     matches!(
         tokio::time::timeout(LOAD_WAIT_MAX, checked).await,
         Ok(Err(EngineError::Prepare(PrepareError::Grammar(_))))
     )
+}
+
+/// What is sent along with a grammar that is to be compiled without a prompt.
+fn no_prompt() -> PromptInput {
+    PromptInput::Text("-".to_owned())
 }
 
 fn input(prompt: &CompletionPrompt) -> PromptInput {

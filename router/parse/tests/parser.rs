@@ -104,6 +104,20 @@ fn what_is_no_call_is_text() {
 }
 
 #[test]
+fn so_much_white_space_was_meant() {
+    let called = format!("a{}<tool_call>{{\"name\": \"f\"}}</tool_call>", "\n".repeat(300));
+    check(Dialect::Hermes, &called, &[&[text(&format!("a{}", "\n".repeat(44)))], &call(0, "f", "{}")]);
+    let late = format!("{}<think>hm</think>", " ".repeat(300));
+    check(Dialect::Hermes, &late, &[&[text(&late)]]);
+}
+
+#[test]
+fn a_call_that_never_names_its_tool_is_text_in_the_end() {
+    let endless = format!("<tool_call>{{\"arguments\": {{\"x\": \"{}", "y".repeat(100_000));
+    check(Dialect::Hermes, &endless, &[&[text(&endless)]]);
+}
+
+#[test]
 fn llama_3() {
     let bern = call(0, "weather", r#"{"city": "Bern"}"#);
     check(Dialect::Llama3, r#"{"name": "weather", "parameters": {"city": "Bern"}}"#, &[&bern]);
