@@ -180,7 +180,8 @@ def test_an_answer_of_a_form_may_be_a_call_instead(client):
         elif choice.finish_reason == "stop":
             assert set(json.loads(choice.message.content)) == {"ok"}
     assert seen & {"stop", "tool_calls"}
-    forced(client, response_format=OBJECT_FORM, tool_choice="required", temperature=0)
+    alone = {"tool_choice": "required", "parallel_tool_calls": False}
+    forced(client, response_format=OBJECT_FORM, temperature=0, **alone)
 
 
 def test_calls_and_their_answers_are_told_to_the_model(client):
