@@ -189,10 +189,10 @@ async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRe
     let input = PromptInput::Chat(talk.input.clone());
     let (prompt, grammar) = if talk.may_think() {
         // Whether a thought comes first is seen at the end of the prompt.
-        let mut prompt = tokenise(engine, ask, input.clone(), None).await?;
+        let prompt = tokenise(engine, ask, input, None).await?;
         let grammar = talk.grammar(request, &prompt.end);
         if grammar.is_some() {
-            prompt = tokenise(engine, ask, input, grammar.clone()).await?;
+            tokenise(engine, ask, no_prompt(), grammar.clone()).await?;
         }
         (prompt, grammar)
     } else {
@@ -208,9 +208,35 @@ async fn tokenise(
     input: PromptInput,
     grammar: Option<Grammar>,
 ) -> Result<Prompt, ApiError> {
+    let of_words = matches!(grammar, Some(Grammar::Words { .. }));
     let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input, grammar)).await;
-    let prompt = prompt.map_err(|_| EngineError::Timeout)?;
-    prompt.map_err(|error| prompt_error(error, ask))
+    match prompt.map_err(|_| EngineError::Timeout)? {
+        Err(EngineError::Prepare(PrepareError::Grammar(message))) => {
+            // A grammar of words has the schemas of tools in it, and perhaps a constraint: if that is wrong by itself,
+            // it is to blame.
+            let constraint = ask.options().constraint.as_ref();
+            let param = match constraint {
+                Some(constraint) if !of_words || is_wrong(engine, constraint).await => &constraint.param,
+                _ => "tools",
+            };
+            Err(ApiError::invalid_value(param, &format!("`{param}` cannot be compiled: {message}")))
+        }
+        prompt => prompt.map_err(|error| prompt_error(error, ask)),
+    }
+}
+
+/// Whether a constraint cannot be compiled.
+async fn is_wrong(engine: &Engine, constraint: &Constraint) -> bool {
+    let checked = engine.prepare(no_prompt(), Some(grammar_of(constraint)));
+    matches!(
+        tokio::time::timeout(LOAD_WAIT_MAX, checked).await,
+        Ok(Err(EngineError::Prepare(PrepareError::Grammar(_))))
+    )
+}
+
+/// What is sent along with a grammar that is to be compiled without a prompt.
+fn no_prompt() -> PromptInput {
+    PromptInput::Text("-".to_owned())
 }
 
 fn input(prompt: &CompletionPrompt) -> PromptInput {
@@ -220,16 +246,10 @@ fn input(prompt: &CompletionPrompt) -> PromptInput {
     }
 }
 
-/// An error of the prompt or of what the answer must be names the field it came in.
+/// An error of the prompt names the field it came in.
 fn prompt_error(error: EngineError, ask: &Ask) -> ApiError {
     match error {
         EngineError::Prepare(PrepareError::Busy) => error.into(),
-        EngineError::Prepare(PrepareError::Grammar(ref message)) => {
-            let constraint: Option<&Constraint> = ask.options().constraint.as_ref();
-            // Without a constraint the grammar is that of tools.
-            let param = constraint.map_or("tools", |constraint| &constraint.param);
-            ApiError::invalid_value(param, &format!("`{param}` cannot be compiled: {message}"))
-        }
         EngineError::Prepare(_) => ApiError::from(error).with_param(ask.prompt_param()),
         other => other.into(),
     }
