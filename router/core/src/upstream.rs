@@ -69,6 +69,8 @@ pub enum Endpoint {
     Chat,
     /// `completions`.
     Completions,
+    /// `responses`; other servers get chat completions.
+    Responses,
 }
 
 /// What a server answered.
@@ -170,6 +172,7 @@ impl Endpoint {
         match self {
             Self::Chat => "chat.completions",
             Self::Completions => "completions",
+            Self::Responses => "responses",
         }
     }
 
@@ -177,7 +180,7 @@ impl Endpoint {
     fn upstream_path(self) -> &'static str {
         match self {
             Self::Completions => "completions",
-            Self::Chat => "chat/completions",
+            Self::Chat | Self::Responses => "chat/completions",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::iter::successors;
 use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
+use allerac_objects::StoreError;
 use allerac_router_core::{NoRoute, UpstreamError};
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
 use axum::Json;
@@ -65,6 +66,30 @@ impl ApiError {
     pub(crate) fn owner_only() -> Self {
         let message = "only the owner of the box may see this: use a key of theirs";
         Self::new(StatusCode::FORBIDDEN, "permission_error", "owner_only", message)
+    }
+
+    /// Nothing of this name, or not of this person: the two are not told apart.
+    pub(crate) fn not_kept(what: &str, id: &str) -> Self {
+        let message = format!("you have no {what} `{}` here", shorten(id));
+        Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
+    }
+
+
+    /// OpenAI's word for why a response failed.
+    pub(crate) fn response_code(&self) -> &'static str {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded",
+            status if status.is_client_error() => "invalid_prompt",
+            _ => "server_error",
+        }
+    }
+
+    /// The same about a request whose conversation came in `input`.
+    pub(crate) fn about_input(mut self) -> Self {
+        if let Some(param) = self.param.as_mut().filter(|param| param.starts_with("messages")) {
+            *param = "input".to_owned();
+        }
+        self
     }
 
     pub(crate) fn unknown_path(method: &str, path: &str) -> Self {
@@ -186,6 +211,25 @@ impl From<LedgerError> for ApiError {
             error => {
                 tracing::error!("the ledger: {error}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "ledger_error", "the ledger failed; see the log")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoRoom { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "storage_full", error.to_string())
+            }
+            StoreError::DiskFull => {
+                tracing::error!("the store: {error}");
+                Self::busy("disk_full", error.to_string())
+            }
+            error => {
+                let causes = successors(error.source(), |&cause| cause.source());
+                tracing::error!("the store: {error}{}", causes.map(|cause| format!(": {cause}")).collect::<String>());
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "store_error", "the store failed; see the log")
             }
         }
     }

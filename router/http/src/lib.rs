@@ -5,6 +5,7 @@
 
 mod assets;
 mod auth;
+mod background;
 mod chat;
 mod choice;
 mod claim;
@@ -22,6 +23,7 @@ mod sse;
 mod state;
 mod translate;
 
+pub use background::Background;
 pub use claim::ClaimGate;
 pub use pass::MetricsPass;
 pub use server::{app, serve};

@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::handlers::{chat, claim, completions, generate, health, metrics, models, unknown, wrong_method};
+use crate::handlers::responses::{self, kept};
+use crate::handlers::{chat, claim, completions, generate, health, metrics, models, stored, unknown, wrong_method};
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -35,8 +36,15 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Everything that is served.
 pub fn app(state: AppState) -> Router {
     Router::new()
-        .route("/v1/chat/completions", post(generate::create::<chat::Answer>))
+        .route("/v1/chat/completions", post(generate::create::<chat::Answer>).get(stored::list))
         .route("/v1/completions", post(generate::create::<completions::Answer>))
+        .route("/v1/chat/completions/{id}", get(stored::get).post(stored::update).delete(stored::delete))
+        .route("/v1/chat/completions/{id}/messages", get(stored::messages))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/input_tokens", post(responses::input_tokens))
+        .route("/v1/responses/{id}", get(kept::get).delete(kept::delete))
+        .route("/v1/responses/{id}/cancel", post(kept::cancel))
+        .route("/v1/responses/{id}/input_items", get(kept::input_items))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
         .route("/healthz", get(health::live))

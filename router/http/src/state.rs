@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use allerac_ledger::Ledger;
 use allerac_metrics::Metrics;
+use allerac_objects::Store;
 use allerac_router_core::{Limits, Registry, Upstreams};
 
+use crate::background::Background;
 use crate::claim::ClaimGate;
 use crate::pass::MetricsPass;
 
@@ -16,6 +18,10 @@ pub struct AppState {
     pub ledger: Ledger,
     /// The models of this box.
     pub registry: Registry,
+    /// What is kept for people.
+    pub store: Store,
+    /// What runs in the background.
+    pub background: Background,
     /// Other servers.
     pub upstreams: Arc<Upstreams>,
     /// Who may claim the box.

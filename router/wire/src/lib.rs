@@ -10,10 +10,12 @@ mod fields;
 mod message;
 mod options;
 mod response;
+mod responses;
 mod sampling;
 mod tools;
 mod upstream;
 
+pub use chat::metadata_of;
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{Constraint, Form};
 pub use conversation::{ChatRequest, Effort, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};
@@ -24,4 +26,5 @@ pub use response::{
     ChatMessage, Completion, CompletionChoice, CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta,
     ErrorBody, ErrorDetail, FunctionDelta, Logprob, Model, ModelList, PromptTokensDetails, TopLogprob,
 };
+pub use responses::{ResponseError, ResponseObject, ResponseStatus, ResponsesRequest, item_messages};
 pub use sampling::{DryOptions, LastTokens, MirostatOptions, Sampling};

@@ -6,9 +6,13 @@ pub(crate) mod collect;
 pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod health;
+pub(crate) mod keep;
+pub(crate) mod list;
 mod logprobs;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod responses;
+pub(crate) mod stored;
 
 use std::time::Duration;
 
@@ -28,6 +32,8 @@ pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-allerac-serv
 
 /// The longest request, in bytes: a prompt of two million tokens.
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long responses and chat completions are kept, in seconds: 30 days, as OpenAI has it.
+pub(crate) const KEPT_S: i64 = 30 * 24 * 3600;
 /// The longest claim, in bytes. Nobody needs a key to send one.
 const CLAIM_BYTES_MAX: usize = 4 * 1024;
 /// How long a body may take to arrive. 8 MiB take that long at 2 Mbit/s.
