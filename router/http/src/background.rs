@@ -19,7 +19,9 @@ const EVENTS_WAITING_MAX: usize = 64;
 
 /// What runs in the background, by owner and id. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Background(Arc<Mutex<HashMap<(u64, String), Arc<Running>>>>);
+pub struct Background(Arc<Mutex<All>>);
+
+type All = HashMap<(u64, String), Arc<Running>>;
 
 /// One running response.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Background {
         self.all().remove(&(owner, id.to_owned()));
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<(u64, String), Arc<Running>>> {
+    fn all(&self) -> MutexGuard<'_, All> {
         self.0.lock().expect("no code panics while it holds the list")
     }
 }

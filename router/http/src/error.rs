@@ -54,6 +54,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", message).with_param(param)
     }
 
+    pub(crate) fn missing(param: &str) -> Self {
+        let message = format!("`{param}` is required");
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "missing_required_parameter", message).with_param(param)
+    }
+
     pub(crate) fn unsupported_value(param: &str, message: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, INVALID, "unsupported_value", message).with_param(param)
     }
@@ -73,7 +78,6 @@ impl ApiError {
         let message = format!("you have no {what} `{}` here", shorten(id));
         Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
     }
-
 
     /// OpenAI's word for why a response failed.
     pub(crate) fn response_code(&self) -> &'static str {

@@ -6,6 +6,7 @@
 mod assets;
 mod auth;
 mod background;
+mod batch;
 mod chat;
 mod choice;
 mod claim;
@@ -24,6 +25,7 @@ mod state;
 mod translate;
 
 pub use background::Background;
+pub use batch::Batches;
 pub use claim::ClaimGate;
 pub use pass::MetricsPass;
 pub use server::{app, serve};

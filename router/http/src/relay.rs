@@ -75,10 +75,10 @@ pub(crate) fn converse(
     state: &AppState,
     principal: &Principal,
     upstream: &Arc<Upstream>,
-    conversation: Conversation<'_>,
+    conversation: &Conversation<'_>,
     admitted: Admitted,
 ) -> mpsc::Receiver<Progress> {
-    let Conversation { request, endpoint, name } = conversation;
+    let &Conversation { request, endpoint, name } = conversation;
     let mut decoder = Decoder::new(admitted.request_id, request.options.stop.clone());
     let body = request.for_upstream(name);
     let envelope = Envelope { model: request.model.clone(), stream: true, body };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
@@ -18,7 +18,9 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::handlers::responses::{self, kept};
-use crate::handlers::{chat, claim, completions, generate, health, metrics, models, stored, unknown, wrong_method};
+use crate::handlers::{
+    batches, chat, claim, completions, files, generate, health, metrics, models, stored, unknown, wrong_method,
+};
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -45,6 +47,13 @@ pub fn app(state: AppState) -> Router {
         .route("/v1/responses/{id}", get(kept::get).delete(kept::delete))
         .route("/v1/responses/{id}/cancel", post(kept::cancel))
         .route("/v1/responses/{id}/input_items", get(kept::input_items))
+        // It bounds by itself what it reads.
+        .route("/v1/files", post(files::create).layer(DefaultBodyLimit::disable()).get(files::list))
+        .route("/v1/files/{id}", get(files::get).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/batches", post(batches::create).get(batches::list))
+        .route("/v1/batches/{id}", get(batches::get))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
         .route("/healthz", get(health::live))

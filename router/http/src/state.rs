@@ -8,6 +8,7 @@ use allerac_objects::Store;
 use allerac_router_core::{Limits, Registry, Upstreams};
 
 use crate::background::Background;
+use crate::batch::Batches;
 use crate::claim::ClaimGate;
 use crate::pass::MetricsPass;
 
@@ -22,6 +23,8 @@ pub struct AppState {
     pub store: Store,
     /// What runs in the background.
     pub background: Background,
+    /// Batches that are being worked on.
+    pub batches: Batches,
     /// Other servers.
     pub upstreams: Arc<Upstreams>,
     /// Who may claim the box.

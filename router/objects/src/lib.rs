@@ -18,6 +18,6 @@ mod store;
 
 pub use error::StoreError;
 pub use object::{Kind, Listed, New, Object, Order, Page};
-pub use pieces::PIECE_BYTES;
+pub use pieces::{PIECE_BYTES, Piece};
 pub use seal::Seal;
 pub use store::Store;

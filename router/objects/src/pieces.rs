@@ -9,6 +9,17 @@ use crate::store::Store;
 /// Bytes of a piece of a file, but for the last.
 pub const PIECE_BYTES: usize = 256 * 1024;
 
+/// A piece of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Its place among the others.
+    pub number: u32,
+    /// A word of whoever wrote it, read back with the number.
+    pub mark: bool,
+    /// What it says.
+    pub data: Vec<u8>,
+}
+
 impl Store {
     /// Adds a piece to an object, in place of the one of the same number; whether the object is there. The person may
     /// then keep `bytes_max` in all objects of this kind.
@@ -19,11 +30,10 @@ impl Store {
         &self,
         (kind, owner): (Kind, u64),
         id: &str,
-        number: u32,
-        mark: bool,
-        data: Vec<u8>,
+        piece: Piece,
         bytes_max: u64,
     ) -> Result<bool, StoreError> {
+        let Piece { number, mark, data } = piece;
         let id = id.to_owned();
         self.call(move |connection, seal| {
             let Some(object) = seq(connection, kind, owner, &id)? else { return Ok(false) };

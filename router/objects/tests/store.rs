@@ -1,6 +1,6 @@
 //! The store over a real file: whose things are whose, pages, bounds, and what damage costs.
 
-use allerac_objects::{Kind, New, Order, Page, Store, StoreError};
+use allerac_objects::{Kind, New, Order, Page, Piece, Store, StoreError};
 use tempfile::TempDir;
 
 const SECRET: [u8; 32] = [7; 32];
@@ -89,11 +89,12 @@ async fn of_what_was_said_the_oldest_goes() {
 async fn pieces_belong_to_their_object_and_are_bounded() {
     let (_folder, store) = store();
     let file = (Kind::File, 1);
+    let piece = |number, mark, data: &[u8]| Piece { number, mark, data: data.to_vec() };
     store.put(new(Kind::File, 1, "f")).await.unwrap();
-    assert!(store.put_piece(file, "f", 0, false, b"zero".to_vec(), 1000).await.unwrap());
-    assert!(store.put_piece(file, "f", 2, true, b"two".to_vec(), 1000).await.unwrap());
-    assert!(!store.put_piece(file, "g", 0, false, Vec::new(), 1000).await.unwrap());
-    let full = store.put_piece(file, "f", 3, false, vec![0; 1000], 1000).await;
+    assert!(store.put_piece(file, "f", piece(0, false, b"zero"), 1000).await.unwrap());
+    assert!(store.put_piece(file, "f", piece(2, true, b"two"), 1000).await.unwrap());
+    assert!(!store.put_piece(file, "g", piece(0, false, b""), 1000).await.unwrap());
+    let full = store.put_piece(file, "f", piece(3, false, &[0; 1000]), 1000).await;
     assert!(matches!(full, Err(StoreError::NoRoom { allowed: 1000, .. })), "{full:?}");
     assert_eq!(store.pieces(Kind::File, 1, "f").await.unwrap(), [(0, false), (2, true)]);
     assert_eq!(store.piece(Kind::File, 1, "f", 2).await.unwrap().as_deref(), Some(&b"two"[..]));

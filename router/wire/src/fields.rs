@@ -77,7 +77,11 @@ impl Envelope {
     /// # Errors
     /// [`WireError`] when it is no JSON object or names no model.
     pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {
-        let body = object(bytes)?;
+        Self::of(object(bytes)?)
+    }
+
+    /// The same of a body that is an object already.
+    pub(crate) fn of(body: Map<String, Value>) -> Result<Self, WireError> {
         let model = match body.get("model") {
             Some(Value::String(model)) => model.clone(),
             Some(Value::Null) | None => return Err(WireError::missing("model")),

@@ -2,6 +2,7 @@
 //!
 //! Requests are parsed strictly: each field is honoured, or refused by name. Nothing is dropped silently.
 
+mod batch;
 mod chat;
 mod completion;
 mod constraint;
@@ -15,6 +16,7 @@ mod sampling;
 mod tools;
 mod upstream;
 
+pub use batch::{BatchEndpoint, BatchLine, BatchRequest, file_expiry};
 pub use chat::metadata_of;
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{Constraint, Form};

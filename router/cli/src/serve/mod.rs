@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use allerac_http::{AppState, Background, ClaimGate, MetricsPass};
+use allerac_http::{AppState, Background, Batches, ClaimGate, MetricsPass};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
@@ -90,6 +90,7 @@ impl Server {
             registry: self.registry.clone(),
             store: self.store.clone(),
             background: Background::default(),
+            batches: Batches::default(),
             upstreams: Arc::clone(&self.upstreams),
             claim: Arc::new(gate),
             limits: limits.clone(),
@@ -97,6 +98,7 @@ impl Server {
             pass: self.pass.clone(),
             name: label.to_string(),
         };
+        state.batches.resume(&state).await?;
         self.tell(&code)?;
 
         let stop = CancellationToken::new();

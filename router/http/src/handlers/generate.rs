@@ -120,7 +120,7 @@ pub(crate) fn begin(
         (Route::Upstream(upstream, name), Ask::Chat(request)) => {
             refuse_what_is_not_translated(&request)?;
             let conversation = Conversation { request: &request, endpoint, name };
-            let lane = relay::converse(state, caller, upstream, conversation, admitted);
+            let lane = relay::converse(state, caller, upstream, &conversation, admitted);
             Ok((format!("upstream:{}", upstream.name()), lane))
         }
         (Route::Upstream(_, name), Ask::Completion(_)) => {

@@ -94,7 +94,7 @@ impl Params {
 }
 
 /// A page of objects that have ids.
-pub(crate) fn page(data: Vec<Value>, has_more: bool) -> Json<Value> {
+pub(crate) fn page(data: &[Value], has_more: bool) -> Json<Value> {
     let id = |object: Option<&Value>| object.map_or(Value::Null, |object| object["id"].clone());
     let (first, last) = (id(data.first()), id(data.last()));
     Json(json!({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more}))
@@ -111,5 +111,5 @@ pub(crate) fn slice(mut all: Vec<Value>, wanted: &Page) -> Option<Json<Value>> {
     }
     let has_more = all.len() > wanted.limit;
     all.truncate(wanted.limit);
-    Some(page(all, has_more))
+    Some(page(&all, has_more))
 }

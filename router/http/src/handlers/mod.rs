@@ -1,9 +1,11 @@
 //! The handlers, one file a path.
 
+pub(crate) mod batches;
 pub(crate) mod chat;
 pub(crate) mod claim;
 pub(crate) mod collect;
 pub(crate) mod completions;
+pub(crate) mod files;
 pub(crate) mod generate;
 pub(crate) mod health;
 pub(crate) mod keep;
@@ -116,6 +118,6 @@ pub(crate) async fn wrong_method(request: Request) -> Response {
     ApiError::wrong_method(request.method().as_str(), request.uri().path()).into_response()
 }
 
-fn now_s() -> i64 {
+pub(crate) fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
 }

@@ -134,8 +134,8 @@ pub(crate) async fn list(
     };
     let listed = state.store.list(Kind::Completion, caller.0.salt, wanted, fits).await?;
     let listed = listed.ok_or_else(|| ApiError::not_kept("chat completion", &after))?;
-    let data = listed.objects.iter().filter_map(Stored::read).map(Stored::json).collect();
-    Ok(page(data, listed.has_more))
+    let data: Vec<Value> = listed.objects.iter().filter_map(Stored::read).map(Stored::json).collect();
+    Ok(page(&data, listed.has_more))
 }
 
 /// What was asked.

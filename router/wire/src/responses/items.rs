@@ -13,7 +13,7 @@ const ID_CHARS_MAX: usize = 128;
 pub(super) fn input(value: Value) -> Result<Vec<Value>, WireError> {
     match value {
         Value::String(text) => {
-            Ok(vec![message_item(&Map::new(), "user", json!([{"type": "input_text", "text": text}]))])
+            Ok(vec![message_item(&Map::new(), "user", &[json!({"type": "input_text", "text": text})])])
         }
         Value::Array(values) if values.len() > ITEMS_MAX => {
             Err(WireError::out_of_range("input", &format!("at most {ITEMS_MAX} items")))
@@ -72,7 +72,7 @@ fn complete(common: &Map<String, Value>, rest: Value) -> Value {
     Value::Object(map)
 }
 
-fn message_item(common: &Map<String, Value>, role: &str, content: Value) -> Value {
+fn message_item(common: &Map<String, Value>, role: &str, content: &[Value]) -> Value {
     complete(common, json!({"type": "message", "role": role, "status": "completed", "content": content}))
 }
 
@@ -96,7 +96,7 @@ fn message(common: &Map<String, Value>, mut fields: Fields) -> Result<Value, Wir
         Some(_) => return Err(fields.out_of_range("phase", "commentary or final_answer")),
     }
     fields.finish(&[])?;
-    Ok(message_item(common, &role, Value::Array(content)))
+    Ok(message_item(common, &role, &content))
 }
 
 fn output_text(text: &str) -> Value {

@@ -23,15 +23,15 @@ pub(crate) enum Body {
 }
 
 impl Item {
-    pub(crate) fn thought(name: String) -> Self {
+    pub(crate) fn thought(name: &str) -> Self {
         Self::new(format!("rs_{name}"), Body::Thought { text: String::new() })
     }
 
-    pub(crate) fn message(name: String) -> Self {
+    pub(crate) fn message(name: &str) -> Self {
         Self::new(format!("msg_{name}"), Body::Message { text: String::new(), logprobs: Vec::new() })
     }
 
-    pub(crate) fn call(name: String, call_id: String, function: String) -> Self {
+    pub(crate) fn call(name: &str, call_id: String, function: String) -> Self {
         Self::new(format!("fc_{name}"), Body::Call { call_id, name: function, arguments: String::new() })
     }
 

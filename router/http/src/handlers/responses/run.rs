@@ -85,10 +85,9 @@ impl Run {
                 self.end(end, None).await;
             }
             let text = text_of(&self.writer.take_events());
-            if last || !text.is_empty() {
-                if !sse::deliver(&sender, Told::Events { text, last }).await || last {
-                    return;
-                }
+            let says = last || !text.is_empty();
+            if says && !sse::deliver(&sender, Told::Events { text, last }).await || last {
+                return;
             }
         }
     }

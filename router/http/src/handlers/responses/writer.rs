@@ -138,17 +138,17 @@ impl Writer {
     }
 
     /// The place of the open item where it is of the wanted kind, else of a new one.
-    fn going_on(&mut self, is_wanted: impl Fn(&Body) -> bool, make: impl FnOnce(String) -> Item) -> usize {
+    fn going_on(&mut self, is_wanted: impl Fn(&Body) -> bool, make: impl FnOnce(&str) -> Item) -> usize {
         match self.open {
             Some(place) if is_wanted(&self.items[place].body) => place,
             _ => self.add(make),
         }
     }
 
-    fn add(&mut self, make: impl FnOnce(String) -> Item) -> usize {
+    fn add(&mut self, make: impl FnOnce(&str) -> Item) -> usize {
         self.close("completed");
         let place = self.items.len();
-        let item = make(format!("{}{place:02x}", self.name));
+        let item = make(&format!("{}{place:02x}", self.name));
         self.items.push(item);
         self.open = Some(place);
         let item = self.items[place].json(&self.manner, true);
