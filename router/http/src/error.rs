@@ -79,6 +79,10 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
     }
 
+    pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, INVALID, code, message)
+    }
+
     /// OpenAI's word for why a response failed.
     pub(crate) fn response_code(&self) -> &'static str {
         match self.status {

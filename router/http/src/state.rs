@@ -10,6 +10,7 @@ use allerac_router_core::{Limits, Registry, Upstreams};
 use crate::background::Background;
 use crate::batch::Batches;
 use crate::claim::ClaimGate;
+use crate::idempotency::InFlight;
 use crate::pass::MetricsPass;
 
 /// What every handler can reach. Clones share it.
@@ -23,6 +24,8 @@ pub struct AppState {
     pub store: Store,
     /// What runs in the background.
     pub background: Background,
+    /// Requests that may come again while they are being answered.
+    pub in_flight: InFlight,
     /// Batches that are being worked on.
     pub batches: Batches,
     /// Other servers.

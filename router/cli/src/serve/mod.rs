@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use allerac_http::{AppState, Background, Batches, ClaimGate, MetricsPass};
+use allerac_http::{AppState, Background, Batches, ClaimGate, InFlight, MetricsPass};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
@@ -91,6 +91,7 @@ impl Server {
             store: self.store.clone(),
             background: Background::default(),
             batches: Batches::default(),
+            in_flight: InFlight::default(),
             upstreams: Arc::clone(&self.upstreams),
             claim: Arc::new(gate),
             limits: limits.clone(),

@@ -3,7 +3,8 @@
 use allerac_ledger::Principal;
 use allerac_router_core::{Endpoint, Route, route};
 use allerac_wire::{ChatRequest, CompletionUsage, Envelope, ServiceTier};
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
@@ -13,6 +14,7 @@ use super::{Body, Bounded, served_by};
 use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
 use crate::generation::{LOCAL, start};
+use crate::idempotency::{self, Turn};
 use crate::prepare::{Ask, Job};
 use crate::progress::Progress;
 use crate::relay::{self, Conversation};
@@ -56,11 +58,17 @@ pub(crate) async fn create<S: Shape>(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
+    path: OriginalUri,
+    headers: HeaderMap,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
+    let once = match Turn::of(&state, &caller.0, &headers, path.path(), &body).await? {
+        Turn::Again(response) => return Ok(response),
+        Turn::First(once) => once,
+    };
     let envelope = Envelope::parse(&body)?;
     drop(body);
-    respond::<S>(&state, caller, admitted, envelope).await
+    idempotency::answer(once, async move { respond::<S>(&state, caller, admitted, envelope).await }).await
 }
 
 /// Answers a request that was read as far as its model.

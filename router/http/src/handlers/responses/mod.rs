@@ -9,7 +9,8 @@ mod writer;
 use allerac_router_core::{Endpoint, Route};
 use allerac_wire::{Envelope, ResponseObject, ResponsesRequest};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ use super::generate::{begin, granted, place};
 use super::{Body, Bounded, now_s, served_by};
 use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
+use crate::idempotency::{self, Turn};
 use crate::prepare::{Ask, Job, count_tokens};
 use crate::state::AppState;
 use context::Context;
@@ -33,11 +35,17 @@ pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
+    path: OriginalUri,
+    headers: HeaderMap,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
+    let once = match Turn::of(&state, &caller.0, &headers, path.path(), &body).await? {
+        Turn::Again(response) => return Ok(response),
+        Turn::First(once) => once,
+    };
     let envelope = Envelope::parse(&body)?;
     drop(body);
-    respond(&state, caller, admitted, envelope).await
+    idempotency::answer(once, async move { respond(&state, caller, admitted, envelope).await }).await
 }
 
 /// Answers a request that was read as far as its model.
