@@ -321,6 +321,13 @@ def test_a_response_is_its_owners_alone(client, stranger):
     assert client.responses.retrieve(made.id).id == made.id
 
 
+def test_references_are_bounded(client, http):
+    item = {"type": "item_reference", "id": create_by(client).output[0].id}
+    create(http, "good", input=[item] * 64)
+    answer = http.post("/v1/responses", json={"model": "good", "input": [item] * 65})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+
+
 def test_what_was_said_is_sealed_on_the_disk(box, client):
     secret = "a very peculiar sentence about marmalade"
     made = create_by(client, input=secret)

@@ -227,7 +227,7 @@ impl From<LedgerError> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NoRoom { .. } => {
+            StoreError::NoRoom { .. } | StoreError::TooMany { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "storage_full", error.to_string())
             }
             StoreError::DiskFull => {

@@ -16,6 +16,12 @@ pub enum StoreError {
         /// Bytes that they may keep.
         allowed: u64,
     },
+    /// The person keeps as many as they may.
+    #[error("you keep {allowed} of these, and may not keep more; delete those that you no longer need")]
+    TooMany {
+        /// How many they may keep.
+        allowed: u64,
+    },
     /// The file cannot be made or written.
     #[error("cannot write to {path}; check that the directory exists and belongs to this user")]
     NotWritable {

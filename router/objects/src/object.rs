@@ -23,7 +23,11 @@ pub enum Kind {
 
 /// Bytes of what was said, for each person; beyond it the oldest goes.
 const SAID_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// The kinds that are bounded together by that.
+/// Objects of what was said, for each person: a list looks at all of them.
+const SAID_MAX: i64 = 20_000;
+/// Files, and batches, of each person.
+const OTHERS_MAX: i64 = 10_000;
+/// The kinds that are bounded together by the first two.
 const SAID: &str = "kind IN ('response', 'completion', 'answer')";
 
 impl Kind {
@@ -107,14 +111,18 @@ pub struct Listed {
 
 impl Store {
     /// Keeps an object, in place of the one of the same name where there is one, whose pieces stay. Of what was said,
-    /// the oldest of the same person goes where it takes too much.
+    /// the oldest of the same person goes where it takes too much, or is too many.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// [`StoreError::TooMany`] where it is none of what was said, and when it cannot be written.
     pub async fn put(&self, new: New) -> Result<(), StoreError> {
         self.call(move |connection, seal| {
-            put(connection, seal, &new)?;
-            if new.kind.is_said() { forget_oldest(connection, new.owner) } else { Ok(()) }
+            if new.kind.is_said() {
+                put(connection, seal, &new)?;
+                return forget_oldest(connection, new.owner);
+            }
+            refuse_too_many(connection, &new)?;
+            put(connection, seal, &new)
         })
         .await
     }
@@ -283,15 +291,33 @@ fn put(connection: &Connection, seal: &Seal, new: &New) -> Result<(), StoreError
 
 /// Deletes the oldest of what a person said, until the rest is small enough.
 fn forget_oldest(connection: &Connection, owner: u64) -> Result<(), StoreError> {
-    let sum = format!("SELECT coalesce(sum(bytes), 0) FROM objects WHERE owner = ?1 AND {SAID}");
-    let mut kept: i64 = connection.prepare_cached(&sum)?.query_row([signed(owner)], |row| row.get(0))?;
-    while kept.unsigned_abs() > SAID_BYTES_MAX {
+    let sum = format!("SELECT coalesce(sum(bytes), 0), count(*) FROM objects WHERE owner = ?1 AND {SAID}");
+    let sum = connection.prepare_cached(&sum)?.query_row([signed(owner)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (mut kept, mut count): (i64, i64) = sum;
+    while kept.unsigned_abs() > SAID_BYTES_MAX || count > SAID_MAX {
         let oldest = format!("SELECT seq, bytes FROM objects WHERE owner = ?1 AND {SAID} ORDER BY seq LIMIT 1");
         let oldest =
             connection.prepare_cached(&oldest)?.query_row([signed(owner)], |row| Ok((row.get(0)?, row.get(1)?)));
         let (seq, bytes): (i64, i64) = oldest?;
         connection.prepare_cached("DELETE FROM objects WHERE seq = ?1")?.execute([seq])?;
         kept -= bytes;
+        count -= 1;
+    }
+    Ok(())
+}
+
+/// Refuses an object that is new where its person has as many as they may.
+fn refuse_too_many(connection: &Connection, new: &New) -> Result<(), StoreError> {
+    let owner = signed(new.owner);
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM objects WHERE owner = ?1 AND kind = ?2")?
+        .query_row(params![owner, new.kind.as_str()], |row| row.get(0))?;
+    let is_known = || -> Result<bool, StoreError> {
+        let known = "SELECT 1 FROM objects WHERE owner = ?1 AND kind = ?2 AND id = ?3";
+        Ok(connection.prepare_cached(known)?.exists(params![owner, new.kind.as_str(), new.id])?)
+    };
+    if count >= OTHERS_MAX && !is_known()? {
+        return Err(StoreError::TooMany { allowed: OTHERS_MAX.unsigned_abs() });
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The store over a real file: whose things are whose, pages, bounds, and what damage costs.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use allerac_objects::{Kind, New, Order, Page, Piece, Store, StoreError};
 use tempfile::TempDir;
 
@@ -75,14 +77,27 @@ async fn what_has_had_its_time_is_gone() {
 #[tokio::test]
 async fn of_what_was_said_the_oldest_goes() {
     let (_folder, store) = store();
-    let large = |owner, id| New { head: vec![0; 100 * 1024 * 1024], ..new(Kind::Completion, owner, id) };
-    for id in ["a", "b"] {
-        store.put(large(1, id)).await.unwrap();
+    let large = |id| New { head: vec![0; 100 * 1024 * 1024], ..new(Kind::Completion, 1, id) };
+    store.put(large("a")).await.unwrap();
+    store.put(new(Kind::Completion, 2, "x")).await.unwrap();
+    for id in ["b", "c"] {
+        store.put(large(id)).await.unwrap();
     }
-    store.put(large(2, "x")).await.unwrap();
-    store.put(large(1, "c")).await.unwrap();
     let there = async |owner, id| store.get(Kind::Completion, owner, id).await.unwrap().is_some();
     assert!(!there(1, "a").await && there(1, "b").await && there(1, "c").await && there(2, "x").await);
+}
+
+#[tokio::test]
+async fn files_are_bounded_in_number() {
+    let (_folder, store) = store();
+    let files = (0..10_000).map(|number| new(Kind::File, 1, &number.to_string()));
+    store.put_all(files.collect()).await.unwrap();
+    let more = store.put(new(Kind::File, 1, "more")).await;
+    assert!(matches!(more, Err(StoreError::TooMany { allowed: 10_000 })), "{more:?}");
+    store.put(new(Kind::File, 1, "7")).await.unwrap();
+    store.put(new(Kind::File, 2, "more")).await.unwrap();
+    store.delete(Kind::File, 1, "0").await.unwrap();
+    store.put(new(Kind::File, 1, "more")).await.unwrap();
 }
 
 #[tokio::test]

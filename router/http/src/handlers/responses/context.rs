@@ -12,6 +12,10 @@ use crate::state::AppState;
 
 /// Items of one conversation, and of one response with all that is before it.
 const ITEMS_MAX: usize = 8192;
+/// Bytes of what is kept that one request may go on from or refer to: more than any model reads.
+const BYTES_MAX: usize = 24 * 1024 * 1024;
+/// References of one request. For each a whole response is read.
+const REFERENCES_MAX: usize = 64;
 /// Hexadecimal digits of the name that ids of a response and of its items share.
 const NAME_CHARS: usize = 32;
 
@@ -26,13 +30,24 @@ pub(crate) struct Context {
 pub(crate) struct Kept {
     pub(crate) response: Value,
     pub(crate) input: Vec<Value>,
+    /// Bytes that it takes.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 impl Kept {
     /// One of somebody's; `None` where there is none.
     pub(crate) async fn find(state: &AppState, owner: u64, id: &str) -> Result<Option<Self>, ApiError> {
         let object = state.store.get(Kind::Response, owner, id).await?;
-        Ok(object.and_then(|object| serde_json::from_slice(&object.head).ok()))
+        Ok(object.and_then(|object| {
+            let kept: Self = serde_json::from_slice(&object.head).ok()?;
+            Some(Self { bytes: object.head.len(), ..kept })
+        }))
+    }
+
+    /// What is to be kept.
+    pub(crate) fn new(response: Value, input: Vec<Value>) -> Self {
+        Self { response, input, bytes: 0 }
     }
 }
 
@@ -44,17 +59,22 @@ impl Context {
         request: &mut ResponsesRequest,
         name: &str,
     ) -> Result<Self, ApiError> {
-        let mut items = match &request.previous_response_id {
+        let (mut items, mut bytes) = match &request.previous_response_id {
             Some(id) => before(state, owner, id).await?,
-            None => Vec::new(),
+            None => (Vec::new(), 0),
         };
-        let known = items.len();
+        let (known, mut references) = (items.len(), 0);
+        refuse_too_much(references, bytes)?;
         for (index, item) in std::mem::take(&mut request.input).into_iter().enumerate() {
             let mut item = if item["type"] == "item_reference" {
-                referred(state, owner, index, item["id"].as_str().unwrap_or_default()).await?
+                references += 1;
+                let item = referred(state, owner, index, item["id"].as_str().unwrap_or_default()).await?;
+                bytes += item.to_string().len();
+                item
             } else {
                 item
             };
+            refuse_too_much(references, bytes)?;
             open_thought(state.store.seal(), owner, index, &mut item)?;
             items.push(named(item, name, index));
         }
@@ -67,8 +87,17 @@ impl Context {
     }
 }
 
-/// The items of a response that another one goes on from.
-async fn before(state: &AppState, owner: u64, id: &str) -> Result<Vec<Value>, ApiError> {
+fn refuse_too_much(references: usize, bytes: usize) -> Result<(), ApiError> {
+    if references <= REFERENCES_MAX && bytes <= BYTES_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("the request goes on from too much: at most {REFERENCES_MAX} references and {BYTES_MAX} bytes");
+    Err(ApiError::invalid_value("input", &message))
+}
+
+/// The items of a response that another one goes on from, and the bytes that they take.
+async fn before(state: &AppState, owner: u64, id: &str) -> Result<(Vec<Value>, usize), ApiError> {
     const PARAM: &str = "previous_response_id";
     let missing = || ApiError::not_kept("response", id).with_param(PARAM);
     let Some(kept) = Kept::find(state, owner, id).await? else {
@@ -81,7 +110,7 @@ async fn before(state: &AppState, owner: u64, id: &str) -> Result<Vec<Value>, Ap
         return Err(ApiError::invalid_value(PARAM, "the response is not complete; it cannot be gone on from"));
     }
     let output = kept.response["output"].as_array().cloned().unwrap_or_default();
-    Ok(kept.input.into_iter().chain(output).collect())
+    Ok((kept.input.into_iter().chain(output).collect(), kept.bytes))
 }
 
 /// The item that a reference names: its id tells the response that it came with.

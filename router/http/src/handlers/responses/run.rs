@@ -106,7 +106,7 @@ impl Run {
             return Ok(());
         }
         let response = self.writer.response();
-        let kept = Kept { response: response.json(), input: self.context.items.clone() };
+        let kept = Kept::new(response.json(), self.context.items.clone());
         let new = New {
             kind: Kind::Response,
             owner: self.owner,
