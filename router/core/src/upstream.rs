@@ -75,6 +75,8 @@ pub enum Endpoint {
     OllamaChat,
     /// Ollama's answer to a prompt, asked as a chat completion.
     OllamaGenerate,
+    /// `responses`; other servers get chat completions.
+    Responses,
 }
 
 /// What a server answered.
@@ -179,6 +181,7 @@ impl Endpoint {
             Self::Messages => "messages",
             Self::OllamaChat => "ollama.chat",
             Self::OllamaGenerate => "ollama.generate",
+            Self::Responses => "responses",
         }
     }
 
@@ -186,7 +189,9 @@ impl Endpoint {
     fn upstream_path(self) -> &'static str {
         match self {
             Self::Completions => "completions",
-            Self::Chat | Self::Messages | Self::OllamaChat | Self::OllamaGenerate => "chat/completions",
+            Self::Chat | Self::Messages | Self::OllamaChat | Self::OllamaGenerate | Self::Responses => {
+                "chat/completions"
+            }
         }
     }
 }

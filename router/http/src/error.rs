@@ -6,6 +6,7 @@ use std::iter::successors;
 use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
+use allerac_objects::StoreError;
 use allerac_router_core::{NoRoute, UpstreamError};
 use allerac_wire::anthropic::{Problem, ProblemDetail};
 use allerac_wire::ollama::Trouble;
@@ -58,6 +59,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", message).with_param(param)
     }
 
+    pub(crate) fn missing(param: &str) -> Self {
+        let message = format!("`{param}` is required");
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "missing_required_parameter", message).with_param(param)
+    }
+
     pub(crate) fn unsupported_value(param: &str, message: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, INVALID, "unsupported_value", message).with_param(param)
     }
@@ -70,6 +76,33 @@ impl ApiError {
     pub(crate) fn owner_only() -> Self {
         let message = "only the owner of the box may do this: use a key of theirs";
         Self::new(StatusCode::FORBIDDEN, "permission_error", "owner_only", message)
+    }
+
+    /// Nothing of this name, or not of this person: the two are not told apart.
+    pub(crate) fn not_kept(what: &str, id: &str) -> Self {
+        let message = format!("you have no {what} `{}` here", shorten(id));
+        Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
+    }
+
+    pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, INVALID, code, message)
+    }
+
+    /// OpenAI's word for why a response failed.
+    pub(crate) fn response_code(&self) -> &'static str {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded",
+            status if status.is_client_error() => "invalid_prompt",
+            _ => "server_error",
+        }
+    }
+
+    /// The same about a request whose conversation came in `input`.
+    pub(crate) fn about_input(mut self) -> Self {
+        if let Some(param) = self.param.as_mut().filter(|param| param.starts_with("messages")) {
+            *param = "input".to_owned();
+        }
+        self
     }
 
     pub(crate) fn unknown_path(method: &str, path: &str) -> Self {
@@ -233,6 +266,25 @@ impl From<LedgerError> for ApiError {
             error => {
                 tracing::error!("the ledger: {error}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "ledger_error", "the ledger failed; see the log")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoRoom { .. } | StoreError::TooMany { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "storage_full", error.to_string())
+            }
+            StoreError::DiskFull => {
+                tracing::error!("the store: {error}");
+                Self::busy("disk_full", error.to_string())
+            }
+            error => {
+                let causes = successors(error.source(), |&cause| cause.source());
+                tracing::error!("the store: {error}{}", causes.map(|cause| format!(": {cause}")).collect::<String>());
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "store_error", "the store failed; see the log")
             }
         }
     }

@@ -6,6 +6,8 @@
 mod api;
 mod assets;
 mod auth;
+mod background;
+mod batch;
 mod chat;
 mod choice;
 mod claim;
@@ -13,6 +15,7 @@ mod constraint;
 mod error;
 mod generation;
 mod handlers;
+mod idempotency;
 mod openapi;
 mod operations;
 mod pass;
@@ -25,7 +28,10 @@ mod sse;
 mod state;
 mod translate;
 
+pub use background::Background;
+pub use batch::Batches;
 pub use claim::ClaimGate;
+pub use idempotency::InFlight;
 pub use pass::MetricsPass;
 pub use server::{app, serve};
 pub use state::AppState;

@@ -96,6 +96,12 @@ struct Prepared {
     grammar: Option<Grammar>,
 }
 
+/// Tokens of the prompt of a conversation. Nothing is set aside.
+pub(crate) async fn count_tokens(engine: &Engine, ask: &Ask) -> Result<usize, ApiError> {
+    let prepared = in_words_of_model(engine, ask).await?;
+    Ok(prepared.prompts.iter().map(|prompt| prompt.tokens.len()).sum())
+}
+
 /// Everything up to the first token.
 pub(crate) async fn prepare(
     ledger: &Ledger,

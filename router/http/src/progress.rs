@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::sse;
 
 /// A step of a running request. `Done` or `Failed` is the last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Progress {
     /// One of the choices waits at this place of the engine's queue, likely for so long.
     Waiting { place: u32, wait_ms: u32 },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
@@ -20,7 +20,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::api::Api;
-use crate::handlers::{anthropic, generate, ollama, unknown, wrong_method};
+use crate::handlers::responses::{self, kept};
+use crate::handlers::{anthropic, batches, files, generate, ollama, stored, unknown, wrong_method};
 use crate::openapi::document;
 use crate::operations::operations;
 use crate::state::AppState;
@@ -47,6 +48,8 @@ pub fn app(state: AppState) -> Router {
         .route("/v1/messages", post(generate::create::<anthropic::Answer>))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .merge(ollama_routes())
+        .merge(responses_routes())
+        .merge(kept_routes())
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(unknown)
@@ -54,6 +57,31 @@ pub fn app(state: AppState) -> Router {
         // Outermost, so that refusals carry it too.
         .layer(from_fn_with_state(state.clone(), name_request))
         .with_state(state)
+}
+
+/// OpenAI's responses.
+fn responses_routes() -> Router<AppState> {
+    Router::new()
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/input_tokens", post(responses::input_tokens))
+        .route("/v1/responses/{id}", get(kept::get).delete(kept::delete))
+        .route("/v1/responses/{id}/cancel", post(kept::cancel))
+        .route("/v1/responses/{id}/input_items", get(kept::input_items))
+}
+
+/// What is kept for people: chat completions, files and batches.
+fn kept_routes() -> Router<AppState> {
+    Router::new()
+        .route("/v1/chat/completions", get(stored::list))
+        .route("/v1/chat/completions/{id}", get(stored::get).post(stored::update).delete(stored::delete))
+        .route("/v1/chat/completions/{id}/messages", get(stored::messages))
+        // It bounds by itself what it reads.
+        .route("/v1/files", post(files::create).layer(DefaultBodyLimit::disable()).get(files::list))
+        .route("/v1/files/{id}", get(files::get).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/batches", post(batches::create).get(batches::list))
+        .route("/v1/batches/{id}", get(batches::get))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
 }
 
 /// Ollama's own paths.

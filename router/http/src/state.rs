@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use allerac_ledger::Ledger;
 use allerac_metrics::Metrics;
+use allerac_objects::Store;
 use allerac_router_core::{Access, Aliases, Limits, NoRoute, Registry, Route, Upstreams, route};
 
+use crate::background::Background;
+use crate::batch::Batches;
 use crate::claim::ClaimGate;
+use crate::idempotency::InFlight;
 use crate::pass::MetricsPass;
 
 /// What every handler can reach. Clones share it.
@@ -16,6 +20,14 @@ pub struct AppState {
     pub ledger: Ledger,
     /// The models of this box.
     pub registry: Registry,
+    /// What is kept for people.
+    pub store: Store,
+    /// What runs in the background.
+    pub background: Background,
+    /// Requests that may come again while they are being answered.
+    pub in_flight: InFlight,
+    /// Batches that are being worked on.
+    pub batches: Batches,
     /// Other servers.
     pub upstreams: Arc<Upstreams>,
     /// Other names for models.

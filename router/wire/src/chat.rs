@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::conversation::{ChatRequest, Effort, Tools};
-use crate::fields::{Envelope, Fields, WireError};
+use crate::fields::{Envelope, Fields, WireError, object};
 use crate::message::{PARTS_MAX, messages};
 use crate::options::Options;
 
@@ -125,6 +125,17 @@ pub(crate) fn verbosity(fields: &mut Fields) -> Result<Option<String>, WireError
         }
         word => Ok(word),
     }
+}
+
+/// Reads a body that says nothing but `metadata`.
+///
+/// # Errors
+/// [`WireError`] naming what cannot be honoured.
+pub fn metadata_of(bytes: &[u8]) -> Result<Map<String, Value>, WireError> {
+    let mut fields = Fields::new(object(bytes)?);
+    let metadata = metadata(&mut fields)?;
+    fields.finish(&[])?;
+    Ok(metadata)
 }
 
 /// Words of the client's own about a request.

@@ -4,6 +4,7 @@
 
 pub mod anthropic;
 mod arguments;
+mod batch;
 mod chat;
 mod completion;
 mod constraint;
@@ -13,12 +14,15 @@ mod message;
 pub mod ollama;
 mod options;
 mod response;
+mod responses;
 mod sampling;
 pub mod schema;
 mod tools;
 mod upstream;
 
 pub use arguments::arguments_object;
+pub use batch::{BatchEndpoint, BatchLine, BatchRequest, file_expiry};
+pub use chat::metadata_of;
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{Constraint, Form};
 pub use conversation::{ChatRequest, Effort, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};
@@ -29,4 +33,5 @@ pub use response::{
     ChatMessage, Completion, CompletionChoice, CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta,
     ErrorBody, ErrorDetail, FunctionDelta, Logprob, Model, ModelList, PromptTokensDetails, TopLogprob,
 };
+pub use responses::{ResponseError, ResponseObject, ResponseStatus, ResponsesRequest, item_messages};
 pub use sampling::{DryOptions, LastTokens, MirostatOptions, Sampling};

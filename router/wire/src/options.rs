@@ -36,7 +36,7 @@ impl ServiceTier {
         }
     }
 
-    fn take(fields: &mut Fields) -> Result<Self, WireError> {
+    pub(crate) fn take(fields: &mut Fields) -> Result<Self, WireError> {
         match fields.string("service_tier")?.as_deref() {
             None | Some("auto" | "default") => Ok(Self::Default),
             Some("flex") => Ok(Self::Flex),

@@ -3,7 +3,10 @@
 
 use allerac_wire::anthropic::MessagesRequest;
 use allerac_wire::ollama::{OllamaChat, OllamaGenerate, model_name, only_loads};
-use allerac_wire::{ChatRequest, CompletionRequest, Envelope};
+use allerac_wire::{
+    BatchEndpoint, BatchLine, BatchRequest, ChatRequest, CompletionRequest, Envelope, ResponsesRequest, item_messages,
+    metadata_of,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,6 +18,14 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = only_loads(&envelope.body, "messages");
         let _ = OllamaChat::parse(envelope.clone());
         let _ = OllamaGenerate::parse(envelope.clone());
-        let _ = CompletionRequest::parse(envelope);
+        let _ = CompletionRequest::parse(envelope.clone());
+        if let Ok(request) = ResponsesRequest::parse(envelope) {
+            let _ = item_messages(request.instructions.as_deref(), &request.input, 0);
+        }
     }
+    let _ = BatchRequest::parse(bytes);
+    if let Ok(line) = BatchLine::parse(bytes, BatchEndpoint::Chat) {
+        let _ = line.envelope();
+    }
+    let _ = metadata_of(bytes);
 });
