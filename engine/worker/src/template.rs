@@ -125,8 +125,8 @@ mod tests {
             prediction: None,
         };
         let template = Template::new(source.into(), "<s>".into(), "</s>".into()).unwrap();
-        // The model's own tokens are nobody else's to choose.
-        assert_eq!(template.render(&chat).unwrap(), "f at once </s>");
+        // Truth is written as in Python; the model's own tokens are nobody else's to choose.
+        assert_eq!(template.render(&chat).unwrap(), "f False </s>");
     }
 
     #[test]
