@@ -88,7 +88,7 @@ fn what_a_client_expects_saves_time_where_it_comes_about_and_never_changes_an_an
     let expecting = |wrong_every: usize| -> Vec<Generate> {
         let (answers, _) = answers(&plain, None);
         let predict = |(request, answer): (&Generate, Vec<TokenId>)| {
-            let wrong = |place: usize, token| if place % wrong_every == 0 { TokenId(1) } else { token };
+            let wrong = |place: usize, token| if place.is_multiple_of(wrong_every) { TokenId(1) } else { token };
             let prediction = answer.into_iter().enumerate().map(|(place, token)| wrong(place, token)).collect();
             Generate { prediction, ..request.clone() }
         };
