@@ -4,6 +4,7 @@ import pytest
 
 import allerac
 from peer import Peer
+from scripted import ScriptedUpstream
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +42,30 @@ def books(fresh):
     opened = allerac.Books(fresh.data)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def clients_server(tmp_path_factory):
+    """A server for clients of other APIs: with other names for its model, and a scripted server behind it."""
+    with ScriptedUpstream() as upstream:
+        config = f"""
+            [aliases]
+            "gpt-4o-mini" = "{allerac.MODEL}"
+            "claude-*" = "{allerac.MODEL}"
+            "agent-claude" = "agent"
+            "lost" = "nowhere"
+
+            [[upstream]]
+            name = "scripted"
+            base_url = "{upstream.url}/v1"
+            models = ["agent", "cut", "fails", "refuses", "endless"]
+        """
+        data = allerac.data_dir(tmp_path_factory.mktemp("clients") / "data")
+        with allerac.Server(data, config=config) as running:
+            running.upstream = upstream
+            running.home_key = running.create_key("homer", "--plan", "pro")
+            running.away_key = running.create_key("tina", "--plan", "pro", "--allow-upstream", "all")
+            yield running
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,55 @@ class Handler(BaseHTTPRequestHandler):
         self.event(usage=usage)
         self.wfile.write(b"data: [DONE]\n\n")
 
+    def agent(self):
+        """Thinks, speaks, and calls two tools at once; told their answers, it repeats them."""
+        results = [message["content"] for message in self.server.seen[-1][2]["messages"] if message["role"] == "tool"]
+        self.begin_stream()
+        if results:
+            deltas = [{"content": " and ".join(results)}]
+        else:
+            calls = [("call_a", "weather", ['{"city": ', '"Wien"}']), ("call_b", "time", ["{}"])]
+            deltas = [{"reasoning_content": "Hm, "}, {"reasoning_content": "tools."}, {"content": "I "}, {"content": "look."}]
+            for index, (name, tool, pieces) in enumerate(calls):
+                function = {"name": tool, "arguments": ""}
+                deltas.append({"tool_calls": [{"index": index, "id": name, "type": "function", "function": function}]})
+                deltas += [{"tool_calls": [{"index": index, "function": {"arguments": piece}}]} for piece in pieces]
+        for delta in deltas:
+            self.event(choices=[{"index": 0, "delta": delta, "finish_reason": None}])
+        self.event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop" if results else "tool_calls"}])
+        self.event(usage={"prompt_tokens": 21, "completion_tokens": 9, "total_tokens": 30,
+                          "completion_tokens_details": {"reasoning_tokens": 4}})  # fmt: skip
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def thinks(self):
+        self.begin_stream()
+        for word in ("two ", "and ", "two"):
+            self.event(choices=[{"index": 0, "delta": {"reasoning_content": word}, "finish_reason": None}])
+        self.event(choices=[{"index": 0, "delta": {"content": "four"}, "finish_reason": None}])
+        self.event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        self.event(usage={"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14,
+                          "completion_tokens_details": {"reasoning_tokens": 3}})  # fmt: skip
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def calls(self, order=((0, '{"city":'), (0, '"K\u00f6ln"}'), (1, '{"city":'), (1, '"Bonn"}'))):
+        """Two calls, the pieces of their arguments in this order."""
+        self.begin_stream()
+        begun = set()
+        for index, piece in order:
+            call = {"index": index, "function": {"arguments": piece}}
+            if index not in begun:
+                begun.add(index)
+                call |= {"id": f"call_{index}", "type": "function"}
+                call["function"]["name"] = "get_weather"
+            self.event(choices=[{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}])
+        self.event(choices=[{"index": 0, "delta": {}, "finish_reason": "tool_calls"}])
+        self.event(usage={"prompt_tokens": 20, "completion_tokens": 8, "total_tokens": 28})
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def mixes(self):
+        """The same with the calls mixed."""
+        self.calls(((0, '{"city":'), (1, '{"city":'), (0, '"K\u00f6ln"}'), (1, '"Bonn"}')))
+
     def no_usage(self):
         self.begin_stream()
         self.words(6)

@@ -112,7 +112,7 @@ def test_an_unknown_path(http, path):
 
 
 def test_a_wrong_method(http):
-    for answer in (http.get("/v1/chat/completions"), http.delete("/v1/models")):
+    for answer in (http.get("/v1/completions"), http.get("/v1/responses"), http.delete("/v1/models")):
         assert error(answer, 405)["code"] == "method_not_allowed"
 
 

@@ -231,6 +231,18 @@ test("it is readable on a phone, in the dark too", async () => {
   await page.context().close();
 });
 
+test("the API's description lets its reader try a call with the key that the browser remembers", async () => {
+  const page = await signIn({ viewport: { width: 1280, height: 900 } });
+  await page.goto(`${server.url}/docs`);
+  const operation = page.locator("#operations-OpenAI-get_v1_models");
+  await operation.click();
+  await operation.getByRole("button", { name: "Execute" }).click();
+  const answer = operation.locator(".live-responses-table").first();
+  await answer.getByText(`"${MODEL}"`).first().waitFor();
+  await shot(page, "docs");
+  await page.context().close();
+});
+
 test("nothing left the box and nothing broke the policy", () => {
   assert.deepEqual(offences, []);
 });

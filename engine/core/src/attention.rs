@@ -1,7 +1,6 @@
 //! How a context attends, and in which numbers it keeps keys and values.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -98,21 +97,6 @@ pub enum KvType {
 /// Numbers that share one scale in quantised formats. A head must be a whole number of them.
 pub const KV_BLOCK: u32 = 32;
 
-/// A word that names none of what can be chosen.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is none of {known}")]
-pub struct UnknownWord {
-    given: String,
-    known: String,
-}
-
-fn parse<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str, given: &str) -> Result<T, UnknownWord> {
-    all.iter().copied().find(|one| word(*one) == given).ok_or_else(|| UnknownWord {
-        given: given.to_owned(),
-        known: all.iter().map(|one| word(*one)).collect::<Vec<_>>().join(", "),
-    })
-}
-
 impl FlashAttention {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Auto, Self::On, Self::Off];
@@ -156,22 +140,6 @@ impl KvType {
     }
 }
 
-impl FromStr for FlashAttention {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        parse(&Self::ALL, Self::as_str, word)
-    }
-}
-
-impl FromStr for KvType {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        parse(&Self::ALL, Self::as_str, word)
-    }
-}
-
 impl fmt::Display for FlashAttention {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
@@ -209,13 +177,5 @@ mod tests {
         }
         let said = AttentionError::QuantisedValues(KvType::Q8_0).to_string();
         assert!(said.starts_with("values of type q8_0 need flash attention"), "{said}");
-    }
-
-    #[test]
-    fn words_are_read_as_they_are_written() {
-        assert!(KvType::ALL.iter().all(|one| one.as_str().parse() == Ok(*one)));
-        assert!(FlashAttention::ALL.iter().all(|one| one.as_str().parse() == Ok(*one)));
-        let error = "q9".parse::<KvType>().unwrap_err().to_string();
-        assert_eq!(error, "`q9` is none of f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl");
     }
 }

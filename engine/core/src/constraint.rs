@@ -19,6 +19,16 @@ pub enum Grammar {
     Gbnf(String),
     /// Text that the rule `start` of this grammar in llguidance's variant of Lark derives.
     Lark(String),
+    /// Text in a model's own words for what is no text. Each word is the model's control token of that name or,
+    /// where it has none, just text. The grammar is as [`Lark`](Self::Lark); it may refer to the rules `word_0` (the
+    /// first word), `until_0` (text up to the first word, with it) and so on, `text`
+    /// (any, without the words) and the terminal `TEXT` (some).
+    Words {
+        /// The grammar.
+        lark: String,
+        /// The words.
+        words: Vec<String>,
+    },
 }
 
 /// A compiled [`Grammar`] and how far one answer has come in it.
@@ -92,6 +102,14 @@ impl TokenMask {
         self
     }
 
+    /// The tokens that are in this set or another.
+    #[must_use]
+    pub fn union(mut self, other: &Self) -> Self {
+        self.words.resize(self.words.len().max(other.words.len()), 0);
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
+        self
+    }
+
     /// Makes `logits` those of `from` where a token is in the set and minus infinity elsewhere.
     pub(crate) fn apply(&self, from: &[f32], logits: &mut Vec<f32>) {
         logits.clear();
@@ -140,6 +158,8 @@ mod tests {
             prop_assert_eq!(mask.iter().map(|token| token.0).collect::<Vec<_>>(), sorted);
             prop_assert_eq!(mask.is_empty(), tokens.is_empty());
             prop_assert_eq!(&mask.clone().intersection(&mask), &mask);
+            prop_assert_eq!(&TokenMask::default().union(&mask), &mask);
+            prop_assert_eq!(&mask.clone().union(&TokenMask::default()), &mask);
             let from: Vec<f32> = (0u16..).take(length).map(f32::from).collect();
             let mut masked = vec![f32::NAN; 7];
             mask.apply(&from, &mut masked);

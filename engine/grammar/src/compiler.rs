@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use allerac_engine_core::{Constraint, ConstraintError, Grammar};
+use allerac_engine_core::{Constraint, ConstraintError, Grammar, TokenMask};
 use llguidance::api::ParserLimits;
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv};
@@ -40,12 +40,19 @@ const LIMITS: ParserLimits = ParserLimits {
     verbose_errors: false,
 };
 
+/// The beginning of a compiled grammar.
+struct Start {
+    matcher: Matcher,
+    /// The control tokens that it names.
+    named: TokenMask,
+}
+
 /// Compiles grammars for one model.
 pub struct Compiler {
     vocabulary: Vocabulary,
     factory: Arc<ParserFactory>,
     /// The grammar used last comes first.
-    compiled: Vec<(Grammar, Matcher)>,
+    compiled: Vec<(Grammar, Start)>,
     /// A compilation that nobody waits for any more. Until it ends, nothing else is compiled.
     overdue: Option<JoinHandle<()>>,
 }
@@ -87,15 +94,15 @@ impl Compiler {
     /// As [`check`](Self::check).
     pub fn begin(&mut self, grammar: &Grammar) -> Result<Box<dyn Constraint>, GrammarError> {
         self.check(grammar)?;
-        let (_, matcher) = self.compiled.first().expect("what was checked comes first");
+        let (_, start) = self.compiled.first().expect("what was checked comes first");
         // Going back is not possible in some grammars that only Lark can express.
         let looks_ahead = !matches!(grammar, Grammar::Lark(_));
         // Answers share nothing: what one of them makes the lexer remember counts against its own limits only.
-        Ok(Box::new(Position::new(matcher.deep_clone(), self.vocabulary.clone(), looks_ahead)))
+        Ok(Box::new(start.position(&self.vocabulary, looks_ahead)))
     }
 
     /// Compiles on a thread of its own, and for a bounded time.
-    fn compile(&mut self, grammar: Grammar) -> Result<Matcher, GrammarError> {
+    fn compile(&mut self, grammar: Grammar) -> Result<Start, GrammarError> {
         if self.overdue.as_ref().is_some_and(|overdue| !overdue.is_finished()) {
             return Err(GrammarError::Busy);
         }
@@ -115,14 +122,20 @@ impl Compiler {
     }
 }
 
-fn build(factory: &ParserFactory, vocabulary: &Vocabulary, grammar: &Grammar) -> Result<Matcher, GrammarError> {
-    let source = source::translate(grammar)?;
+impl Start {
+    /// For one answer.
+    fn position(&self, vocabulary: &Vocabulary, looks_ahead: bool) -> Position {
+        Position::new(self.matcher.deep_clone(), vocabulary.clone(), &self.named, looks_ahead)
+    }
+}
+
+fn build(factory: &ParserFactory, vocabulary: &Vocabulary, grammar: &Grammar) -> Result<Start, GrammarError> {
+    let source = source::translate(grammar, vocabulary)?;
     let parser = factory.create_parser(source).map_err(|error| GrammarError::from_library(&error))?;
-    let matcher = Matcher::new(Ok(parser));
+    let start = Start { matcher: Matcher::new(Ok(parser)), named: source::named(grammar, vocabulary) };
     // What goes wrong at once is found now and not in the middle of a request.
-    let trial = Position::new(matcher.deep_clone(), vocabulary.clone(), false);
-    try_out(trial).map_err(|error| GrammarError::Wrong(error.to_string()))?;
-    Ok(matcher)
+    try_out(start.position(vocabulary, false)).map_err(|error| GrammarError::Wrong(error.to_string()))?;
+    Ok(start)
 }
 
 fn try_out(mut trial: Position) -> Result<(), ConstraintError> {

@@ -22,6 +22,10 @@ const TIME_PER_TOKEN: Duration = Duration::from_millis(5);
 pub(crate) struct Position {
     matcher: Matcher,
     vocabulary: Vocabulary,
+    /// The tokens that stand for text, and the control tokens that the grammar names.
+    usable: TokenMask,
+    /// These and the ones that end a turn.
+    usable_or_end: TokenMask,
     /// What may come next, once it is known for this place.
     mask: Option<TokenMask>,
     /// Whether the matcher can go back, which looking ahead needs.
@@ -32,8 +36,10 @@ pub(crate) struct Position {
 
 impl Position {
     /// At the beginning of the grammar that this matcher was made for.
-    pub(crate) fn new(matcher: Matcher, vocabulary: Vocabulary, looks_ahead: bool) -> Self {
-        Self { matcher, vocabulary, mask: None, looks_ahead, time: TIME_AT_ONCE }
+    pub(crate) fn new(matcher: Matcher, vocabulary: Vocabulary, named: &TokenMask, looks_ahead: bool) -> Self {
+        let (usable, usable_or_end) =
+            (vocabulary.text.clone().union(named), vocabulary.text_or_end.clone().union(named));
+        Self { matcher, vocabulary, usable, usable_or_end, mask: None, looks_ahead, time: TIME_AT_ONCE }
     }
 
     /// Whether a token ends a turn.
@@ -54,12 +60,12 @@ impl Position {
         result
     }
 
-    /// What may come next here: tokens that stand for text, and those that end a turn where the text may end. A
-    /// grammar in Lark can name any token by its number.
+    /// What may come next here: tokens that stand for text, control tokens that a grammar of words names, and those
+    /// that end a turn where the text may end. A client's grammar in Lark can name any token by its number.
     fn compute(&mut self) -> Result<TokenMask, ConstraintError> {
         let mask = self.matcher.compute_mask().map_err(|error| failed(&error))?;
         let accepts = self.matcher.is_accepting().map_err(|error| failed(&error))?;
-        let usable = if accepts { &self.vocabulary.text_or_end } else { &self.vocabulary.text };
+        let usable = if accepts { &self.usable_or_end } else { &self.usable };
         let mask = TokenMask::from_words(mask.as_slice().to_vec()).intersection(usable);
         if mask.is_empty() { Err(ConstraintError(NOTHING_FOLLOWS.to_owned())) } else { Ok(mask) }
     }
@@ -71,7 +77,8 @@ impl Position {
         for token in mask.iter() {
             let one = self.vocabulary.piece(token);
             let other = longest.map_or(&[][..], |longest| self.vocabulary.piece(longest));
-            if self.ends(token) || !(one.starts_with(other) || other.starts_with(one)) {
+            // An end of a turn or a control token is no text.
+            if self.ends(token) || one.is_empty() || !(one.starts_with(other) || other.starts_with(one)) {
                 return None;
             }
             longest = longest.filter(|_| other.len() >= one.len()).or(Some(token));

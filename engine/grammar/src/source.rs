@@ -1,6 +1,6 @@
 //! Every kind of grammar as one that llguidance reads.
 
-use allerac_engine_core::Grammar;
+use allerac_engine_core::{Grammar, TokenId, TokenMask};
 use llguidance::JsonCompileOptions;
 use llguidance::api::TopLevelGrammar;
 use llguidance::derivre::RegexBuilder;
@@ -8,6 +8,7 @@ use serde_json::{Deserializer, Value};
 
 use crate::error::GrammarError;
 use crate::gbnf;
+use crate::vocabulary::Vocabulary;
 
 /// White space between the parts of JSON: one space, or a new line and its indentation. Unbounded, a small model
 /// that has lost its way writes white space until its tokens are used up.
@@ -17,7 +18,7 @@ const WHITE_SPACE: &str = r"\x20|\n\x20{0,20}";
 /// as many states, at microseconds and a kilobyte each, which no limit of llguidance counts.
 const DIVISORS_MAX: u64 = 10_000;
 
-pub(crate) fn translate(grammar: &Grammar) -> Result<TopLevelGrammar, GrammarError> {
+pub(crate) fn translate(grammar: &Grammar, vocabulary: &Vocabulary) -> Result<TopLevelGrammar, GrammarError> {
     match grammar {
         Grammar::JsonSchema(schema) => json_schema(schema),
         Grammar::Regex(regex) => {
@@ -28,6 +29,38 @@ pub(crate) fn translate(grammar: &Grammar) -> Result<TopLevelGrammar, GrammarErr
         Grammar::Choice(choices) => Ok(TopLevelGrammar::from_lark(choice(choices))),
         Grammar::Gbnf(text) => gbnf::to_lark(text).map(TopLevelGrammar::from_lark),
         Grammar::Lark(text) => lark(text),
+        Grammar::Words { lark: text, words } => lark(&format!("{text}\n{}", rules(words, vocabulary))),
+    }
+}
+
+/// The rules that grammars of words may refer to. Text has no word in it, not even the name of a control token in
+/// letters: whoever reads the answer could not tell them apart.
+fn rules(words: &[String], vocabulary: &Vocabulary) -> String {
+    let quoted = |word: &String| Value::from(word.as_str()).to_string();
+    let forbidden: Vec<String> = words.iter().map(quoted).collect();
+    let free = match forbidden.as_slice() {
+        [] => "/(?s:.*)/".to_owned(),
+        words => format!("/(?s:.*)/ & ~(/(?s:.*)/ ({}) /(?s:.*)/)", words.join(" | ")),
+    };
+    let mut rules = format!("FREE: {free}\nTEXT: FREE & /(?s:.+)/\ntext: TEXT?\n");
+    for (index, word) in words.iter().enumerate() {
+        let rule = match vocabulary.control(word) {
+            Some(TokenId(id)) => format!("word_{index}: <[{id}]>\nuntil_{index}: text <[{id}]>\n"),
+            None => {
+                let word = quoted(word);
+                format!("word_{index}: {word}\nuntil_{index}[lazy]: FREE {word}\n")
+            }
+        };
+        rules += &rule;
+    }
+    rules
+}
+
+/// The control tokens that a grammar names.
+pub(crate) fn named(grammar: &Grammar, vocabulary: &Vocabulary) -> TokenMask {
+    match grammar {
+        Grammar::Words { words, .. } => words.iter().filter_map(|word| vocabulary.control(word)).collect(),
+        _ => TokenMask::default(),
     }
 }
 

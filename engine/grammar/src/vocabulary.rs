@@ -1,5 +1,6 @@
 //! A model's vocabulary, as llguidance walks it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use allerac_engine_core::{TokenId, TokenMask};
@@ -19,15 +20,19 @@ pub struct Vocabulary {
     pub(crate) text: TokenMask,
     /// These and the ones that end a turn.
     pub(crate) text_or_end: TokenMask,
+    /// Control tokens by their names.
+    names: Arc<HashMap<Vec<u8>, TokenId>>,
     pub(crate) tokenise: Arc<Tokenise>,
 }
 
 impl Vocabulary {
-    /// A vocabulary of these tokens. Those without bytes (control tokens) can never be part of an answer, and those
-    /// that end a turn only end it, whatever their bytes. `tokenise` may be approximate: it makes guesses.
+    /// A vocabulary of these tokens. Those without bytes (control tokens) are part of an answer only where a grammar
+    /// of words asks for one of these `names`, and those that end a turn only end it, whatever their bytes.
+    /// `tokenise` may be approximate: it makes guesses.
     pub fn new(
         mut pieces: Vec<Vec<u8>>,
         ends: Vec<TokenId>,
+        names: impl IntoIterator<Item = (TokenId, Vec<u8>)>,
         tokenise: impl Fn(&str) -> Vec<TokenId> + Send + Sync + 'static,
     ) -> Self {
         for end in &ends {
@@ -38,7 +43,15 @@ impl Vocabulary {
         let all = || (0..).map(TokenId).zip(&pieces);
         let text: TokenMask = all().filter(|(_, piece)| !piece.is_empty()).map(|(token, _)| token).collect();
         let text_or_end = text.iter().chain(ends.iter().copied()).collect();
-        Self { pieces: pieces.into(), ends, text, text_or_end, tokenise: Arc::new(tokenise) }
+        let is_control = |token: TokenId| !ends.contains(&token) && !text.contains(token);
+        let named = names.into_iter().filter(|(token, _)| is_control(*token) && (token.0 as usize) < pieces.len());
+        let names = Arc::new(named.map(|(token, name)| (name, token)).collect());
+        Self { pieces: pieces.into(), ends, text, text_or_end, names, tokenise: Arc::new(tokenise) }
+    }
+
+    /// The control token of this name.
+    pub(crate) fn control(&self, name: &str) -> Option<TokenId> {
+        self.names.get(name.as_bytes()).copied()
     }
 
     pub(crate) fn piece(&self, token: TokenId) -> &[u8] {

@@ -1,10 +1,13 @@
-//! What this machine is, and which profile of `hw-profiles/` fits it.
+//! What this machine is, which profile of `hw-profiles/` fits it, and what measuring it says.
 
+mod bandwidth;
 mod cpus;
 mod probe;
 mod profile;
 mod topology;
+pub mod tuning;
 
+pub use bandwidth::{BANDWIDTH_BYTES, Bandwidth, bandwidth};
 pub use cpus::{CpuSet, InvalidCpuSet};
 pub use probe::{Probe, probe};
 pub use profile::{EngineProfile, Profile, ProfileError};

@@ -33,6 +33,8 @@ pub struct ContextParams {
     pub threads: u32,
     /// Threads that compute prompts.
     pub threads_batch: u32,
+    /// Whether to compute on one thread while other programs have taken cores.
+    pub sheds_threads: bool,
     /// How to attend, and in which numbers to keep keys and values.
     pub attention: Attention,
 }
@@ -63,7 +65,8 @@ pub struct Context {
     inner: LlamaContext<'static>,
     batch: LlamaBatch<'static>,
     limits: Limits,
-    governor: Governor,
+    /// `None` where all threads compute, come what may.
+    governor: Option<Governor>,
     attention: Attention,
     draft_model: Option<DraftModel>,
 }
@@ -109,7 +112,8 @@ impl Context {
             piece_min: PIECE_MIN,
         };
         let batch = LlamaBatch::new(params.batch as usize, 1);
-        Ok(Self { model, inner, batch, limits, governor: Governor::default(), attention, draft_model: None })
+        let governor = params.sheds_threads.then(Governor::default);
+        Ok(Self { model, inner, batch, limits, governor, attention, draft_model: None })
     }
 
     /// Lets a smaller model guess what follows.
@@ -127,12 +131,13 @@ impl Context {
 
     /// Computes on one thread while others have taken cores.
     fn govern(&mut self, batch: &[BatchToken], took: Duration) {
+        let Some(governor) = &mut self.governor else { return };
         let is_decoding = batch.iter().all(|token| token.wants_logits)
             && batch.windows(2).all(|pair| pair[0].sequence != pair[1].sequence);
         if !is_decoding {
             return;
         }
-        if let Some(alone) = self.governor.note(batch.len(), took) {
+        if let Some(alone) = governor.note(batch.len(), took) {
             compute_alone(alone);
         }
     }

@@ -18,7 +18,16 @@ fn model() -> &'static Model {
 }
 
 fn params(attention: Attention) -> ContextParams {
-    ContextParams { context: 256, cells: 512, sequences: 2, batch: 128, threads: 1, threads_batch: 1, attention }
+    ContextParams {
+        context: 256,
+        cells: 512,
+        sequences: 2,
+        batch: 128,
+        threads: 1,
+        threads_batch: 1,
+        sheds_threads: true,
+        attention,
+    }
 }
 
 /// The most likely token after what sequence 0 has and these.

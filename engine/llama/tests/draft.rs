@@ -28,6 +28,7 @@ const PARAMS: ContextParams = ContextParams {
     batch: 512,
     threads: 1,
     threads_batch: 1,
+    sheds_threads: true,
     // Without it llama.cpp computes a single token in another order than several.
     attention: Attention { flash: FlashAttention::On, kv_type_k: KvType::F16, kv_type_v: KvType::F16 },
 };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use allerac_engine_core::{Attention, BatcherConfig, Config, FlashAttention, KvType};
 use allerac_engine_llama::ContextParams;
+use allerac_hardware::tuning::Effort;
 use allerac_hardware::{CpuSet, Topology};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -14,8 +15,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 #[command(version, about)]
 pub(crate) struct Args {
     /// The model file (GGUF).
-    #[arg(long)]
-    pub(crate) model: PathBuf,
+    #[arg(long, required_unless_present = "system_info")]
+    model: Option<PathBuf>,
     /// Another file of the model, as NAME=PATH; may be given several times. A model of several files is an encoder,
     /// and MODEL are its weights (safetensors).
     #[arg(long = "part", value_parser = part)]
@@ -71,6 +72,12 @@ pub(crate) struct Args {
     /// The numbers in which values are kept; quantised ones need flash attention.
     #[arg(long, value_parser = one_of(&KvType::ALL, KvType::as_str), default_value_t = KvType::F16)]
     kv_type_v: KvType,
+    /// Measure how fast the model is with these settings, print a line of JSON a speed, and exit.
+    #[arg(long, value_name = "EFFORT", value_parser = one_of(&Effort::ALL, Effort::as_str))]
+    pub(crate) measure: Option<Effort>,
+    /// Print the CPU features that llama.cpp uses, and exit.
+    #[arg(long)]
+    pub(crate) system_info: bool,
     /// Do not confine the process. Only to debug.
     #[arg(long)]
     pub(crate) no_sandbox: bool,
@@ -87,6 +94,11 @@ const FIRST_CHUNK: u32 = 128;
 const ARCHIVE_MIN: u32 = 64;
 
 impl Args {
+    /// The model file; none is needed only where none is read.
+    pub(crate) fn model(&self) -> &Path {
+        self.model.as_deref().unwrap_or(Path::new(""))
+    }
+
     /// The model that guesses, if any is to.
     pub(crate) fn draft_model(&self) -> Option<&Path> {
         self.draft_model.as_deref().filter(|_| !self.no_speculation)
@@ -138,6 +150,8 @@ impl Args {
             sequences: self.sequences,
             batch: self.batch.max(self.sequences),
             threads,
+            // What is measured is these threads.
+            sheds_threads: self.measure.is_none(),
             threads_batch: if self.threads_batch == 0 { threads } else { self.threads_batch },
             attention: Attention { flash: self.flash_attention, kv_type_k: self.kv_type_k, kv_type_v: self.kv_type_v },
         }
@@ -151,9 +165,10 @@ fn part(text: &str) -> Result<(String, PathBuf), &'static str> {
 }
 
 /// Parses one of a few words.
-fn one_of<T>(all: &[T], word: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + std::str::FromStr<Err: std::error::Error + Send + Sync + 'static> + 'static,
-{
-    PossibleValuesParser::new(all.iter().map(|one| word(*one)).collect::<Vec<_>>()).try_map(|text| text.parse::<T>())
+fn one_of<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    word: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let words = PossibleValuesParser::new(all.iter().map(|one| word(*one)));
+    words.map(move |text| *all.iter().find(|one| word(**one) == text).expect("one of the possible values"))
 }

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, socket: UnixStream, outbox: &Outbox) -> anyhow::R
 }
 
 fn load(args: &Args) -> Result<(Model, Tokens), LoadError> {
-    Model::load(&Files { weights: args.model.clone(), parts: args.parts.iter().cloned().collect() })
+    Model::load(&Files { weights: args.model().to_owned(), parts: args.parts.iter().cloned().collect() })
 }
 
 fn describe(model: &Model) -> ModelInfo {

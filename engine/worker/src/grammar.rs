@@ -58,7 +58,8 @@ impl Grammars {
         if self.compiler.is_none() {
             let model = self.model;
             let (pieces, ends) = (model.pieces().to_vec(), model.end_tokens().collect());
-            let vocabulary = Vocabulary::new(pieces, ends, |text| model.tokenise_part(text));
+            let names = model.names().iter().map(|(token, name)| (*token, name.clone()));
+            let vocabulary = Vocabulary::new(pieces, ends, names, |text| model.tokenise_part(text));
             self.compiler = Some(Compiler::new(vocabulary)?);
         }
         Ok(self.compiler.as_mut().expect("it was made above"))

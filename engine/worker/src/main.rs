@@ -8,6 +8,7 @@ mod affinity;
 mod args;
 mod encoder;
 mod grammar;
+mod measure;
 mod memory;
 mod prepare;
 mod report;
@@ -32,14 +33,30 @@ fn main() -> ExitCode {
         .without_time()
         .init();
     let args = args::Args::parse();
-    affinity::bind(&args);
-    spin::bound();
-    let result = if args.self_test_sandbox { sandbox::self_test(&args) } else { serve::run(&args) };
-    match result {
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(args: &args::Args) -> anyhow::Result<()> {
+    if args.system_info {
+        return print_system_info();
+    }
+    affinity::bind(args)?;
+    spin::bound();
+    match args.measure {
+        _ if args.self_test_sandbox => sandbox::self_test(args),
+        Some(effort) => measure::run(args, effort),
+        None => serve::run(args),
+    }
+}
+
+fn print_system_info() -> anyhow::Result<()> {
+    use std::io::Write;
+    allerac_engine_llama::load_kernels()?;
+    Ok(writeln!(std::io::stdout(), "{}", allerac_engine_llama::Model::system_info().trim())?)
 }

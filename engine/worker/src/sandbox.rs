@@ -120,7 +120,7 @@ fn confine_files(args: &Args) -> anyhow::Result<RulesetStatus> {
 /// The model files.
 fn models(args: &Args) -> impl Iterator<Item = &Path> {
     let parts = args.parts.iter().map(|(_, path)| path.as_path());
-    [args.model.as_path()].into_iter().chain(args.draft_model()).chain(parts)
+    [args.model()].into_iter().chain(args.draft_model()).chain(parts)
 }
 
 fn deny_system_calls() -> anyhow::Result<()> {
@@ -154,7 +154,7 @@ pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
     deny_system_calls().context("seccomp")?;
     let mut attempts = vec![
         ("write a file", std::fs::write("/tmp/allerac-sandbox-test", "x")),
-        ("remove the model", std::fs::remove_file(&args.model)),
+        ("remove the model", std::fs::remove_file(args.model())),
         ("open a network connection", TcpStream::connect("127.0.0.1:1").map(drop)),
         ("open a port", std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
         ("open a socket file", std::os::unix::net::UnixStream::connect("/run/dbus/system_bus_socket").map(drop)),

@@ -79,7 +79,7 @@ fn socket_from_stdin() -> anyhow::Result<UnixStream> {
 fn load(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Context), LoadError> {
     let progress_lane = outbox.clone();
     let mut told = 0.0;
-    let loaded = Model::load(&args.model, move |share| {
+    let loaded = Model::load(args.model(), move |share| {
         // Every twentieth is enough for a progress bar.
         if share >= told + 0.05 {
             told = share;

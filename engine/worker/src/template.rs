@@ -1,5 +1,7 @@
 //! Chat templates: Jinja programs that come with model files, rendered as Hugging Face's transformers do
-//! (`apply_chat_template`: blocks trimmed, `raise_exception`, `strftime_now`).
+//! (`apply_chat_template`: blocks trimmed, `raise_exception`, `strftime_now`, `tojson` as Python writes it).
+
+mod json;
 
 use allerac_engine_link::protocol::{ChatInput, PrepareError};
 use minijinja::syntax::SyntaxConfig;
@@ -27,6 +29,7 @@ impl Template {
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         environment.set_fuel(Some(RENDER_FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_template_owned("chat", source.clone())?;
@@ -50,13 +53,13 @@ impl Template {
         let template = self.environment.get_template("chat").expect("the template was added in new()");
         // Templates tell no tools by `none`, which is what transformers passes, and not by absence.
         let variables = context! {
-            messages => json(&chat.messages_json)?,
-            tools => chat.tools_json.as_deref().map(json).transpose()?,
+            messages => parsed(&chat.messages_json)?,
+            tools => chat.tools_json.as_deref().map(parsed).transpose()?,
             documents => (),
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
-            ..chat.variables_json.as_deref().map(json).transpose()?.unwrap_or_default()
+            ..chat.variables_json.as_deref().map(parsed).transpose()?.unwrap_or_default()
         };
         template.render(variables).map_err(|error| PrepareError::Template(reason(&error)))
     }
@@ -73,7 +76,7 @@ impl Template {
     }
 }
 
-fn json(text: &str) -> Result<Value, PrepareError> {
+fn parsed(text: &str) -> Result<Value, PrepareError> {
     serde_json::from_str(text).map_err(|error| PrepareError::Template(error.to_string()))
 }
 
@@ -90,6 +93,9 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     jiff::fmt::strtime::format(format, &jiff::Zoned::now())
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
 }
+
+#[cfg(test)]
+mod families;
 
 #[cfg(test)]
 mod tests {
@@ -119,8 +125,8 @@ mod tests {
             prediction: None,
         };
         let template = Template::new(source.into(), "<s>".into(), "</s>".into()).unwrap();
-        // The model's own tokens are nobody else's to choose.
-        assert_eq!(template.render(&chat).unwrap(), "f false </s>");
+        // Truth is written as in Python; the model's own tokens are nobody else's to choose.
+        assert_eq!(template.render(&chat).unwrap(), "f False </s>");
     }
 
     #[test]

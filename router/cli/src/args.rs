@@ -49,6 +49,8 @@ pub(crate) enum Command {
     /// List, fetch and remove models
     #[command(subcommand)]
     Models(Models),
+    /// Measure how this machine computes fastest, and do so from then on
+    Tune(Tune),
     /// Check everything the box needs, and say what to do about what is wrong
     Doctor(Doctor),
     /// Print completions for a shell
@@ -264,6 +266,37 @@ pub(crate) struct ModelsShow {
     pub(crate) json: bool,
 }
 
+/// Measures threads, processors, flash attention, KV types and batches with an installed model for ten minutes at most,
+/// keeps the best as `tuned.toml` in the data directory, and prints what was measured. No server may use the data directory meanwhile.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac tune
+  allerac tune --quick                       # three minutes at most; sees only large differences
+  allerac tune --model smollm2-135m-instruct
+  allerac tune --show                        # what was measured last
+
+It compares settings with those of the hardware profile and keeps what is faster by more than the noise.
+A configuration file wins over it; removing tuned.toml brings the profile's settings back.")]
+pub(crate) struct Tune {
+    /// The model to measure with [default: the one that is loaded at the start]
+    #[arg(long, value_name = "ID")]
+    pub(crate) model: Option<String>,
+    /// Measure less, once
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Believe what is measured while other programs are at work, because on this machine they always are
+    #[arg(long)]
+    pub(crate) busy: bool,
+    /// Measure nothing; print what was measured last
+    #[arg(long, conflicts_with_all = ["model", "quick", "busy"])]
+    pub(crate) show: bool,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Exits with 1 when something is broken; warnings alone do not count.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
@@ -299,6 +332,7 @@ fn top_help() -> String {
   allerac keys create --user anna            # give somebody a key
   allerac usage                              # see who used what
   allerac top                                # watch what the box is doing
+  allerac tune                               # find out how it is fastest here
   allerac doctor                             # find out what is wrong
 
 {}",

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use allerac_ledger::LedgerError;
+use allerac_objects::StoreError;
 
 /// The exit codes; scripts rely on them, so a number never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +123,16 @@ impl From<LedgerError> for Failure {
             }
             LedgerError::UnknownKey(_) => Exit::NotFound,
             LedgerError::InvalidName => Exit::Usage,
+            _ => Exit::Failure,
+        };
+        Self::from_error(exit, &error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::DiskFull | StoreError::NotWritable { .. } => Exit::Storage,
             _ => Exit::Failure,
         };
         Self::from_error(exit, &error)

@@ -10,6 +10,7 @@ mod place;
 mod secret;
 mod serve;
 mod setup;
+mod tuned;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Top(args) => commands::top::run(args, place).await,
         Command::Usage(args) => commands::usage::run(args, place),
         Command::Models(command) => commands::models::run(command, place).await,
+        Command::Tune(args) => commands::tune::run(args, place).await,
         Command::Doctor(args) => commands::doctor::run(args, place).await,
         Command::Completions(args) => commands::completions::run(args),
     }

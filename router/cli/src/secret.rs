@@ -30,7 +30,7 @@ pub(crate) fn secret(data_dir: &Path) -> Result<[u8; 32], Failure> {
             Exit::Storage,
             format!("{} is damaged: it has {} bytes instead of 32", path.display(), bytes.len()),
         )
-        .hint("remove it; what was sealed with it, known prompts, is then computed again")
+        .hint("restore it from a backup; without it, remove it: what people kept (responses, files) is then lost")
     })
 }
 

@@ -14,6 +14,7 @@ use crate::args::Setup;
 use crate::commands::models::models_failure;
 use crate::config::ConfigFile;
 use crate::failure::{Exit, Failure};
+use crate::tuned::{self, Tuned};
 
 /// The program that runs a model.
 const ENGINE: &str = "allerac-engine";
@@ -31,11 +32,23 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// With what was found by measuring, where that holds; else the log says why not.
     pub(crate) fn new(setup: &Setup, data_dir: &Path) -> Result<Self, Failure> {
-        let config = ConfigFile::load(setup.config.as_deref())?;
         let probe = allerac_hardware::probe();
-        let profile = profile(setup, &config, &probe)?;
-        let settings = settings(&config, &profile, &probe)?;
+        let tuned = Tuned::load(data_dir, &probe);
+        tuned.log(data_dir);
+        Self::with(setup, data_dir, &probe, &tuned)
+    }
+
+    /// As if nothing had been measured.
+    pub(crate) fn untuned(setup: &Setup, data_dir: &Path) -> Result<Self, Failure> {
+        Self::with(setup, data_dir, &allerac_hardware::probe(), &Tuned::Not)
+    }
+
+    fn with(setup: &Setup, data_dir: &Path, probe: &Probe, tuned: &Tuned) -> Result<Self, Failure> {
+        let config = ConfigFile::load(setup.config.as_deref())?;
+        let profile = profile(setup, &config, probe)?;
+        let settings = settings(&config, &profile, probe, tuned)?;
         let binary = engine_binary(&config)?;
         let installed = Store::open(data_dir).list().map_err(|error| models_failure(&error))?;
         let default_model = default_model(&config, &profile, &installed);
@@ -44,6 +57,18 @@ impl Prepared {
             tracing::warn!("{missing}: {hint}");
         }
         Ok(Self { config, profile, settings, binary, drafts, installed, default_model })
+    }
+
+    /// The named model, or the one that is loaded at the start.
+    pub(crate) fn model(&self, id: Option<&str>) -> Result<&Installed, Failure> {
+        let id = id.or(self.default_model.as_deref());
+        let found = id.and_then(|id| self.installed.iter().find(|model| model.id == id));
+        found.ok_or_else(|| match id {
+            None => Failure::new(Exit::NotFound, "no model is installed")
+                .hint(format!("fetch one: allerac models pull {}", self.suggestion())),
+            Some(id) => Failure::new(Exit::NotFound, format!("the model {id} is not installed"))
+                .hint(format!("see `allerac models list`, or fetch it: allerac models pull {id}")),
+        })
     }
 
     /// What engines are started from. `kv` is where they keep what they know.
@@ -69,6 +94,7 @@ impl Prepared {
             parts: model.parts.iter().map(|part| (part.name.clone(), part.path.clone())).collect(),
             draft: self.draft(&model.id),
             digest: model.sha256.clone(),
+            size_bytes: model.size_bytes,
             parameters: model.parameters,
             sampling: entry.map(|entry| entry.sampling).unwrap_or_default(),
             created: model.installed_at,
@@ -103,9 +129,19 @@ pub(crate) fn profile(setup: &Setup, config: &ConfigFile, probe: &Probe) -> Resu
     }
 }
 
-/// How engines run: as the configuration file says, else as the profile does.
-fn settings(config: &ConfigFile, profile: &Profile, probe: &Probe) -> Result<EngineSettings, Failure> {
-    let mut settings = config.engine.over(&engine_settings(profile));
+/// How engines run: as the configuration file says, else as was measured, else as the profile says.
+pub(crate) fn settings(
+    config: &ConfigFile,
+    profile: &Profile,
+    probe: &Probe,
+    tuned: &Tuned,
+) -> Result<EngineSettings, Failure> {
+    let profile = engine_settings(profile);
+    let measured = match tuned.choice() {
+        Some(choice) => tuned::apply(profile, choice, config.engine.configured()),
+        None => profile,
+    };
+    let mut settings = config.engine.over(&measured);
     settings.attention().map_err(|error| Failure::from_error(Exit::Usage, &error))?;
     let all = probe.topology.all();
     if let Some(cpus) = settings.cpus.as_ref().filter(|cpus| cpus.and(&all).is_empty()) {

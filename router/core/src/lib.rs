@@ -1,6 +1,7 @@
 //! Where a request is computed, and how many may be at once: local models, other servers, limits, and the
 //! policy that chooses among them. Knows neither HTTP handlers nor SQL nor how an engine computes.
 
+mod alias;
 mod kv;
 mod limits;
 mod registry;
@@ -8,6 +9,7 @@ mod route;
 pub mod sse;
 mod upstream;
 
+pub use alias::Aliases;
 pub use allerac_models::ModelKind;
 pub use kv::KvFolder;
 pub use limits::{Limits, Permit};

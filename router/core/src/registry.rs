@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use allerac_engine_link::{Engine, EngineConfig, EngineSettings, EngineStatus, Report};
-use allerac_models::{ModelKind, SamplingDefaults};
+use allerac_models::{Catalogue, Entry, ModelKind, SamplingDefaults};
 
 use crate::kv::KvFolder;
 
@@ -26,12 +26,22 @@ pub struct LocalModel {
     pub draft: Option<PathBuf>,
     /// The SHA-256 of its file, in hexadecimal.
     pub digest: String,
+    /// The length of its file.
+    pub size_bytes: u64,
     /// Parameters.
     pub parameters: u64,
     /// What a request gets that says nothing else.
     pub sampling: SamplingDefaults,
     /// When it was installed, in seconds since 1970.
     pub created: i64,
+}
+
+impl LocalModel {
+    /// What the catalogue says of it, where it is there.
+    #[must_use]
+    pub fn entry(&self) -> Option<&'static Entry> {
+        Catalogue::builtin().get(&self.id)
+    }
 }
 
 /// What the registry needs to start engines.
@@ -105,6 +115,13 @@ impl Registry {
             })
         });
         engine.clone()
+    }
+
+    /// The longest prompt and output together of a model, in tokens, as far as is known before it is loaded.
+    #[must_use]
+    pub fn context(&self, model: &LocalModel) -> u32 {
+        let trained = model.entry().map_or(u32::MAX, |entry| entry.context);
+        self.config.settings.context.min(trained)
     }
 
     /// What each started engine is doing.

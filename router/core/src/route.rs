@@ -90,6 +90,7 @@ mod tests {
             parts: Vec::new(),
             draft: None,
             digest: "d".into(),
+            size_bytes: 1,
             parameters,
             sampling: allerac_models::SamplingDefaults::default(),
             created: 0,

@@ -73,6 +73,14 @@ pub enum Endpoint {
     Embeddings,
     /// `rerank`.
     Rerank,
+    /// Anthropic's messages, asked as a chat completion.
+    Messages,
+    /// Ollama's chat, asked as a chat completion.
+    OllamaChat,
+    /// Ollama's answer to a prompt, asked as a chat completion.
+    OllamaGenerate,
+    /// `responses`; other servers get chat completions.
+    Responses,
 }
 
 /// What a server answered.
@@ -176,6 +184,10 @@ impl Endpoint {
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
             Self::Rerank => "rerank",
+            Self::Messages => "messages",
+            Self::OllamaChat => "ollama.chat",
+            Self::OllamaGenerate => "ollama.generate",
+            Self::Responses => "responses",
         }
     }
 
@@ -189,9 +201,11 @@ impl Endpoint {
     fn upstream_path(self) -> &'static str {
         match self {
             Self::Completions => "completions",
-            Self::Chat => "chat/completions",
             Self::Embeddings => "embeddings",
             Self::Rerank => "rerank",
+            Self::Chat | Self::Messages | Self::OllamaChat | Self::OllamaGenerate | Self::Responses => {
+                "chat/completions"
+            }
         }
     }
 }

@@ -15,9 +15,20 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 #[folder = "../web/dist"]
 struct Page;
 
+/// The same for the API's description: what draws it writes styles into the page.
+const DOCS_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    connect-src 'self'; img-src 'self' data:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// `GET /`.
 pub(crate) async fn index() -> Response {
     file("index.html", "no-cache")
+}
+
+/// `GET /docs`: the API's description, and a place to try it.
+pub(crate) async fn docs() -> Response {
+    let mut response = file("docs.html", "no-cache");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_SECURITY_POLICY));
+    response
 }
 
 /// `GET /assets/{path}`: file names carry a hash of their content.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use allerac_ledger::{Principal, Role};
 use allerac_router_core::{Access, Permit};
 use axum::extract::FromRequestParts;
+use axum::http::HeaderName;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use uuid::Uuid;
@@ -12,6 +13,9 @@ use uuid::Uuid;
 use crate::error::ApiError;
 use crate::server::RequestId;
 use crate::state::AppState;
+
+/// Where Anthropic's clients put a key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A request with a key that opens.
 #[derive(Debug, Clone)]
@@ -25,8 +29,13 @@ impl FromRequestParts<AppState> for Authenticated {
     }
 }
 
+/// The key as OpenAI's and Ollama's clients send it, or as Anthropic's do.
 fn bearer(parts: &Parts) -> Result<&str, ApiError> {
-    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let header = match (text(AUTHORIZATION), text(API_KEY)) {
+        (None, Some(key)) => return Ok(key.trim()),
+        (header, _) => header,
+    };
     let (scheme, key) = header.and_then(|header| header.split_once(' ')).ok_or_else(ApiError::no_key)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(ApiError::no_key()) }
 }
@@ -45,6 +54,21 @@ impl FromRequestParts<AppState> for Observer {
             return Ok(Self);
         }
         match state.ledger.authenticate(presented)?.role {
+            Role::Owner => Ok(Self),
+            Role::Member => Err(ApiError::owner_only()),
+        }
+    }
+}
+
+/// A request with a key of the owner of the box.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner;
+
+impl FromRequestParts<AppState> for Owner {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        match state.ledger.authenticate(bearer(parts)?)?.role {
             Role::Owner => Ok(Self),
             Role::Member => Err(ApiError::owner_only()),
         }

@@ -2,7 +2,7 @@
 
 use allerac_engine_core::Grammar;
 use allerac_engine_link::protocol::{ChatInput, ModelInfo};
-use allerac_parse::{Dialect, Parser, grammar, teach};
+use allerac_parse::{Dialect, Format, Parser, fitted, grammar, teach};
 use allerac_wire::{ChatRequest, Effort, Part, ToolChoice, Tools};
 use serde_json::{Value, json};
 
@@ -27,8 +27,8 @@ impl Talk {
         let wants_tools = !request.tools.callable().is_empty();
         let taught = ((wants_tools || has_calls) && !info.knows_tools)
             .then(|| teach(dialect, &request.messages, &request.tools));
-        let messages: Value =
-            taught.as_deref().unwrap_or(&request.messages).iter().map(allerac_wire::Message::for_template).collect();
+        let messages = taught.as_deref().unwrap_or(&request.messages).iter();
+        let messages: Value = messages.map(|message| fitted(dialect, message).for_template()).collect();
         let tools: Option<Value> = (wants_tools && info.knows_tools)
             .then(|| request.tools.list.iter().map(allerac_wire::Tool::json).collect());
         let input = ChatInput {
@@ -51,7 +51,8 @@ impl Talk {
         let constraint = request.options.constraint.as_ref();
         let in_thought = self.dialect.begins_in_thought(prompt_end);
         let form = constraint.map(|constraint| &constraint.form);
-        grammar(self.dialect, &self.tools, form, in_thought).map(Grammar::Lark).or_else(|| constraint.map(grammar_of))
+        let format = grammar(self.dialect, &self.tools, form, in_thought);
+        format.map(|Format { lark, words }| Grammar::Words { lark, words }).or_else(|| constraint.map(grammar_of))
     }
 
     /// Reads one answer to a prompt that ends like this.
@@ -60,9 +61,9 @@ impl Talk {
         Parser::new(self.dialect, calls, self.dialect.begins_in_thought(prompt_end))
     }
 
-    /// Whether control tokens must be seen to read an answer.
+    /// Whether control tokens must be seen to read an answer. Some model files have other dialects' words as such, too.
     pub(crate) fn control_words(&self) -> bool {
-        self.dialect.has_control_words()
+        self.dialect.has_control_words() || !self.tools.callable().is_empty()
     }
 
     /// Calls that one answer may have.
@@ -102,8 +103,8 @@ fn refuse_images(request: &ChatRequest) -> Result<(), ApiError> {
         let image = message.content.iter().position(|part| matches!(part, Part::Image { .. }));
         if let Some(part) = image {
             let param = format!("messages[{index}].content[{part}]");
-            let message = format!("`{param}` is an image; this model reads text only");
-            return Err(ApiError::unsupported_value(&param, &message));
+            let message = "there is an image in the messages; this model reads text only";
+            return Err(ApiError::unsupported_value(&param, message));
         }
     }
     Ok(())

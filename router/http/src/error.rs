@@ -6,18 +6,24 @@ use std::iter::successors;
 use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
+use allerac_objects::StoreError;
 use allerac_router_core::{NoRoute, UpstreamError};
+use allerac_wire::anthropic::{Problem, ProblemDetail};
+use allerac_wire::ollama::Trouble;
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use crate::api::request_id;
 
 /// How long a client is asked to wait when the box is busy, in seconds. Most answers take less.
 const RETRY_AFTER_BUSY_S: u32 = 5;
 /// The longest such wait; by then everything may have changed.
 const RETRY_AFTER_MAX_S: u32 = 600;
 
-/// An answer in OpenAI's error shape.
+/// An error, in OpenAI's words; the other APIs' follow from them.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
@@ -53,18 +59,50 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", message).with_param(param)
     }
 
+    pub(crate) fn missing(param: &str) -> Self {
+        let message = format!("`{param}` is required");
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "missing_required_parameter", message).with_param(param)
+    }
+
     pub(crate) fn unsupported_value(param: &str, message: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, INVALID, "unsupported_value", message).with_param(param)
     }
 
     pub(crate) fn no_key() -> Self {
-        let message = "this needs a key: send `Authorization: Bearer sk-allerac-...`";
+        let message = "this needs a key: send `Authorization: Bearer sk-allerac-...`, or `x-api-key: sk-allerac-...`";
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)
     }
 
     pub(crate) fn owner_only() -> Self {
-        let message = "only the owner of the box may see this: use a key of theirs";
+        let message = "only the owner of the box may do this: use a key of theirs";
         Self::new(StatusCode::FORBIDDEN, "permission_error", "owner_only", message)
+    }
+
+    /// Nothing of this name, or not of this person: the two are not told apart.
+    pub(crate) fn not_kept(what: &str, id: &str) -> Self {
+        let message = format!("you have no {what} `{}` here", shorten(id));
+        Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
+    }
+
+    pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, INVALID, code, message)
+    }
+
+    /// OpenAI's word for why a response failed.
+    pub(crate) fn response_code(&self) -> &'static str {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded",
+            status if status.is_client_error() => "invalid_prompt",
+            _ => "server_error",
+        }
+    }
+
+    /// The same about a request whose conversation came in `input`.
+    pub(crate) fn about_input(mut self) -> Self {
+        if let Some(param) = self.param.as_mut().filter(|param| param.starts_with("messages")) {
+            *param = "input".to_owned();
+        }
+        self
     }
 
     pub(crate) fn unknown_path(method: &str, path: &str) -> Self {
@@ -124,7 +162,47 @@ impl ApiError {
         Self::new(status, INVALID, "upstream_refused", message)
     }
 
-    /// The body of the answer.
+    /// What the box does not do, and what to do instead.
+    pub(crate) fn not_done_here(message: &str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, INVALID, "not_supported", message)
+    }
+
+    /// The status as Anthropic's API has it.
+    pub(crate) fn anthropic_status(&self) -> StatusCode {
+        match self.code {
+            Some("engine_overloaded") => StatusCode::from_u16(529).unwrap_or(self.status),
+            _ => self.status,
+        }
+    }
+
+    /// What happened, as Anthropic's API has it.
+    pub(crate) fn anthropic_detail(&self) -> ProblemDetail {
+        let kind = match self.anthropic_status().as_u16() {
+            401 => "authentication_error",
+            402 => "billing_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            504 => "timeout_error",
+            529 => "overloaded_error",
+            400..=499 => "invalid_request_error",
+            _ => "api_error",
+        };
+        ProblemDetail { kind, message: self.message.clone() }
+    }
+
+    /// The body of an answer of Anthropic's API.
+    pub(crate) fn anthropic(&self, id: Uuid) -> Problem {
+        Problem { kind: "error", error: self.anthropic_detail(), request_id: request_id(id) }
+    }
+
+    /// The body of an answer of Ollama's API.
+    pub(crate) fn ollama(&self) -> Trouble {
+        Trouble { error: self.message.clone() }
+    }
+
+    /// The body of an answer of OpenAI's API.
     pub(crate) fn body(&self) -> ErrorBody {
         ErrorBody {
             error: ErrorDetail {
@@ -151,6 +229,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For the layer that knows which API was spoken.
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -195,6 +275,25 @@ impl From<LedgerError> for ApiError {
             error => {
                 tracing::error!("the ledger: {error}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "ledger_error", "the ledger failed; see the log")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoRoom { .. } | StoreError::TooMany { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "storage_full", error.to_string())
+            }
+            StoreError::DiskFull => {
+                tracing::error!("the store: {error}");
+                Self::busy("disk_full", error.to_string())
+            }
+            error => {
+                let causes = successors(error.source(), |&cause| cause.source());
+                tracing::error!("the store: {error}{}", causes.map(|cause| format!(": {cause}")).collect::<String>());
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "store_error", "the store failed; see the log")
             }
         }
     }

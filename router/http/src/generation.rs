@@ -4,7 +4,7 @@
 //! sends. When the handler or the response body is dropped, because the client left, the task notices,
 //! cancels, and settles what was produced. Whatever happens, it settles exactly once.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use allerac_engine_core::{Chunk, FinishReason};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::choice::Choice;
 use crate::error::ApiError;
 use crate::prepare::{Job, class, prepare};
-use crate::progress::{Finish, Progress};
+use crate::progress::{Begun, Finish, Progress};
 use crate::sse;
 use crate::state::AppState;
 
@@ -72,6 +72,10 @@ pub(crate) struct Run {
     pub(crate) client: Client,
     /// Of all prompts. Each is charged once, however many choices it has.
     pub(crate) prompt_tokens: u32,
+    /// How long it waited for its model.
+    pub(crate) load_time: Duration,
+    /// When the engine was asked for the last of its choices.
+    pub(crate) asked: Instant,
     pub(crate) choices: Vec<Choice>,
     /// Where an answer ends.
     pub(crate) stops: Vec<String>,
@@ -100,7 +104,8 @@ impl Run {
         let mut running = SelectAll::new();
         let mut end = None;
         for (index, spec) in specs.into_iter().enumerate() {
-            self.client.measure.queued(index, Instant::now());
+            self.asked = Instant::now();
+            self.client.measure.queued(index, self.asked);
             match engine.generate(spec).await {
                 Ok(generation) => running.push(events(index, generation, cancel.clone())),
                 Err(error) => end = Some(End::Failed(error.into())),
@@ -149,7 +154,12 @@ impl Run {
             GenerationEvent::Started { cached_tokens } => {
                 choice.start(cached_tokens);
                 measure.started(place, Instant::now());
-                vec![Progress::Started]
+                vec![Progress::Started(Begun {
+                    prompt_tokens: self.prompt_tokens,
+                    cached_tokens: cached_tokens.min(self.prompt_tokens),
+                    load_time: self.load_time,
+                    asked: self.asked,
+                })]
             }
             GenerationEvent::Chunk(chunk) => {
                 measure.piece(place, Instant::now());

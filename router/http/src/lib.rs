@@ -1,10 +1,13 @@
-//! The HTTP face of the box: the OpenAI API, the claim, the health checks, and the page.
+//! The HTTP face of the box: the APIs of OpenAI, Anthropic and Ollama, the claim, the health checks, and the page.
 //!
 //! The life of a request is in [`handlers`](self) order: authenticate, parse, route, admit, prepare,
 //! reserve, generate, count, stream, settle; see ARCHITECTURE.md.
 
+mod api;
 mod assets;
 mod auth;
+mod background;
+mod batch;
 mod chat;
 mod choice;
 mod claim;
@@ -13,6 +16,9 @@ mod encoding;
 mod error;
 mod generation;
 mod handlers;
+mod idempotency;
+mod openapi;
+mod operations;
 mod pass;
 mod prepare;
 mod progress;
@@ -23,7 +29,10 @@ mod sse;
 mod state;
 mod translate;
 
+pub use background::Background;
+pub use batch::Batches;
 pub use claim::ClaimGate;
+pub use idempotency::InFlight;
 pub use pass::MetricsPass;
 pub use server::{app, serve};
 pub use state::AppState;

@@ -68,7 +68,7 @@ impl Ask {
         prompts * self.options().choices as usize
     }
 
-    fn top_logprobs(&self) -> Option<u8> {
+    pub(crate) fn top_logprobs(&self) -> Option<u8> {
         match self {
             Self::Chat(request) => request.top_logprobs,
             Self::Completion(request) => request.top_logprobs,
@@ -87,11 +87,19 @@ impl Ask {
 /// A request in the words of a model.
 struct Prepared {
     info: Arc<ModelInfo>,
+    /// How long the model took to be there.
+    load_time: Duration,
     prompts: Vec<Prompt>,
     /// How answers are read; `None` where they are text.
     talk: Option<Talk>,
     /// What each answer must be.
     grammar: Option<Grammar>,
+}
+
+/// Tokens of the prompt of a conversation. Nothing is set aside.
+pub(crate) async fn count_tokens(engine: &Engine, ask: &Ask) -> Result<usize, ApiError> {
+    let prepared = in_words_of_model(engine, ask).await?;
+    Ok(prepared.prompts.iter().map(|prompt| prompt.tokens.len()).sum())
 }
 
 /// Everything up to the first token.
@@ -115,7 +123,7 @@ pub(crate) async fn prepare(
     let options = ask.options();
     sampling::check_biases(&options.sampling, prepared.info.vocabulary)?;
     let lengths = || prepared.prompts.iter().map(|prompt| prompt.tokens.len());
-    let limits = lengths().map(|length| output_limit(length, options.max_tokens, prepared.info.context));
+    let limits = lengths().map(|length| output_limit(length, options, prepared.info.context));
     let limits = limits.map(|limit| limit.map_err(|error| error.with_param(ask.prompt_param())));
     let limits = limits.collect::<Result<Vec<u32>, ApiError>>()?;
     let prompt_tokens = u32::try_from(lengths().sum::<usize>()).unwrap_or(u32::MAX);
@@ -132,7 +140,9 @@ pub(crate) async fn prepare(
     let specs = specs(&prepared, &limits, &ask, principal.salt);
     let choices = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
-    Ok((Run { request_id, reservation, client, prompt_tokens, choices, stops, _permit: admitted.permit }, specs))
+    let load_time = prepared.load_time;
+    let (asked, _permit) = (Instant::now(), admitted.permit);
+    Ok((Run { request_id, reservation, client, prompt_tokens, load_time, asked, choices, stops, _permit }, specs))
 }
 
 impl Prepared {
@@ -148,9 +158,11 @@ impl Prepared {
 /// Renders and tokenises, and has compiled what the answer must be; a request for a model that is not loaded yet
 /// waits here, and one for a model that failed to load makes it try again.
 async fn in_words_of_model(engine: &Engine, ask: &Ask) -> Result<Prepared, ApiError> {
-    let info = tokio::time::timeout(LOAD_WAIT_MAX, engine.load()).await.map_err(|_| EngineError::Timeout)??;
+    let wanted = Instant::now();
+    let info = load(engine).await?;
+    let load_time = wanted.elapsed();
     match ask {
-        Ask::Chat(request) => chat(engine, info, ask, request).await,
+        Ask::Chat(request) => Ok(Prepared { load_time, ..chat(engine, info, ask, request).await? }),
         Ask::Completion(request) => {
             let grammar = request.options.constraint.as_ref().map(grammar_of);
             let mut prompts = Vec::new();
@@ -159,9 +171,23 @@ async fn in_words_of_model(engine: &Engine, ask: &Ask) -> Result<Prepared, ApiEr
             for prompt in &request.prompts {
                 prompts.push(tokenise(engine, ask, input(prompt), unchecked.take()).await?);
             }
-            Ok(Prepared { info, prompts, talk: None, grammar })
+            Ok(Prepared { info, load_time, prompts, talk: None, grammar })
         }
     }
+}
+
+/// Waits until a model can answer.
+pub(crate) async fn load(engine: &Engine) -> Result<Arc<ModelInfo>, ApiError> {
+    let loaded = tokio::time::timeout(LOAD_WAIT_MAX, engine.load()).await.map_err(|_| EngineError::Timeout)?;
+    Ok(loaded?)
+}
+
+/// The tokens of a conversation, as a model of this box gets it.
+pub(crate) async fn count(engine: &Engine, request: ChatRequest) -> Result<u32, ApiError> {
+    let info = load(engine).await?;
+    let input = PromptInput::Chat(Talk::new(&request, &info)?.input);
+    let prompt = tokenise(engine, &Ask::Chat(Box::new(request)), input, None).await?;
+    Ok(u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX))
 }
 
 async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRequest) -> Result<Prepared, ApiError> {
@@ -169,17 +195,17 @@ async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRe
     let input = PromptInput::Chat(talk.input.clone());
     let (prompt, grammar) = if talk.may_think() {
         // Whether a thought comes first is seen at the end of the prompt.
-        let mut prompt = tokenise(engine, ask, input.clone(), None).await?;
+        let prompt = tokenise(engine, ask, input, None).await?;
         let grammar = talk.grammar(request, &prompt.end);
         if grammar.is_some() {
-            prompt = tokenise(engine, ask, input, grammar.clone()).await?;
+            tokenise(engine, ask, no_prompt(), grammar.clone()).await?;
         }
         (prompt, grammar)
     } else {
         let grammar = talk.grammar(request, "");
         (tokenise(engine, ask, input, grammar.clone()).await?, grammar)
     };
-    Ok(Prepared { info, prompts: vec![prompt], talk: Some(talk), grammar })
+    Ok(Prepared { info, load_time: Duration::ZERO, prompts: vec![prompt], talk: Some(talk), grammar })
 }
 
 async fn tokenise(
@@ -188,9 +214,35 @@ async fn tokenise(
     input: PromptInput,
     grammar: Option<Grammar>,
 ) -> Result<Prompt, ApiError> {
+    let of_words = matches!(grammar, Some(Grammar::Words { .. }));
     let prompt = tokio::time::timeout(LOAD_WAIT_MAX, engine.prepare(input, grammar)).await;
-    let prompt = prompt.map_err(|_| EngineError::Timeout)?;
-    prompt.map_err(|error| prompt_error(error, ask))
+    match prompt.map_err(|_| EngineError::Timeout)? {
+        Err(EngineError::Prepare(PrepareError::Grammar(message))) => {
+            // A grammar of words has the schemas of tools in it, and perhaps a constraint: if that is wrong by itself,
+            // it is to blame.
+            let constraint = ask.options().constraint.as_ref();
+            let param = match constraint {
+                Some(constraint) if !of_words || is_wrong(engine, constraint).await => &constraint.param,
+                _ => "tools",
+            };
+            Err(ApiError::invalid_value(param, &format!("`{param}` cannot be compiled: {message}")))
+        }
+        prompt => prompt.map_err(|error| prompt_error(error, ask)),
+    }
+}
+
+/// Whether a constraint cannot be compiled.
+async fn is_wrong(engine: &Engine, constraint: &Constraint) -> bool {
+    let checked = engine.prepare(no_prompt(), Some(grammar_of(constraint)));
+    matches!(
+        tokio::time::timeout(LOAD_WAIT_MAX, checked).await,
+        Ok(Err(EngineError::Prepare(PrepareError::Grammar(_))))
+    )
+}
+
+/// What is sent along with a grammar that is to be compiled without a prompt.
+fn no_prompt() -> PromptInput {
+    PromptInput::Text("-".to_owned())
 }
 
 fn input(prompt: &CompletionPrompt) -> PromptInput {
@@ -200,30 +252,25 @@ fn input(prompt: &CompletionPrompt) -> PromptInput {
     }
 }
 
-/// An error of the prompt or of what the answer must be names the field it came in.
+/// An error of the prompt names the field it came in.
 fn prompt_error(error: EngineError, ask: &Ask) -> ApiError {
     match error {
         EngineError::Prepare(PrepareError::Busy) => error.into(),
-        EngineError::Prepare(PrepareError::Grammar(ref message)) => {
-            let constraint: Option<&Constraint> = ask.options().constraint.as_ref();
-            // Without a constraint the grammar is that of tools.
-            let param = constraint.map_or("tools", |constraint| &constraint.param);
-            ApiError::invalid_value(param, &format!("`{param}` cannot be compiled: {message}"))
-        }
         EngineError::Prepare(_) => ApiError::from(error).with_param(ask.prompt_param()),
         other => other.into(),
     }
 }
 
 /// The most tokens that one choice may have.
-fn output_limit(prompt_tokens: usize, wanted: Option<u32>, context: u32) -> Result<u32, ApiError> {
+fn output_limit(prompt_tokens: usize, options: &Options, context: u32) -> Result<u32, ApiError> {
+    let wanted = options.max_tokens;
     let room = (context as usize).saturating_sub(prompt_tokens);
     let room = u32::try_from(room).unwrap_or(u32::MAX);
     let exceeded = || ApiError::context_exceeded(prompt_tokens, wanted, context);
     match wanted {
         _ if room == 0 => Err(exceeded()),
-        Some(wanted) if wanted > room => Err(exceeded()),
-        Some(wanted) => Ok(wanted),
+        Some(wanted) if wanted > room && !options.cuts_to_context => Err(exceeded()),
+        Some(wanted) => Ok(wanted.min(room)),
         None => Ok(room.min(OUTPUT_DEFAULT)),
     }
 }

@@ -1,5 +1,7 @@
 //! What a running request tells its handler, wherever it is computed.
 
+use std::time::{Duration, Instant};
+
 use allerac_engine_core::TokenLogprob;
 use allerac_parse::Piece;
 use allerac_wire::CompletionUsage;
@@ -8,12 +10,12 @@ use crate::error::ApiError;
 use crate::sse;
 
 /// A step of a running request. `Done` or `Failed` is the last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Progress {
     /// One of the choices waits at this place of the engine's queue, likely for so long.
     Waiting { place: u32, wait_ms: u32 },
     /// The engine began with one of the choices.
-    Started,
+    Started(Begun),
     /// One choice goes on. A call always comes with an id.
     Chunk { index: u32, pieces: Vec<Piece>, logprobs: Vec<TokenLogprob> },
     /// One choice ended.
@@ -31,6 +33,19 @@ impl sse::Lane for Progress {
             other => Ok(other),
         }
     }
+}
+
+/// How a choice began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    /// Of all prompts of the request.
+    pub(crate) prompt_tokens: u32,
+    /// Of these, known before.
+    pub(crate) cached_tokens: u32,
+    /// How long the request waited for its model to be loaded.
+    pub(crate) load_time: Duration,
+    /// When the engine was asked.
+    pub(crate) asked: Instant,
 }
 
 /// Why a choice ended.

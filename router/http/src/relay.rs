@@ -13,17 +13,15 @@ use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlemen
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::sse::Parser;
 use allerac_router_core::{Endpoint, Upstream, UpstreamBody, UpstreamError, UpstreamReply};
-use allerac_wire::{ChatRequest, CompletionUsage, Envelope};
+use allerac_wire::{ChatRequest, Envelope};
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::auth::Admitted;
 use crate::error::ApiError;
-use crate::handlers::collect::Collector;
-use crate::handlers::generate::Shape;
 use crate::handlers::served_by;
 use crate::progress::Progress;
 use crate::sse;
@@ -74,31 +72,37 @@ pub(crate) async fn relay(
     served_by(answered.unwrap_or_else(IntoResponse::into_response), &format!("upstream:{}", upstream.name()))
 }
 
-/// Sends a conversation on and answers in the words of another API.
-pub(crate) async fn translate<S: Shape>(
+/// Sends a conversation on; what comes of it arrives in the returned lane, as if it were computed here.
+pub(crate) fn converse(
     state: &AppState,
     principal: &Principal,
     upstream: &Arc<Upstream>,
-    conversation: Conversation<'_>,
+    conversation: &Conversation<'_>,
     admitted: Admitted,
-    answer: S,
-) -> Response {
-    let Conversation { request, endpoint, name } = conversation;
-    let decoder = Decoder::new(admitted.request_id, request.options.stop.clone());
+) -> mpsc::Receiver<Progress> {
+    let &Conversation { request, endpoint, name } = conversation;
+    let mut decoder = Decoder::new(admitted.request_id, request.options.stop.clone());
     let body = request.for_upstream(name);
     let envelope = Envelope { model: request.model.clone(), stream: true, body };
     let outgoing = Request { endpoint, envelope, name: name.to_owned() };
     let mut lane = start(state, principal, upstream, outgoing, admitted, false);
-    let mut translated = Translated { decoder, answer };
-    let answered = if request.options.stream {
-        sse::answer(lane, translated).await
-    } else {
-        let mut collector = Collector::new(1);
-        collect(&mut lane, &mut translated.decoder, &mut collector)
-            .await
-            .map(|usage| translated.answer.whole(collector.into_choices(), usage))
-    };
-    served_by(answered.unwrap_or_else(IntoResponse::into_response), &format!("upstream:{}", upstream.name()))
+    let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
+    tokio::spawn(async move {
+        loop {
+            let relayed = tokio::select! {
+                relayed = lane.recv() => relayed,
+                // Dropping the lane ends the request.
+                () = sender.closed() => return,
+            };
+            let Some(relayed) = relayed else { return };
+            for progress in decoder.read(relayed) {
+                if !sse::deliver(&sender, progress).await {
+                    return;
+                }
+            }
+        }
+    });
+    receiver
 }
 
 /// A conversation for another server.
@@ -151,22 +155,6 @@ async fn whole(mut lane: mpsc::Receiver<Relayed>) -> Result<Response, ApiError> 
     }
 }
 
-/// Waits for all of a streamed answer.
-async fn collect(
-    lane: &mut mpsc::Receiver<Relayed>,
-    decoder: &mut Decoder,
-    collector: &mut Collector,
-) -> Result<CompletionUsage, ApiError> {
-    while let Some(relayed) = lane.recv().await {
-        for progress in decoder.read(relayed) {
-            if let Some(usage) = collector.push(progress) {
-                return usage;
-            }
-        }
-    }
-    Err(allerac_engine_link::EngineError::Stopped.into())
-}
-
 fn json_response(body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -195,26 +183,6 @@ impl sse::Format<Relayed> for Passed {
             Relayed::Failed(error) => (sse::error_event(&error), true),
             Relayed::Whole(_) => (String::new(), true),
         }
-    }
-}
-
-/// Events are told in the words of another API.
-struct Translated<S> {
-    decoder: Decoder,
-    answer: S,
-}
-
-impl<S: Shape> sse::Format<Relayed> for Translated<S> {
-    fn format(&mut self, relayed: Relayed) -> (String, bool) {
-        let mut all = String::new();
-        for progress in self.decoder.read(relayed) {
-            let (text, last) = self.answer.format(progress);
-            all += &text;
-            if last {
-                return (all, true);
-            }
-        }
-        (all, false)
     }
 }
 
@@ -440,11 +408,18 @@ fn outgoing(request: Request) -> Vec<u8> {
 }
 
 fn prompt_estimate(envelope: &Envelope) -> u32 {
-    let read = ["messages", "prompt", "tools", "response_format", "input", "query", "documents"]
-        .into_iter()
-        .filter_map(|name| envelope.body.get(name));
-    let bytes: usize = read.map(|value| value.to_string().len()).sum();
-    u32::try_from(bytes.div_ceil(BYTES_A_TOKEN_MIN)).unwrap_or(u32::MAX)
+    u32::try_from(prompt_bytes(&envelope.body).div_ceil(BYTES_A_TOKEN_MIN)).unwrap_or(u32::MAX)
+}
+
+/// About how many tokens the prompt of a body has.
+pub(crate) fn estimate(body: &Map<String, Value>) -> u32 {
+    u32::try_from(prompt_bytes(body).div_ceil(BYTES_A_TOKEN)).unwrap_or(u32::MAX)
+}
+
+fn prompt_bytes(body: &Map<String, Value>) -> usize {
+    let named = ["messages", "prompt", "tools", "response_format", "input", "query", "documents"];
+    let read = named.into_iter().filter_map(|name| body.get(name));
+    read.map(|value| value.to_string().len()).sum()
 }
 
 fn output_estimate(envelope: &Envelope) -> u32 {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, delete, get, post};
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -17,9 +19,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::handlers::{
-    chat, claim, completions, embeddings, generate, health, metrics, models, rerank, unknown, wrong_method,
-};
+use crate::api::Api;
+use crate::handlers::responses::{self, kept};
+use crate::handlers::{anthropic, batches, embeddings, files, generate, ollama, rerank, stored, unknown, wrong_method};
+use crate::openapi::document;
+use crate::operations::operations;
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -36,17 +40,18 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything that is served.
 pub fn app(state: AppState) -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(generate::create::<chat::Answer>))
-        .route("/v1/completions", post(generate::create::<completions::Answer>))
+    let operations = operations();
+    let document = Bytes::from(document(&operations).to_string());
+    let api = operations.into_iter().fold(Router::new(), |api, operation| api.route(operation.path, operation.handler));
+    api.route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], document) }))
+        .route("/docs", get(assets::docs))
         .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/rerank", post(rerank::create))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::get))
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
-        .route("/claim", get(claim::status).post(claim::create))
+        .route("/v1/messages", post(generate::create::<anthropic::Answer>))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .merge(ollama_routes())
+        .merge(responses_routes())
+        .merge(kept_routes())
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(unknown)
@@ -54,6 +59,48 @@ pub fn app(state: AppState) -> Router {
         // Outermost, so that refusals carry it too.
         .layer(from_fn_with_state(state.clone(), name_request))
         .with_state(state)
+}
+
+/// OpenAI's responses.
+fn responses_routes() -> Router<AppState> {
+    Router::new()
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/input_tokens", post(responses::input_tokens))
+        .route("/v1/responses/{id}", get(kept::get).delete(kept::delete))
+        .route("/v1/responses/{id}/cancel", post(kept::cancel))
+        .route("/v1/responses/{id}/input_items", get(kept::input_items))
+}
+
+/// What is kept for people: chat completions, files and batches.
+fn kept_routes() -> Router<AppState> {
+    Router::new()
+        .route("/v1/chat/completions", get(stored::list))
+        .route("/v1/chat/completions/{id}", get(stored::get).post(stored::update).delete(stored::delete))
+        .route("/v1/chat/completions/{id}/messages", get(stored::messages))
+        // It bounds by itself what it reads.
+        .route("/v1/files", post(files::create).layer(DefaultBodyLimit::disable()).get(files::list))
+        .route("/v1/files/{id}", get(files::get).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/batches", post(batches::create).get(batches::list))
+        .route("/v1/batches/{id}", get(batches::get))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
+}
+
+/// Ollama's own paths.
+fn ollama_routes() -> Router<AppState> {
+    Router::new()
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::ps))
+        .route("/api/show", post(ollama::show))
+        .route("/api/version", get(ollama::version))
+        .route("/api/pull", post(ollama::pull))
+        .route("/api/delete", delete(ollama::delete))
+        .route("/api/copy", post(ollama::copy))
+        .route("/api/create", post(ollama::create))
+        .route("/api/push", post(ollama::push))
+        .route("/api/blobs/{digest}", any(ollama::blobs))
 }
 
 /// The name of one request, by its time.
@@ -67,20 +114,23 @@ impl Default for RequestId {
 }
 
 /// Gives each request a name to ask about it by, says that it was computed here unless a handler knows better, and
-/// counts the answer. A client's own path is no label: there would be no end of them.
+/// counts the answer. Errors get the shape of the API that was spoken. A client's own path is no label: there would be no end of them.
 async fn name_request(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let api = request.uri().path().starts_with("/v1/");
+    let path = request.uri().path();
+    let api = Api::of(path, request.headers());
+    let computes = path.starts_with("/v1/") || api == Api::Ollama;
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let id = RequestId::default();
     request.extensions_mut().insert(id);
     let mut response = next.run(request).await;
+    api.finish(&mut response, id.0);
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     state.metrics.count_http(route, method.as_str(), response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id.0.simple().to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    if api {
+    if computes {
         response.headers_mut().entry(handlers::SERVED_BY).or_insert(HeaderValue::from_static("local"));
     }
     response

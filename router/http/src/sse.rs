@@ -1,4 +1,4 @@
-//! Answers as server-sent events.
+//! Answers as server-sent events, or in lines.
 
 use std::time::Duration;
 
@@ -15,12 +15,16 @@ use crate::error::ApiError;
 const COMMENT_EVERY: Duration = Duration::from_secs(5);
 /// How long a client may read nothing while its answer waits. What it asked for holds memory of others.
 const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
-const COMMENT: &[u8] = b": waiting\n\n";
 /// The end of a stream that went well.
 pub(crate) const DONE: &str = "data: [DONE]\n\n";
 
-/// Turns progress into events.
+/// Turns progress into events, or into whatever else an API streams.
 pub(crate) trait Format<P>: Send + 'static {
+    /// What it is, for the client.
+    const CONTENT_TYPE: &'static str = "text/event-stream; charset=utf-8";
+    /// What a silent stream says from time to time; nothing where the API has no word for it.
+    const WAITING: Option<&'static str> = Some(": waiting\n\n");
+
     /// The events of one piece of progress, and whether it was the last.
     fn format(&mut self, progress: P) -> (String, bool);
 }
@@ -39,16 +43,19 @@ pub(crate) async fn answer<P: Lane>(mut lane: mpsc::Receiver<P>, format: impl Fo
 }
 
 /// A streamed answer. `first` was received already.
-fn response<P: Send + 'static>(first: Option<P>, lane: mpsc::Receiver<P>, format: impl Format<P>) -> Response {
+fn response<P: Send + 'static, F: Format<P>>(first: Option<P>, lane: mpsc::Receiver<P>, format: F) -> Response {
     let state = Some((first, lane, format));
     let stream = unfold(state, |state| async move {
         let (first, mut lane, mut format) = state?;
-        let progress = match first {
-            Some(first) => Ok(Some(first)),
-            None => tokio::time::timeout(COMMENT_EVERY, lane.recv()).await,
+        let progress = match (first, F::WAITING) {
+            (Some(first), _) => Ok(Some(first)),
+            (None, None) => Ok(lane.recv().await),
+            (None, Some(waiting)) => tokio::time::timeout(COMMENT_EVERY, lane.recv())
+                .await
+                .map_err(|_| Bytes::from_static(waiting.as_bytes())),
         };
         match progress {
-            Err(_) => Some((Ok(Bytes::from_static(COMMENT)), Some((None, lane, format)))),
+            Err(waiting) => Some((Ok(waiting), Some((None, lane, format)))),
             Ok(None) => None,
             Ok(Some(progress)) => {
                 let (text, last) = format.format(progress);
@@ -59,7 +66,7 @@ fn response<P: Send + 'static>(first: Option<P>, lane: mpsc::Receiver<P>, format
     });
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(F::CONTENT_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Asks a proxy in between not to collect the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

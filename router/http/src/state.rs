@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use allerac_ledger::Ledger;
 use allerac_metrics::Metrics;
-use allerac_router_core::{Limits, Registry, Upstreams};
+use allerac_objects::Store;
+use allerac_router_core::{Access, Aliases, Limits, NoRoute, Registry, Route, Upstreams, route};
 
+use crate::background::Background;
+use crate::batch::Batches;
 use crate::claim::ClaimGate;
+use crate::idempotency::InFlight;
 use crate::pass::MetricsPass;
 
 /// What every handler can reach. Clones share it.
@@ -16,8 +20,18 @@ pub struct AppState {
     pub ledger: Ledger,
     /// The models of this box.
     pub registry: Registry,
+    /// What is kept for people.
+    pub store: Store,
+    /// What runs in the background.
+    pub background: Background,
+    /// Requests that may come again while they are being answered.
+    pub in_flight: InFlight,
+    /// Batches that are being worked on.
+    pub batches: Batches,
     /// Other servers.
     pub upstreams: Arc<Upstreams>,
+    /// Other names for models.
+    pub aliases: Arc<Aliases>,
     /// Who may claim the box.
     pub claim: Arc<ClaimGate>,
     /// How many requests run at once.
@@ -28,4 +42,12 @@ pub struct AppState {
     pub pass: MetricsPass,
     /// The box's name on the network.
     pub name: String,
+}
+
+impl AppState {
+    /// Where a request for a model is computed, by the name that the client has for it.
+    pub(crate) fn route(&self, asked: &str, access: &impl Access) -> Result<Route<'_>, NoRoute> {
+        let model = self.aliases.model(asked, &self.registry, &self.upstreams);
+        route(model, &self.registry, &self.upstreams, access)
+    }
 }

@@ -108,23 +108,25 @@ impl Ledger {
         revoked.await?.ok_or_else(|| LedgerError::UnknownKey(public_id.to_owned()))
     }
 
+    /// Who a key belongs to that was presented before, by its public id.
+    ///
+    /// # Errors
+    /// [`AuthError`] when it opens no more.
+    pub fn principal(&self, public_id: &str) -> Result<Principal, AuthError> {
+        match self.find_key(public_id)? {
+            Some((principal, _, None)) => Ok(principal),
+            Some((_, _, Some(_))) => Err(AuthError::Revoked),
+            None => Err(AuthError::Unknown),
+        }
+    }
+
     /// Who presents this key.
     ///
     /// # Errors
     /// [`AuthError`] when it does not open.
     pub fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
         let presented = Presented::parse(presented)?;
-        let found = self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT keys.id, users.id, public_id, users.name, users.role, users.plan, keys.plan, upstreams, salt,
-                 hash, revoked_at FROM keys JOIN users ON users.id = keys.user_id WHERE public_id = ?1",
-            )?;
-            let found = statement.query_row([presented.public_id], |row| {
-                let hash: [u8; 32] = row.get(9)?;
-                Ok((principal(row)?, hash, row.get::<_, Option<i64>>(10)?))
-            });
-            Ok(found.optional()?)
-        })?;
+        let found = self.find_key(presented.public_id)?;
         // An unknown id compares too, so that the time tells nothing.
         let hash = found.as_ref().map_or([0; 32], |(_, hash, _)| *hash);
         let opens = bool::from(presented.hash().ct_eq(&hash));
@@ -134,7 +136,25 @@ impl Ledger {
             _ => Err(AuthError::Unknown),
         }
     }
+
+    /// A key by its public id.
+    fn find_key(&self, public_id: &str) -> Result<Option<FoundKey>, LedgerError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT keys.id, users.id, public_id, users.name, users.role, users.plan, keys.plan, upstreams, salt,
+                 hash, revoked_at FROM keys JOIN users ON users.id = keys.user_id WHERE public_id = ?1",
+            )?;
+            let found = statement.query_row([public_id], |row| {
+                let hash: [u8; 32] = row.get(9)?;
+                Ok((principal(row)?, hash, row.get::<_, Option<i64>>(10)?))
+            });
+            Ok(found.optional()?)
+        })
+    }
 }
+
+/// Whose a key is, the hash of its secret, and when it was revoked.
+type FoundKey = (Principal, [u8; 32], Option<i64>);
 
 const SELECT_KEY: &str = "SELECT public_id, users.name, label, users.plan, keys.plan, upstreams, keys.created_at,
     revoked_at FROM keys JOIN users ON users.id = keys.user_id";

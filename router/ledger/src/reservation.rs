@@ -17,7 +17,8 @@ use crate::writer::{Place, job};
 /// What to set aside before a request starts.
 #[derive(Debug, Clone)]
 pub struct Reserve {
-    /// Unique; a request is settled once under it.
+    /// Unique; a request is settled once under it. One that runs again under the same name, because its answer was
+    /// lost, is charged for the last time that it ran.
     pub request_id: Uuid,
     /// The model asked for.
     pub model: String,
@@ -263,9 +264,33 @@ pub(crate) fn settle(connection: &Connection, id: i64, settlement: Option<Settle
         change_balance(connection, &account, &month, used, -reserved)?;
     }
     if let Some(settlement) = settlement {
+        undo_usage(connection, id)?;
         insert_usage(connection, id, settlement)?;
     }
     connection.prepare_cached("DELETE FROM reservations WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// Takes back what a request was charged when it ran before.
+fn undo_usage(connection: &Connection, reservation: i64) -> Result<(), LedgerError> {
+    let before = connection
+        .prepare_cached(
+            "SELECT usage.id, usage.user_id, usage.key_id, usage.key_account, usage.month,
+             prompt_tokens + completion_tokens FROM usage JOIN reservations USING (request_id)
+             WHERE reservations.id = ?1",
+        )?
+        .query_row([reservation], |row| {
+            let of: (i64, i64, i64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            let (month, used): (String, i64) = (row.get(4)?, row.get(5)?);
+            Ok((of, month, used))
+        })
+        .optional()?;
+    let Some(((id, user, key, key_account), month, used)) = before else { return Ok(()) };
+    let key_account = key_account.then(|| format!("key:{key}"));
+    for account in std::iter::once(format!("user:{user}")).chain(key_account) {
+        change_balance(connection, &account, &month, -used, 0)?;
+    }
+    connection.prepare_cached("DELETE FROM usage WHERE id = ?1")?.execute([id])?;
     Ok(())
 }
 

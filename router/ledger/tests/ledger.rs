@@ -266,3 +266,33 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_request_that_runs_again_is_charged_for_the_last_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(directory.path());
+    let anna = principal(&ledger, "anna", None).await;
+    let request = reserve(10, 100);
+    for (prompt_tokens, completion_tokens) in [(10, 40), (10, 7)] {
+        let reservation = ledger.reserve(&anna, request.clone()).await.unwrap();
+        reservation.settle(settlement(prompt_tokens, completion_tokens)).await.unwrap();
+        assert_eq!(balance(&ledger, &anna), (u64::from(prompt_tokens + completion_tokens), 0));
+        ledger.verify().unwrap();
+    }
+    // One that does not begin again costs what it did before.
+    ledger.reserve(&anna, request.clone()).await.unwrap().release().await.unwrap();
+    assert_eq!(balance(&ledger, &anna), (17, 0));
+    assert_eq!(ledger.usage(None).unwrap().iter().map(|row| row.requests).sum::<u64>(), 1);
+    ledger.verify().unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_found_by_its_public_id_until_it_is_revoked() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(directory.path());
+    let key = ledger.create_key(new_key("anna", None)).await.unwrap();
+    assert_eq!(ledger.principal(&key.public_id).unwrap().user_name, "anna");
+    ledger.revoke_key(&key.public_id).await.unwrap();
+    assert!(matches!(ledger.principal(&key.public_id), Err(AuthError::Revoked)));
+    assert!(matches!(ledger.principal("nobody"), Err(AuthError::Unknown)));
+}

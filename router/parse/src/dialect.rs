@@ -1,7 +1,9 @@
 //! The words that families of models have for thoughts and calls.
 
+use crate::words::MESSAGE;
+
 /// A family's way to write what is no text.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// Text is all there is.
     #[default]
@@ -10,41 +12,139 @@ pub enum Dialect {
     Hermes,
     /// `{"name": .., "parameters": ..}` alone: Llama 3.
     Llama3,
-    /// `[TOOL_CALLS][{"name": .., "arguments": ..}]` or `[TOOL_CALLS]name[ARGS]{..}`, and `[THINK]..[/THINK]`: Mistral.
+    /// `[TOOL_CALLS][{"name": .., "arguments": ..}]`, and `[THINK]..[/THINK]`: Mistral up to 2024.
     Mistral,
-    /// `<think>..</think>`, and calls between `<｜tool▁calls▁begin｜>` and `<｜tool▁calls▁end｜>`: DeepSeek.
+    /// `[TOOL_CALLS]name[ARGS]{..}`: Mistral since 2025.
+    MistralNamed,
+    /// `<think>..</think>`, and calls with a fenced block of JSON between `<｜tool▁calls▁begin｜>` and
+    /// `<｜tool▁calls▁end｜>`: DeepSeek R1 and V3.
     DeepSeek,
+    /// As [`DeepSeek`](Self::DeepSeek), without the fence: since V3.1.
+    DeepSeek31,
     /// Calls in a fenced block: Gemma.
     Gemma,
     /// Channels: gpt-oss.
     Harmony,
-    /// `<|START_ACTION|>[..]<|END_ACTION|>` and `<|START_THINKING|>..`: Command R.
+    /// `Action:` and a fenced list of calls: Command R.
     CommandR,
+    /// `<|START_ACTION|>[..]<|END_ACTION|>` and `<|START_THINKING|>..`: Command R7B and A.
+    CommandA,
+    /// `<|tool_call|>[{"name": .., "arguments": ..}]`: Granite 3.
+    Granite,
+    /// `<|tool_call|>[{"name": .., "arguments": ..}]<|/tool_call|>`: Phi 4 mini.
+    Phi4,
+    /// `<TOOLCALL>[{"name": .., "arguments": ..}]</TOOLCALL>`: Nemotron.
+    Nemotron,
 }
 
+/// What tells dialects by their templates: all of the words, then the dialect. The first that fits counts.
+const SIGNS: &[(&[&str], Dialect)] = &[
+    (&["<|start|>", "<|channel|>"], Dialect::Harmony),
+    (&["<｜tool▁calls▁begin｜>", "```json"], Dialect::DeepSeek),
+    (&["<｜tool▁calls▁begin｜>"], Dialect::DeepSeek31),
+    (&["<｜Assistant｜>"], Dialect::DeepSeek),
+    (&["[TOOL_CALLS]", "[ARGS]"], Dialect::MistralNamed),
+    (&["[TOOL_CALLS]"], Dialect::Mistral),
+    (&["[THINK]"], Dialect::MistralNamed),
+    (&["<|START_ACTION|>"], Dialect::CommandA),
+    (&["<|START_THINKING|>"], Dialect::CommandA),
+    (&["<|CHATBOT_TOKEN|>"], Dialect::CommandR),
+    (&["<TOOLCALL>"], Dialect::Nemotron),
+    (&["<tool_call>"], Dialect::Hermes),
+    (&["<|start_of_role|>"], Dialect::Granite),
+    (&["<|tool_call|>"], Dialect::Phi4),
+    (&["<|/tool|>"], Dialect::Phi4),
+    (&["<start_of_turn>"], Dialect::Gemma),
+    (&["<|start_header_id|>"], Dialect::Llama3),
+];
+
 impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Plain,
+        Self::Hermes,
+        Self::Llama3,
+        Self::Mistral,
+        Self::MistralNamed,
+        Self::DeepSeek,
+        Self::DeepSeek31,
+        Self::Gemma,
+        Self::Harmony,
+        Self::CommandR,
+        Self::CommandA,
+        Self::Granite,
+        Self::Phi4,
+        Self::Nemotron,
+    ];
+
     /// The dialect that a chat template is written in; where it shows no trace of any, what its models are taught
     /// by instructions.
     #[must_use]
-    pub fn of_template(_template: &str) -> Self {
-        Self::Plain
+    pub fn of_template(template: &str) -> Self {
+        let fits = |words: &[&str]| words.iter().all(|word| template.contains(word));
+        SIGNS.iter().find(|(words, _)| fits(words)).map_or(Self::Hermes, |(_, dialect)| *dialect)
     }
 
     /// Whether the words of this dialect are control tokens, which are otherwise left out of text.
     #[must_use]
     pub fn has_control_words(self) -> bool {
-        false
+        !matches!(self, Self::Plain | Self::Hermes | Self::Gemma | Self::CommandR | Self::Nemotron)
     }
 
     /// Whether its models may think before they answer.
     #[must_use]
     pub fn has_thoughts(self) -> bool {
-        false
+        self == Self::Harmony || self.words().thought.is_some()
     }
 
     /// Whether a prompt that ends in this text has begun the model's thoughts for it.
     #[must_use]
-    pub fn begins_in_thought(self, _prompt_end: &str) -> bool {
-        false
+    pub fn begins_in_thought(self, prompt_end: &str) -> bool {
+        let end = prompt_end.trim_end();
+        if self == Self::Harmony {
+            return end.strip_suffix(MESSAGE).is_some_and(|end| end.ends_with("<|channel|>analysis"));
+        }
+        self.words().thought.is_some_and(|(open, _)| end.ends_with(open))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_tells_its_dialect() {
+        let table = [
+            ("", Dialect::Hermes),
+            ("{{'<|im_start|>' + message['role']}}", Dialect::Hermes),
+            ("<|im_start|>{{ '\\n<tool_call>\\n{\"name\": \"' }}<think>", Dialect::Hermes),
+            ("<|start_header_id|>{{ '<tool_call>' }}", Dialect::Hermes),
+            ("<|start_header_id|>{{ '{\"name\": \"' }}\"parameters\"<|python_tag|>", Dialect::Llama3),
+            ("[INST]{{ '[TOOL_CALLS] [' }}", Dialect::Mistral),
+            ("[INST]{{ '[TOOL_CALLS]' + name + '[ARGS]' }}[THINK]", Dialect::MistralNamed),
+            ("<｜Assistant｜><｜tool▁calls▁begin｜>{{ '\\n```json\\n' }}", Dialect::DeepSeek),
+            ("<｜Assistant｜><｜tool▁calls▁begin｜>{{ name + '<｜tool▁sep｜>' }}", Dialect::DeepSeek31),
+            ("<｜User｜>{{ content }}<｜Assistant｜>", Dialect::DeepSeek),
+            ("<start_of_turn>{{ role }}", Dialect::Gemma),
+            ("<|start|>assistant<|channel|>analysis<|message|>", Dialect::Harmony),
+            ("<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", Dialect::CommandR),
+            ("<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_ACTION|>", Dialect::CommandA),
+            ("<|start_of_role|>{{ '<|tool_call|>' }}", Dialect::Granite),
+            ("<|tool|>{{ tools }}<|/tool|>", Dialect::Phi4),
+            ("<|start_header_id|><TOOLCALL>[{{ call }}]</TOOLCALL>", Dialect::Nemotron),
+        ];
+        for (template, dialect) in table {
+            assert_eq!(Dialect::of_template(template), dialect, "{template}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_may_begin_a_thought() {
+        assert!(Dialect::Hermes.begins_in_thought("<|im_start|>assistant\n<think>\n"));
+        assert!(!Dialect::Hermes.begins_in_thought("<|im_start|>assistant\n<think>\n\n</think>\n\n"));
+        assert!(Dialect::CommandA.begins_in_thought("<|CHATBOT_TOKEN|><|START_THINKING|>"));
+        assert!(Dialect::Harmony.begins_in_thought("<|start|>assistant<|channel|>analysis<|message|>"));
+        assert!(!Dialect::Harmony.begins_in_thought("<|start|>assistant"));
+        assert!(!Dialect::Llama3.begins_in_thought("<think>"));
     }
 }

@@ -3,16 +3,16 @@
 use serde_json::{Map, Value};
 
 use crate::conversation::{ChatRequest, Effort, Tools};
-use crate::fields::{Envelope, Fields, WireError};
-use crate::message::messages;
+use crate::fields::{Envelope, Fields, WireError, object};
+use crate::message::{PARTS_MAX, messages};
 use crate::options::Options;
 
 /// Fields of OpenAI's API that are refused whatever they say.
 const UNSUPPORTED: &[&str] = &["audio", "functions", "moderation", "web_search_options"];
 /// Pairs of `metadata`, and characters of their keys and values, as OpenAI's API has it.
-const METADATA_MAX: (usize, usize, usize) = (16, 64, 512);
+pub(crate) const METADATA_MAX: (usize, usize, usize) = (16, 64, 512);
 /// Bytes of a predicted answer.
-const PREDICTION_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const PREDICTION_BYTES_MAX: usize = 1024 * 1024;
 
 impl ChatRequest {
     /// Validates a request.
@@ -78,6 +78,9 @@ fn prediction(fields: &mut Fields) -> Result<Option<String>, WireError> {
     inner.finish(&[])?;
     let text = match content {
         Value::String(text) => text,
+        Value::Array(parts) if parts.len() > PARTS_MAX => {
+            return Err(WireError::out_of_range(&path, &format!("at most {PARTS_MAX} parts")));
+        }
         Value::Array(parts) => {
             let numbered = parts.into_iter().enumerate();
             numbered.map(|(index, part)| text_part(&format!("{path}[{index}]"), part)).collect::<Result<_, _>>()?
@@ -122,6 +125,17 @@ pub(crate) fn verbosity(fields: &mut Fields) -> Result<Option<String>, WireError
         }
         word => Ok(word),
     }
+}
+
+/// Reads a body that says nothing but `metadata`.
+///
+/// # Errors
+/// [`WireError`] naming what cannot be honoured.
+pub fn metadata_of(bytes: &[u8]) -> Result<Map<String, Value>, WireError> {
+    let mut fields = Fields::new(object(bytes)?);
+    let metadata = metadata(&mut fields)?;
+    fields.finish(&[])?;
+    Ok(metadata)
 }
 
 /// Words of the client's own about a request.

@@ -6,11 +6,11 @@ use crate::fields::{Envelope, Fields, WireError};
 use crate::options::Options;
 
 /// Prompts of one request.
-const PROMPTS_MAX: usize = 16;
+pub(crate) const PROMPTS_MAX: usize = 16;
 /// Answers of one request, over all prompts: more would hold everybody else up.
 const CHOICES_MAX: usize = 16;
 /// Alternatives at each token, as OpenAI's API has it.
-const LOGPROBS_MAX: u32 = 5;
+pub(crate) const LOGPROBS_MAX: u32 = 5;
 
 /// A validated completion request.
 #[derive(Debug, Clone, PartialEq)]

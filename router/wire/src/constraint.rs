@@ -6,17 +6,17 @@ use serde_json::Value;
 use crate::fields::{Fields, WireError};
 
 /// Bytes of a JSON schema, as text. Schemas of whole industries are larger; those of a request are a few kilobytes.
-const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a grammar.
-const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a regular expression.
-const REGEX_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const REGEX_BYTES_MAX: usize = 8 * 1024;
 /// Strings to choose from.
-const CHOICES_MAX: usize = 1024;
+pub(crate) const CHOICES_MAX: usize = 1024;
 /// Bytes of all of them together.
 const CHOICES_BYTES_MAX: usize = 64 * 1024;
 /// Characters of a schema's name, as OpenAI's API has it.
-const NAME_CHARS_MAX: usize = 64;
+pub(crate) const NAME_CHARS_MAX: usize = 64;
 
 /// What a grammar in llguidance's variant of Lark begins with, as llama-server has it.
 const LARK_MARK: &str = "%llguidance";
@@ -80,14 +80,15 @@ type Read = fn(&str, Value) -> Result<Form, WireError>;
 /// Fields that are a constraint by themselves.
 const FLAT: &[(&str, Read)] = &[
     ("grammar", grammar),
-    ("guided_json", json),
+    ("guided_json", schema_text),
     ("guided_regex", regex),
     ("guided_choice", choice),
     ("guided_grammar", grammar),
 ];
 
 /// Fields of `structured_outputs`.
-const STRUCTURED: &[(&str, Read)] = &[("json", json), ("regex", regex), ("choice", choice), ("grammar", grammar)];
+const STRUCTURED: &[(&str, Read)] =
+    &[("json", schema_text), ("regex", regex), ("choice", choice), ("grammar", grammar)];
 
 fn two(first: &str, second: &str) -> WireError {
     let message = format!("`{first}` and `{second}` both say what the answer must be; send one of them");
@@ -122,7 +123,7 @@ pub(crate) fn json_schema(mut fields: Fields) -> Result<Constraint, WireError> {
     fields.string("description")?;
     fields.boolean("strict")?;
     let param = fields.path_of("schema");
-    let form = json(&param, fields.required("schema")?)?;
+    let form = schema_text(&param, fields.required("schema")?)?;
     fields.finish(&[])?;
     Ok(Constraint { param, form })
 }
@@ -143,7 +144,7 @@ fn structured_outputs(value: Value) -> Result<Option<Constraint>, WireError> {
 }
 
 /// A schema, or a schema as text.
-fn json(param: &str, value: Value) -> Result<Form, WireError> {
+pub(crate) fn schema_text(param: &str, value: Value) -> Result<Form, WireError> {
     let schema = match value {
         Value::String(text) => text,
         Value::Object(_) => value.to_string(),

@@ -49,6 +49,17 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// A body as a JSON object.
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, WireError> {
+    let plain = |message: String| WireError { message, param: None, code: Some("invalid_json") };
+    let value: Value =
+        serde_json::from_slice(bytes).map_err(|error| plain(format!("the body is no valid JSON: {error}")))?;
+    match value {
+        Value::Object(body) => Ok(body),
+        other => Err(plain(format!("the body must be a JSON object, not {}", kind(&other)))),
+    }
+}
+
 /// A request body of which only the model is known; enough to decide where it goes.
 #[derive(Debug, Clone)]
 pub struct Envelope {
@@ -66,12 +77,11 @@ impl Envelope {
     /// # Errors
     /// [`WireError`] when it is no JSON object or names no model.
     pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {
-        let plain = |message: String| WireError { message, param: None, code: Some("invalid_json") };
-        let value: Value =
-            serde_json::from_slice(bytes).map_err(|error| plain(format!("the body is no valid JSON: {error}")))?;
-        let Value::Object(body) = value else {
-            return Err(plain(format!("the body must be a JSON object, not {}", kind(&value))));
-        };
+        Self::of(object(bytes)?)
+    }
+
+    /// The same of a body that is an object already.
+    pub(crate) fn of(body: Map<String, Value>) -> Result<Self, WireError> {
         let model = match body.get("model") {
             Some(Value::String(model)) => model.clone(),
             Some(Value::Null) | None => return Err(WireError::missing("model")),
@@ -107,6 +117,11 @@ impl Fields {
         }
     }
 
+    /// The same, as those of a whole request.
+    pub(crate) fn at_top(self) -> Self {
+        Self { path: String::new(), ..self }
+    }
+
     /// The path of a field.
     pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
@@ -133,7 +148,14 @@ impl Fields {
     }
 
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        #[cfg(test)]
+        asked::note(&self.path_of(name));
         self.map.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Looks at a field that is yet to be taken.
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
     }
 
     pub(crate) fn required(&mut self, name: &str) -> Result<Value, WireError> {
@@ -205,5 +227,28 @@ impl Fields {
             let path = self.path_of(name);
             WireError::new(&path, "unknown_parameter", format!("there is no parameter `{path}`"))
         })
+    }
+}
+
+/// What parsers looked for, for a test that holds it beside the API's description.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local!(static NAMES: RefCell<BTreeSet<String>> = RefCell::default());
+
+    pub(super) fn note(path: &str) {
+        let mut name = String::new();
+        for part in path.split_inclusive(']') {
+            name += part.split_once('[').map_or(part, |(before, _)| before);
+            name += if part.ends_with(']') { "[]" } else { "" };
+        }
+        NAMES.with_borrow_mut(|names| names.insert(name));
+    }
+
+    /// All names since the last call, with `[]` for any place of a list.
+    pub(crate) fn take() -> BTreeSet<String> {
+        NAMES.take()
     }
 }

@@ -1,7 +1,10 @@
-//! The JSON of the OpenAI API, exactly as on the wire.
+//! The JSON of each API, exactly as on the wire: OpenAI's, Anthropic's and Ollama's.
 //!
 //! Requests are parsed strictly: each field is honoured, or refused by name. Nothing is dropped silently.
 
+pub mod anthropic;
+mod arguments;
+mod batch;
 mod chat;
 mod completion;
 mod constraint;
@@ -9,13 +12,19 @@ mod conversation;
 mod embedding;
 mod fields;
 mod message;
+pub mod ollama;
 mod options;
 mod rerank;
 mod response;
+mod responses;
 mod sampling;
+pub mod schema;
 mod tools;
 mod upstream;
 
+pub use arguments::arguments_object;
+pub use batch::{BatchEndpoint, BatchLine, BatchRequest, file_expiry};
+pub use chat::metadata_of;
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{Constraint, Form};
 pub use conversation::{ChatRequest, Effort, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};
@@ -28,4 +37,5 @@ pub use response::{
     ChatMessage, Completion, CompletionChoice, CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta,
     ErrorBody, ErrorDetail, FunctionDelta, Logprob, Model, ModelList, PromptTokensDetails, TopLogprob,
 };
+pub use responses::{ResponseError, ResponseObject, ResponseStatus, ResponsesRequest, item_messages};
 pub use sampling::{DryOptions, LastTokens, MirostatOptions, Sampling};

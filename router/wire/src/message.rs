@@ -6,9 +6,11 @@ use crate::conversation::{Message, Part, Role, ToolCall};
 use crate::fields::{Fields, WireError};
 
 /// Messages of one conversation.
-const MESSAGES_MAX: usize = 4096;
+pub(crate) const MESSAGES_MAX: usize = 4096;
+/// Parts of one message.
+pub(crate) const PARTS_MAX: usize = 1024;
 /// Calls in one message.
-const CALLS_MAX: usize = 128;
+pub(crate) const CALLS_MAX: usize = 128;
 
 pub(crate) fn messages(value: Value) -> Result<Vec<Message>, WireError> {
     let Value::Array(values) = value else { return Err(WireError::wrong_type("messages", "an array", &value)) };
@@ -90,6 +92,9 @@ fn role_name(fields: &Fields, role: &str) -> Result<Role, WireError> {
 fn content(path: &str, role: Role, value: Value) -> Result<Vec<Part>, WireError> {
     match value {
         Value::String(text) => Ok(vec![Part::Text(text)]),
+        Value::Array(parts) if parts.len() > PARTS_MAX => {
+            Err(WireError::out_of_range(path, &format!("at most {PARTS_MAX} parts")))
+        }
         Value::Array(parts) => {
             let numbered = parts.into_iter().enumerate();
             numbered.map(|(index, value)| part(&format!("{path}[{index}]"), role, value)).collect()

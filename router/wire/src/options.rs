@@ -7,11 +7,11 @@ use crate::fields::{Fields, WireError};
 use crate::sampling::Sampling;
 
 /// Choices of one request.
-const CHOICES_MAX: u32 = 8;
+pub(crate) const CHOICES_MAX: u32 = 8;
 /// Stop strings of one request, as OpenAI's API has it.
-const STOPS_MAX: usize = 4;
+pub(crate) const STOPS_MAX: usize = 4;
 /// Characters of a stop string. Longer ones are no stop strings but a mistake.
-const STOP_CHARS_MAX: usize = 16_384;
+pub(crate) const STOP_CHARS_MAX: usize = 16_384;
 
 /// How urgent a request is, in OpenAI's words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl ServiceTier {
         }
     }
 
-    fn take(fields: &mut Fields) -> Result<Self, WireError> {
+    pub(crate) fn take(fields: &mut Fields) -> Result<Self, WireError> {
         match fields.string("service_tier")?.as_deref() {
             None | Some("auto" | "default") => Ok(Self::Default),
             Some("flex") => Ok(Self::Flex),
@@ -53,6 +53,8 @@ pub struct Options {
     pub sampling: Sampling,
     /// The most tokens of one choice; `None` when the client leaves it to us.
     pub max_tokens: Option<u32>,
+    /// Whether `max_tokens` is only a bound: where the context has less room, the answer may fill that.
+    pub cuts_to_context: bool,
     /// Answers to give.
     pub choices: u32,
     /// The answer ends before any of these.
@@ -71,18 +73,33 @@ impl Options {
     pub(crate) fn take(fields: &mut Fields) -> Result<Self, WireError> {
         let stream = fields.boolean("stream")?.unwrap_or(false);
         let options = Self {
-            sampling: Sampling::take(fields)?,
             max_tokens: max_tokens(fields)?,
             choices: fields.count("n", 1..=CHOICES_MAX)?.unwrap_or(1),
-            stop: stop(fields)?,
+            stop: stops(fields, "stop", STOPS_MAX)?,
             service_tier: ServiceTier::take(fields)?,
             constraint: Constraint::take(fields)?,
             stream,
             include_usage: include_usage(fields, stream)?,
+            ..Self::open(fields)?
         };
         // Names the end user to us; it changes nothing in the answer.
         fields.string("user")?;
         Ok(options)
+    }
+
+    /// With what the fields say of sampling, and all else left open.
+    pub(crate) fn open(fields: &mut Fields) -> Result<Self, WireError> {
+        Ok(Self {
+            sampling: Sampling::take(fields)?,
+            max_tokens: None,
+            cuts_to_context: false,
+            choices: 1,
+            stop: Vec::new(),
+            service_tier: ServiceTier::Default,
+            constraint: None,
+            stream: false,
+            include_usage: false,
+        })
     }
 }
 
@@ -99,26 +116,27 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<u32>, WireError> {
     }
 }
 
-fn stop(fields: &mut Fields) -> Result<Vec<String>, WireError> {
-    let values = match fields.take("stop") {
+/// Takes one stop string or several.
+pub(crate) fn stops(fields: &mut Fields, name: &str, max: usize) -> Result<Vec<String>, WireError> {
+    let values = match fields.take(name) {
         None => return Ok(Vec::new()),
         Some(Value::Array(values)) => values,
         Some(value) => vec![value],
     };
-    if values.len() > STOPS_MAX {
-        return Err(WireError::out_of_range("stop", &format!("at most {STOPS_MAX} strings")));
+    if values.len() > max {
+        return Err(fields.out_of_range(name, &format!("at most {max} strings")));
     }
-    values.into_iter().map(stop_string).collect()
+    values.into_iter().map(|value| stop_string(fields, name, value)).collect()
 }
 
-fn stop_string(value: Value) -> Result<String, WireError> {
+fn stop_string(fields: &Fields, name: &str, value: Value) -> Result<String, WireError> {
     match value {
-        Value::String(stop) if stop.is_empty() => Err(WireError::out_of_range("stop", "a string that is not empty")),
+        Value::String(stop) if stop.is_empty() => Err(fields.out_of_range(name, "a string that is not empty")),
         Value::String(stop) if stop.chars().count() > STOP_CHARS_MAX => {
-            Err(WireError::out_of_range("stop", &format!("at most {STOP_CHARS_MAX} characters long")))
+            Err(fields.out_of_range(name, &format!("at most {STOP_CHARS_MAX} characters long")))
         }
         Value::String(stop) => Ok(stop),
-        other => Err(WireError::wrong_type("stop", "a string or an array of strings", &other)),
+        other => Err(fields.wrong_type(name, "a string or an array of strings", &other)),
     }
 }
 

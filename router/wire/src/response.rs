@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 /// A chat completion.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ChatCompletion {
     pub id: String,
@@ -20,7 +21,7 @@ pub struct ChatCompletion {
 }
 
 /// One answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ChatChoice {
     pub index: u32,
@@ -30,7 +31,7 @@ pub struct ChatChoice {
 }
 
 /// The message of an answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ChatMessage {
     pub role: &'static str,
@@ -46,7 +47,7 @@ pub struct ChatMessage {
 }
 
 /// A call in an answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct CalledTool {
     pub id: String,
@@ -56,7 +57,7 @@ pub struct CalledTool {
 }
 
 /// What is called.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct CalledFunction {
     pub name: String,
@@ -65,7 +66,7 @@ pub struct CalledFunction {
 }
 
 /// What a chunk adds to a call.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct CallDelta {
     pub index: u32,
@@ -77,7 +78,7 @@ pub struct CallDelta {
 }
 
 /// What a chunk adds to what is called.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct FunctionDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +87,7 @@ pub struct FunctionDelta {
 }
 
 /// One event of a streamed chat completion.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ChatChunk<'a> {
     pub id: &'a str,
@@ -102,7 +103,7 @@ pub struct ChatChunk<'a> {
 }
 
 /// What a chunk adds to one answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ChatChunkChoice {
     pub index: u32,
@@ -112,7 +113,7 @@ pub struct ChatChunkChoice {
 }
 
 /// The part of a message that a chunk adds.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +127,7 @@ pub struct Delta {
 }
 
 /// Log probabilities of a chat answer.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ChatLogprobs {
     pub content: Vec<Logprob>,
@@ -134,7 +135,7 @@ pub struct ChatLogprobs {
 }
 
 /// One token's log probability and its alternatives.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct Logprob {
     pub token: String,
@@ -144,7 +145,7 @@ pub struct Logprob {
 }
 
 /// An alternative.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct TopLogprob {
     pub token: String,
@@ -153,7 +154,7 @@ pub struct TopLogprob {
 }
 
 /// A plain completion; a chunk of one has the same shape.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct Completion<'a> {
     pub id: &'a str,
@@ -168,7 +169,7 @@ pub struct Completion<'a> {
 }
 
 /// One continuation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct CompletionChoice {
     pub text: String,
@@ -178,7 +179,7 @@ pub struct CompletionChoice {
 }
 
 /// Log probabilities of a plain completion.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct CompletionLogprobs {
     pub tokens: Vec<String>,
@@ -188,7 +189,7 @@ pub struct CompletionLogprobs {
 }
 
 /// Tokens of a request.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct CompletionUsage {
     pub prompt_tokens: u32,
@@ -198,14 +199,14 @@ pub struct CompletionUsage {
     pub completion_tokens_details: CompletionTokensDetails,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct PromptTokensDetails {
     pub cached_tokens: u32,
     pub audio_tokens: u32,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct CompletionTokensDetails {
     pub reasoning_tokens: u32,
@@ -244,7 +245,7 @@ impl CompletionUsage {
 }
 
 /// The models that a key can use.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ModelList {
     pub object: &'static str,
@@ -252,7 +253,7 @@ pub struct ModelList {
 }
 
 /// A model.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct Model {
     pub id: String,
@@ -262,14 +263,14 @@ pub struct Model {
 }
 
 /// An error.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ErrorBody {
     pub error: ErrorDetail,
 }
 
 /// What went wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct ErrorDetail {
     pub message: String,

@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::fields::{Fields, WireError};
 
 /// Tokens whose likelihood one request may change.
-const BIASES_MAX: usize = 1024;
+pub(crate) const BIASES_MAX: usize = 1024;
 /// Sequence breakers of one request. Each is looked for in every token.
-const BREAKERS_MAX: usize = 32;
+pub(crate) const BREAKERS_MAX: usize = 32;
 /// Bytes of a sequence breaker, as llama.cpp has it; there longer ones are cut.
-const BREAKER_BYTES_MAX: usize = 40;
+pub(crate) const BREAKER_BYTES_MAX: usize = 40;
 /// The largest number of tokens that llama.cpp's server accepts.
-const TOKENS_MAX: u32 = i32::MAX as u32;
+pub(crate) const TOKENS_MAX: u32 = i32::MAX as u32;
 
 /// How tokens are chosen. What the client leaves open is for the model, or off.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,9 +6,9 @@ use crate::conversation::{Tool, ToolChoice, Tools};
 use crate::fields::{Fields, WireError};
 
 /// Tools of one request: agents send dozens.
-const TOOLS_MAX: usize = 512;
+pub(crate) const TOOLS_MAX: usize = 512;
 /// Characters of a tool's name, as OpenAI's API has it.
-const NAME_CHARS_MAX: usize = 64;
+pub(crate) const NAME_CHARS_MAX: usize = 64;
 /// Bytes of what all tools are given together, as JSON text.
 const SCHEMAS_BYTES_MAX: usize = 1024 * 1024;
 

@@ -6,4 +6,5 @@ mod forms;
 mod hostile;
 mod recursion;
 mod schemas;
+mod words;
 mod writer;

@@ -26,7 +26,8 @@ pub(crate) fn piece(token: TokenId) -> Vec<u8> {
 
 pub(crate) fn compiler() -> Compiler {
     let bytes = |text: &str| text.bytes().map(|byte| TokenId(byte.into())).collect();
-    Compiler::new(Vocabulary::new(pieces(), ENDS.to_vec(), bytes)).unwrap()
+    let names = [(ENDS[0], b"</s>".to_vec()), (CONTROL, b"[CALL]".to_vec())];
+    Compiler::new(Vocabulary::new(pieces(), ENDS.to_vec(), names, bytes)).unwrap()
 }
 
 pub(crate) fn begin(grammar: &Grammar) -> Box<dyn Constraint> {

@@ -7,16 +7,19 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use allerac_hardware::Probe;
+use allerac_hardware::tuning::Tuning;
 use allerac_ledger::{LedgerError, ServeLock};
 use allerac_models::Store;
 use serde::Serialize;
 use tokio::process::Command;
 
+use super::tune::placement;
 use crate::args::{Doctor, Place};
 use crate::config::ConfigFile;
 use crate::failure::{Exit, Failure};
 use crate::output::{bytes, print_json, print_line};
 use crate::serve::listen;
+use crate::tuned::{self, Tuned};
 use crate::{place, setup};
 
 /// Below this the ledger still fits but hardly a model does.
@@ -98,7 +101,7 @@ async fn examine(args: &Doctor, place: &Place) -> Result<Vec<Check>, Failure> {
             ConfigFile::default()
         }
     };
-    checks.push(profile(args, &config, &probe));
+    checks.extend(engine_settings(args, &config, &probe, &data_dir));
     checks.extend(models(&data_dir));
     checks.extend(drafts(args, &config, &probe, &data_dir));
     checks.extend(engine(&config, &data_dir).await);
@@ -167,10 +170,52 @@ fn processor(probe: &Probe) -> Check {
     }
 }
 
-fn profile(args: &Doctor, config: &ConfigFile, probe: &Probe) -> Check {
-    match setup::profile(&args.setup, config, probe) {
-        Ok(profile) => Check::ok("profile", profile.name),
-        Err(failure) => Check::broken("profile", failure),
+/// The profile, what was measured, and the settings that follow from both and the configuration.
+fn engine_settings(args: &Doctor, config: &ConfigFile, probe: &Probe, data_dir: &Path) -> Vec<Check> {
+    let profile = match setup::profile(&args.setup, config, probe) {
+        Ok(profile) => profile,
+        Err(failure) => return vec![Check::broken("profile", failure)],
+    };
+    let tuned = Tuned::load(data_dir, probe);
+    let mut checks = vec![Check::ok("profile", profile.name.clone()), tuning(&tuned, config)];
+    match setup::settings(config, &profile, probe, &tuned) {
+        Ok(settings) => {
+            let choice = tuned::choice_of(&settings);
+            let anywhere = format!(" on any of {}", probe.topology.all());
+            let on = if choice.cpus.is_some() { "" } else { &anywhere };
+            checks.push(Check::ok("threads", placement(&choice) + on));
+            checks.push(Check::ok("attention", choice.attention().to_string()));
+            checks.push(Check::ok("batch", format!("{} tokens of a prompt in one step", choice.batch)));
+        }
+        Err(failure) => checks.push(Check::broken("engine settings", failure)),
+    }
+    checks
+}
+
+fn tuning(tuned: &Tuned, config: &ConfigFile) -> Check {
+    const NAME: &str = "tuning";
+    let measured = |tuning: &Tuning| {
+        let how = if tuning.quick { "quickly, " } else { "" };
+        format!("{how}at {} with {}", tuning.measured_at, tuning.model)
+    };
+    match tuned {
+        Tuned::Not => Check::ok(NAME, "not measured; `allerac tune` finds out how this machine is fastest"),
+        Tuned::Current(tuning) => {
+            let overruled = config.engine.configured().words();
+            let but = if overruled.is_empty() {
+                String::new()
+            } else {
+                format!("; the configuration file has its own {}", overruled.join(" and "))
+            };
+            Check::ok(NAME, format!("measured {}{but}", measured(tuning)))
+        }
+        Tuned::Stale(tuning, why) => {
+            let detail = format!("measured {}, and not used: {why}", measured(tuning));
+            Check::warning(NAME, detail, "measure again: allerac tune")
+        }
+        Tuned::Unusable(why) => {
+            Check::warning(NAME, format!("{} is not used: {why}", tuned::FILE), "measure again: allerac tune")
+        }
     }
 }
 
@@ -216,7 +261,38 @@ async fn engine(config: &ConfigFile, data_dir: &Path) -> Vec<Check> {
         Err(failure) => return vec![Check::broken("engine", failure)],
     };
     let found = Check::ok("engine", binary.display().to_string());
-    vec![found, confinement(&binary, data_dir).await]
+    vec![found, kernels(&binary).await, confinement(&binary, data_dir).await]
+}
+
+/// Which kernels of llama.cpp compute, by its own account. No model is loaded for it.
+async fn kernels(binary: &Path) -> Check {
+    const NAME: &str = "kernels";
+    let mut ask = Command::new(binary);
+    ask.arg("--system-info").stdin(Stdio::null()).kill_on_drop(true);
+    let broken = |detail: String| Check::broken(NAME, Failure::new(Exit::Failure, detail));
+    match tokio::time::timeout(SELF_TEST_WAIT, ask.output()).await {
+        Err(_) => broken("the engine does not answer".to_owned()),
+        Ok(Err(error)) => broken(format!("the engine cannot be started: {error}")),
+        Ok(Ok(output)) => match kernels_of(&String::from_utf8_lossy(&output.stdout)) {
+            Some(kernels) => Check::ok(NAME, kernels),
+            None => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                broken(said.lines().last().unwrap_or("the engine names no CPU features; update it").to_owned())
+            }
+        },
+    }
+}
+
+/// From what the engine says of itself, like `CPU : SSE3 = 1 | AVX2 = 1 | kernels: haswell`: the features in use, and
+/// the kernels that a portable build chose.
+fn kernels_of(said: &str) -> Option<String> {
+    let (features, chosen) = match said.split_once("kernels: ") {
+        Some((features, variant)) => (features, format!("those for {} of a portable build", variant.trim())),
+        None => (said, "built for this machine".to_owned()),
+    };
+    let used = features.split(['|', ':']).filter_map(|part| part.trim().strip_suffix("= 1")).map(str::trim);
+    let used: Vec<&str> = used.collect();
+    (!used.is_empty()).then(|| format!("{chosen}, with {}", used.join(" ")))
 }
 
 /// Lets the engine confine itself and try what must be denied. It tries to remove "its model" too, so it gets a file
@@ -263,5 +339,20 @@ async fn port(address: SocketAddr, data_dir: &Path) -> Check {
             Check::ok(NAME, format!("{address} is in use; this box's server is running"))
         }
         Err(error) => Check::broken(NAME, listen::refused(address, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kernels_of;
+
+    #[test]
+    fn what_the_engine_says_of_itself_is_understood() {
+        let said = |text| kernels_of(text).unwrap_or_default();
+        let features = "CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0 | REPACK = 1 | ";
+        assert_eq!(said(features), "built for this machine, with SSE3 AVX2 REPACK");
+        let portable = format!("{features}kernels: alderlake\n");
+        assert_eq!(said(&portable), "those for alderlake of a portable build, with SSE3 AVX2 REPACK");
+        assert_eq!(kernels_of("stub\n"), None);
     }
 }

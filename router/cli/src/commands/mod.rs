@@ -5,4 +5,5 @@ pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod top;
+pub(crate) mod tune;
 pub(crate) mod usage;

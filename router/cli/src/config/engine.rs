@@ -5,6 +5,7 @@ use allerac_engine_link::{CpuSet, EngineSettings, FlashAttention, KvType};
 use serde::Deserialize;
 
 use super::load::Bounded;
+use crate::tuned::Configured;
 
 /// `[engine]`: which program, which model, and what differs from the hardware profile.
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +44,15 @@ impl EngineSection {
         drafts.extend(self.drafts.clone());
         drafts.retain(|_, draft| !draft.is_empty());
         drafts
+    }
+
+    /// Which of the settings that can be measured the file has.
+    pub(crate) fn configured(&self) -> Configured {
+        Configured {
+            threads: self.threads.is_some() || self.threads_batch.is_some() || self.cpus.is_some(),
+            attention: self.flash_attention.is_some() || self.kv_type_k.is_some() || self.kv_type_v.is_some(),
+            batch: self.batch.is_some(),
+        }
     }
 
     /// The profile's settings with what the file says instead.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::ConfigFile;
-use super::upstream;
+use super::{alias, upstream};
 use crate::failure::{Exit, Failure};
 
 /// A configuration is a page of text; anything near this size is another file.
@@ -58,6 +58,7 @@ fn parse(text: &str) -> Result<ConfigFile, Mistake> {
         let key = if key == "." { String::new() } else { key };
         Mistake { key, ..unreadable(error.inner()) }
     })?;
+    alias::check(&config.aliases)?;
     upstream::check(&config.upstream)?;
     Ok(config)
 }
@@ -103,6 +104,7 @@ mod tests {
             name = "library"
             profile = "home"
             time_zone = "Europe/Vienna"
+            aliases = { "gpt-4o-mini" = "m", "claude-*" = "big" }
             [mdns]
             enabled = false
             [engine]
@@ -159,6 +161,9 @@ mod tests {
             (format!("{upstream}{upstream}"), 6, "upstream[1].name", "used twice"),
             (format!("{upstream}key_env = \"A\"\nkey_file = \"b\""), 5, "upstream[0].key_env", "not both"),
             (format!("{upstream}aliases = {{ big = \"x\" }}"), 5, "upstream[0].aliases.big", "`x` is not in"),
+            ("[aliases]\n\"*gpt\" = \"m\"".into(), 2, "aliases.*gpt", "at its end"),
+            ("[aliases]\na = \"\"".into(), 2, "aliases.a", "name of a model"),
+            ("[aliases]\na = \"m\"\nb = \"a\"".into(), 3, "aliases.b", "is an alias itself"),
             ("listen = ".into(), 1, "", "string"),
         ];
         for (text, line, key, part) in cases {

@@ -1,16 +1,19 @@
 //! The configuration file: strict, so that a misspelt key is an error and not a surprise.
 
+mod alias;
 mod engine;
 mod load;
 mod upstream;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use allerac_discovery::Label;
-use allerac_router_core::Upstreams;
+use allerac_router_core::{Aliases, Upstreams};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use toml::Spanned;
 
 pub(crate) use engine::EngineSection;
 use upstream::UpstreamSection;
@@ -34,6 +37,8 @@ pub(crate) struct ConfigFile {
     pub(crate) mdns: MdnsSection,
     pub(crate) engine: EngineSection,
     upstream: Vec<UpstreamSection>,
+    /// Other names for models.
+    aliases: BTreeMap<String, Spanned<String>>,
     /// The folder of the file; relative paths in it start there.
     #[serde(skip)]
     folder: PathBuf,
@@ -69,6 +74,11 @@ impl ConfigFile {
     /// The other servers, with their keys read.
     pub(crate) fn upstreams(&self) -> Result<Upstreams, Failure> {
         upstream::build(&self.upstream, &self.folder)
+    }
+
+    /// Other names for models.
+    pub(crate) fn aliases(&self) -> Aliases {
+        Aliases::new(self.aliases.iter().map(|(name, model)| (name.clone(), model.get_ref().clone())).collect())
     }
 
     /// A path as it is written in the file.

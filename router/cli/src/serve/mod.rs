@@ -9,10 +9,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use allerac_http::{AppState, ClaimGate, MetricsPass};
+use allerac_http::{AppState, Background, Batches, ClaimGate, InFlight, MetricsPass};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
-use allerac_router_core::{Limits, Registry, Upstreams};
+use allerac_objects::Store;
+use allerac_router_core::{Aliases, Limits, Registry, Upstreams};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,7 @@ struct Server {
     prepared: Prepared,
     registry: Registry,
     upstreams: Arc<Upstreams>,
+    store: Store,
     pass: MetricsPass,
     listener: TcpListener,
     address: SocketAddr,
@@ -66,8 +68,10 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     }
     let kv = crate::secret::kv_folder(&data_dir, &prepared.digests())?;
     let registry = Registry::new(prepared.registry_config(kv));
-    let pass = MetricsPass::new(&crate::secret::secret(&data_dir)?);
-    Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, pass, listener, address })
+    let secret = crate::secret::secret(&data_dir)?;
+    let pass = MetricsPass::new(&secret);
+    let store = Store::open(&data_dir, &secret)?;
+    Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, store, pass, listener, address })
 }
 
 impl Server {
@@ -84,13 +88,19 @@ impl Server {
         let state = AppState {
             ledger: self.ledger.clone(),
             registry: self.registry.clone(),
+            store: self.store.clone(),
+            background: Background::default(),
+            batches: Batches::default(),
+            in_flight: InFlight::default(),
             upstreams: Arc::clone(&self.upstreams),
+            aliases: Arc::new(self.aliases()),
             claim: Arc::new(gate),
             limits: limits.clone(),
             metrics: Metrics::default(),
             pass: self.pass.clone(),
             name: label.to_string(),
         };
+        state.batches.resume(&state).await?;
         self.tell(&code)?;
 
         let stop = CancellationToken::new();
@@ -135,6 +145,17 @@ impl Server {
             _ = signals.next() => {}
         }
         Ok(())
+    }
+
+    /// Other names for models; those for nothing that is here are told of.
+    fn aliases(&self) -> Aliases {
+        let aliases = self.prepared.config.aliases();
+        let is_here =
+            |model: &str| self.registry.find(model).is_some() || self.upstreams.serving(model).next().is_some();
+        for missing in aliases.models().filter(|model| !is_here(model)) {
+            tracing::warn!("`aliases` in the configuration file names the model {missing}, which is not here");
+        }
+        aliases
     }
 
     /// Loads the default model now, so that the first request does not wait for it; on a box without a model to chat

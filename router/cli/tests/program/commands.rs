@@ -114,6 +114,7 @@ fn every_command_explains_itself_with_examples() {
         &["models", "rm"],
         &["models", "show"],
         &["doctor"],
+        &["tune"],
         &["completions"],
     ];
     for command in commands {

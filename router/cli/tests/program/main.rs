@@ -6,3 +6,4 @@ mod config;
 mod serving;
 mod support;
 mod trouble;
+mod tuning;

@@ -85,8 +85,13 @@ fn doctor_finds_nothing_on_a_sound_box() {
         "processor",
         "configuration",
         "profile",
+        "tuning",
+        "threads",
+        "attention",
+        "batch",
         "model smollm2-135m-instruct",
         "engine",
+        "kernels",
         "confinement",
         "port",
     ];
@@ -112,7 +117,7 @@ fn doctor_says_what_is_broken_and_exits_with_1() {
     assert_eq!(status("port").0, "broken");
     assert!(status("port").1.contains("--listen"));
     assert_eq!(status("models").0, "warning");
-    assert!(ran.stderr.contains("2 of 9 checks found something broken"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("2 of 13 checks found something broken"), "{}", ran.stderr);
 }
 
 #[test]

@@ -14,14 +14,18 @@ use axum::response::{IntoResponse, Response};
 
 use super::collect::{Call, Collected};
 use super::generate::{Shape, granted};
+use super::keep::Keeper;
+use super::stored::Stored;
 use super::{FINGERPRINT, logprobs, now_s};
 use crate::auth::Admitted;
 use crate::error::ApiError;
 use crate::prepare::Ask;
 use crate::progress::Progress;
 use crate::sse;
+use crate::state::AppState;
 
 /// What all parts of one answer share.
+#[derive(Clone)]
 pub(crate) struct Answer {
     id: String,
     created: i64,
@@ -54,23 +58,24 @@ impl Shape for Answer {
     }
 
     fn whole(self, choices: Vec<Collected>, usage: CompletionUsage) -> Response {
-        let choices = (0..).zip(choices).map(|(index, choice)| ChatChoice {
-            index,
-            logprobs: self.wants_logprobs.then(|| logprobs::chat(&choice.logprobs)),
-            finish_reason: choice.finish.as_str(),
-            message: message(choice),
-        });
-        let completion = ChatCompletion {
-            choices: choices.collect(),
-            id: self.id,
-            object: "chat.completion",
-            created: self.created,
-            model: self.model,
-            usage,
-            service_tier: self.service_tier,
-            system_fingerprint: FINGERPRINT,
-        };
-        Json(completion).into_response()
+        Json(self.completion(choices, usage)).into_response()
+    }
+
+    fn is_kept(envelope: &Envelope) -> bool {
+        envelope.body.get("store").is_some_and(|store| *store == true)
+    }
+
+    fn keeper(&self, ask: &Ask, state: &AppState, caller: &Principal) -> Option<Keeper> {
+        let Ask::Chat(request) = ask else { return None };
+        if !request.store {
+            return None;
+        }
+        let (answer, stored) = (self.clone(), Stored::new(&self.id, request));
+        Some(Keeper {
+            store: state.store.clone(),
+            owner: caller.salt,
+            build: Box::new(move |choices, usage| stored.with(&answer.completion(choices, usage))),
+        })
     }
 }
 
@@ -109,6 +114,25 @@ fn delta(piece: Piece) -> Delta {
 }
 
 impl Answer {
+    fn completion(self, choices: Vec<Collected>, usage: CompletionUsage) -> ChatCompletion {
+        let choices = (0..).zip(choices).map(|(index, choice)| ChatChoice {
+            index,
+            logprobs: self.wants_logprobs.then(|| logprobs::chat(&choice.logprobs)),
+            finish_reason: choice.finish.as_str(),
+            message: message(choice),
+        });
+        ChatCompletion {
+            choices: choices.collect(),
+            id: self.id,
+            object: "chat.completion",
+            created: self.created,
+            model: self.model,
+            usage,
+            service_tier: self.service_tier,
+            system_fingerprint: FINGERPRINT,
+        }
+    }
+
     fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<CompletionUsage>) -> String {
         sse::event(&ChatChunk {
             id: &self.id,
@@ -140,7 +164,7 @@ impl sse::Format<Progress> for Answer {
     fn format(&mut self, progress: Progress) -> (String, bool) {
         match progress {
             Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
-            Progress::Started => (String::new(), false),
+            Progress::Started(_) => (String::new(), false),
             Progress::Chunk { index, pieces, logprobs } => {
                 let mut text = self.begin(index);
                 let mut deltas: Vec<Delta> = pieces.into_iter().map(delta).collect();

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Bounded, ClaimBody};
@@ -14,22 +15,27 @@ use crate::error::ApiError;
 use crate::state::AppState;
 
 /// What the page needs to know before anybody has a key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Status {
     claimed: bool,
     name: String,
     version: &'static str,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Claim {
     code: String,
     owner: String,
 }
 
+/// What a claim looks like.
+pub(crate) fn schema() -> serde_json::Value {
+    schemars::schema_for!(Claim).to_value()
+}
+
 /// The owner's first key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Claimed {
     key: String,
     owner: String,

@@ -56,7 +56,7 @@ impl Collector {
     /// Adds a step; the usage when it was the last.
     pub(crate) fn push(&mut self, progress: Progress) -> Option<Result<CompletionUsage, ApiError>> {
         match progress {
-            Progress::Waiting { .. } | Progress::Started => None,
+            Progress::Waiting { .. } | Progress::Started(_) => None,
             Progress::Chunk { index, pieces, logprobs } => {
                 if let Some(choice) = self.0.get_mut(index as usize) {
                     pieces.into_iter().for_each(|piece| choice.add(piece));
@@ -81,13 +81,15 @@ impl Collector {
     }
 }
 
-/// Waits for all choices.
+/// Waits for all choices; `watch` sees each step as it comes.
 pub(crate) async fn collect(
     lane: &mut mpsc::Receiver<Progress>,
     choices: usize,
+    mut watch: impl FnMut(&Progress),
 ) -> Result<(Vec<Collected>, CompletionUsage), ApiError> {
     let mut collector = Collector::new(choices);
     while let Some(progress) = lane.recv().await {
+        watch(&progress);
         if let Some(usage) = collector.push(progress) {
             return Ok((collector.into_choices(), usage?));
         }

@@ -92,7 +92,7 @@ impl sse::Format<Progress> for Answer {
     fn format(&mut self, progress: Progress) -> (String, bool) {
         match progress {
             Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
-            Progress::Started => (String::new(), false),
+            Progress::Started(_) => (String::new(), false),
             Progress::Chunk { index, pieces, logprobs } => {
                 let text = text_of(pieces);
                 if text.is_empty() && !self.wants_logprobs {

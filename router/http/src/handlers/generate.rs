@@ -1,17 +1,21 @@
 //! What the endpoints that generate have in common: where a request goes, and how its answer is sent.
 
 use allerac_ledger::Principal;
-use allerac_router_core::{Endpoint, ModelKind, Route, route};
-use allerac_wire::{CompletionUsage, Envelope, ServiceTier};
-use axum::extract::State;
-use axum::response::Response;
+use allerac_router_core::{Endpoint, ModelKind, Route};
+use allerac_wire::{ChatRequest, CompletionUsage, Envelope, ServiceTier};
+use axum::extract::{OriginalUri, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::mpsc;
 
 use super::collect::{Collected, collect};
-use super::{Body, Bounded};
+use super::keep::Keeper;
+use super::{Body, Bounded, served_by};
 use crate::auth::{Admitted, Authenticated};
 use crate::encoding;
 use crate::error::ApiError;
-use crate::generation::start;
+use crate::generation::{LOCAL, start};
+use crate::idempotency::{self, Turn};
 use crate::prepare::{Ask, Job};
 use crate::progress::Progress;
 use crate::relay::{self, Conversation};
@@ -28,8 +32,21 @@ pub(crate) trait Shape: sse::Format<Progress> + Sized {
     /// Reads a request.
     fn parse(envelope: Envelope, admitted: &Admitted, caller: &Principal) -> Result<(Ask, Self), ApiError>;
 
+    /// Sees each step of an answer that is not streamed, when it happens.
+    fn watch(&mut self, _: &Progress) {}
+
     /// The whole of an answer that is not streamed.
     fn whole(self, choices: Vec<Collected>, usage: CompletionUsage) -> Response;
+
+    /// Whether a request wants its answer kept: then it is read here, also where it passes to another server.
+    fn is_kept(_envelope: &Envelope) -> bool {
+        false
+    }
+
+    /// What keeps the answer, where the request wants that.
+    fn keeper(&self, _ask: &Ask, _state: &AppState, _caller: &Principal) -> Option<Keeper> {
+        None
+    }
 }
 
 /// How urgent a request is: what it asks for, where its plan allows that. The answer says what became of it.
@@ -45,11 +62,17 @@ pub(crate) async fn create<S: Shape>(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
+    path: OriginalUri,
+    headers: HeaderMap,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
+    let once = match Turn::of(&state, &caller.0, &headers, path.path(), &body).await? {
+        Turn::Again(response) => return Ok(response),
+        Turn::First(once) => once,
+    };
     let envelope = Envelope::parse(&body)?;
     drop(body);
-    respond::<S>(&state, caller, admitted, envelope).await
+    idempotency::answer(once, async move { respond::<S>(&state, caller, admitted, envelope).await }).await
 }
 
 /// Answers a request that was read as far as its model.
@@ -59,33 +82,76 @@ pub(crate) async fn respond<S: Shape>(
     admitted: Admitted,
     envelope: Envelope,
 ) -> Result<Response, ApiError> {
-    let place = route(&envelope.model, &state.registry, &state.upstreams, &caller)
-        .map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = place(state, &caller, &envelope)?;
     let endpoint = S::ENDPOINT;
-    if let (Route::Upstream(upstream, name), true) = (&place, S::PASSES) {
+    if let (Route::Upstream(upstream, name), true) = (&place, S::PASSES && !S::is_kept(&envelope)) {
         let request = relay::Request { endpoint, envelope, name: (*name).to_owned() };
         return Ok(relay::relay(state, &caller.0, upstream, request, admitted).await);
     }
     if let Route::Local(model) = &place {
         encoding::only(model, &[ModelKind::Chat])?;
     }
-    let (ask, answer) = S::parse(envelope, &admitted, &caller.0)?;
+    let (ask, mut answer) = S::parse(envelope, &admitted, &caller.0)?;
+    let (stream, choices) = (ask.options().stream, ask.choices());
+    let keeper = answer.keeper(&ask, state, &caller.0);
+    let (who, lane) = begin(state, &caller.0, place, Job { admitted, endpoint, ask })?;
+    let mut lane = match keeper {
+        Some(keeper) => keeper.follow(lane, choices),
+        None => lane,
+    };
+    let answered = if stream {
+        sse::answer(lane, answer).await
+    } else {
+        let collected = collect(&mut lane, choices, |progress| answer.watch(progress)).await;
+        collected.map(|(collected, usage)| answer.whole(collected, usage))
+    };
+    // The answer names another server also when it is an error: the prompt may have left the box.
+    Ok(served_by(answered.unwrap_or_else(IntoResponse::into_response), &who))
+}
+
+/// Where a request is computed.
+pub(crate) fn place<'a>(
+    state: &'a AppState,
+    caller: &Authenticated,
+    envelope: &Envelope,
+) -> Result<Route<'a>, ApiError> {
+    state.route(&envelope.model, caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))
+}
+
+/// Begins a request, here or elsewhere: who computes it, and the lane in which what comes of it arrives. Dropping the
+/// lane ends it.
+pub(crate) fn begin(
+    state: &AppState,
+    caller: &Principal,
+    place: Route<'_>,
+    job: Job,
+) -> Result<(String, mpsc::Receiver<Progress>), ApiError> {
+    let Job { admitted, endpoint, ask } = job;
     match (place, ask) {
-        (Route::Upstream(upstream, name), Ask::Chat(request)) => {
-            let conversation = Conversation { request: &request, endpoint, name };
-            Ok(relay::translate(state, &caller.0, upstream, conversation, admitted, answer).await)
-        }
-        (Route::Upstream(_, name), Ask::Completion(_)) => {
-            Err(ApiError::no_route(name, allerac_router_core::NoRoute::Unknown))
-        }
         (Route::Local(model), ask) => {
-            let (stream, choices) = (ask.options().stream, ask.choices());
-            let mut lane = start(state, caller.0, model, Job { admitted, endpoint, ask });
-            if stream {
-                return sse::answer(lane, answer).await;
-            }
-            let (collected, usage) = collect(&mut lane, choices).await?;
-            Ok(answer.whole(collected, usage))
+            let lane = start(state, caller.clone(), model, Job { admitted, endpoint, ask });
+            Ok((LOCAL.to_owned(), lane))
         }
+        (Route::Upstream(upstream, name), Ask::Chat(request)) => {
+            refuse_what_is_not_translated(&request)?;
+            let conversation = Conversation { request: &request, endpoint, name };
+            let lane = relay::converse(state, caller, upstream, &conversation, admitted);
+            Ok((format!("upstream:{}", upstream.name()), lane))
+        }
+        (Route::Upstream(..), Ask::Completion(_)) => {
+            Err(ApiError::unsupported_value("raw", "this model is on another server, which gets no `raw` prompts"))
+        }
+    }
+}
+
+fn refuse_what_is_not_translated(request: &ChatRequest) -> Result<(), ApiError> {
+    let refuse = |param: &str| {
+        let message = format!("`{param}` is not supported for this request to a model of another server");
+        Err(ApiError::unsupported_value(param, &message))
+    };
+    match (request.options.choices, request.top_logprobs) {
+        (1, None) => Ok(()),
+        (1, Some(_)) => refuse("top_logprobs"),
+        _ => refuse("n"),
     }
 }

@@ -4,6 +4,7 @@ use allerac_engine_link::EngineStatus;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::state::AppState;
@@ -14,7 +15,7 @@ pub(crate) async fn live() -> &'static str {
 }
 
 /// Whether a model can answer, and why not.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Readiness {
     status: &'static str,
     detail: String,

@@ -8,7 +8,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// As chat completions have them.
-pub(super) fn chat(entries: &[TokenLogprob]) -> ChatLogprobs {
+pub(crate) fn chat(entries: &[TokenLogprob]) -> ChatLogprobs {
     let content = entries
         .iter()
         .map(|entry| Logprob {
@@ -26,7 +26,7 @@ pub(super) fn chat(entries: &[TokenLogprob]) -> ChatLogprobs {
 }
 
 /// As plain completions have them; `offset` is the number of characters of text before, and moves on.
-pub(super) fn completion(entries: &[TokenLogprob], offset: &mut usize) -> CompletionLogprobs {
+pub(crate) fn completion(entries: &[TokenLogprob], offset: &mut usize) -> CompletionLogprobs {
     let mut logprobs = CompletionLogprobs::default();
     for entry in entries {
         let token = text(&entry.bytes);

@@ -1,0 +1,41 @@
+//! `POST /v1/messages/count_tokens`.
+
+use allerac_router_core::Route;
+use allerac_wire::Envelope;
+use allerac_wire::anthropic::{MessagesRequest, TokenCount};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+
+use crate::auth::{Admitted, Authenticated};
+use crate::error::ApiError;
+use crate::handlers::Body;
+use crate::relay;
+use crate::state::AppState;
+use crate::{handlers::Bounded, prepare};
+
+/// Says how a count was made: `exact`, or `estimate`.
+const TOKEN_COUNT: HeaderName = HeaderName::from_static("x-allerac-token-count");
+
+/// Counts the tokens of a conversation: exactly for a model of this box, and by its length for one of another server,
+/// which is not asked. It costs nothing.
+pub(crate) async fn count_tokens(
+    State(state): State<AppState>,
+    caller: Authenticated,
+    admitted: Admitted,
+    Bounded(body): Body,
+) -> Result<Response, ApiError> {
+    let envelope = Envelope::parse(&body)?;
+    drop(body);
+    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let request = MessagesRequest::parse_count(envelope)?;
+    let (input_tokens, how) = match place {
+        Route::Local(model) => (prepare::count(&state.registry.engine(model), request).await?, "exact"),
+        Route::Upstream(_, name) => (relay::estimate(&request.for_upstream(name)), "estimate"),
+    };
+    drop(admitted);
+    let mut response = Json(TokenCount { input_tokens }).into_response();
+    response.headers_mut().insert(TOKEN_COUNT, HeaderValue::from_static(how));
+    Ok(response)
+}

@@ -1,0 +1,83 @@
+//! Ollama's own API.
+
+mod answer;
+mod models;
+mod orders;
+mod stopwatch;
+
+use allerac_router_core::Route;
+use allerac_wire::Envelope;
+use allerac_wire::ollama::{Answered, AnsweredMessage, only_loads};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+pub(crate) use models::{ps, show, tags, version};
+pub(crate) use orders::{blobs, copy, create, delete, pull, push};
+
+use super::generate::respond;
+use super::{Body, Bounded};
+use crate::auth::{Admitted, Authenticated};
+use crate::error::ApiError;
+use crate::prepare;
+use crate::state::AppState;
+use answer::{Chat, Generate};
+
+/// `POST /api/chat`.
+pub(crate) async fn chat(
+    State(state): State<AppState>,
+    caller: Authenticated,
+    admitted: Admitted,
+    Bounded(body): Body,
+) -> Result<Response, ApiError> {
+    let envelope = Envelope::parse(&body)?;
+    drop(body);
+    if only_loads(&envelope.body, "messages") {
+        return load(&state, &caller, &envelope, true).await;
+    }
+    respond::<Chat>(&state, caller, admitted, envelope).await
+}
+
+/// `POST /api/generate`.
+pub(crate) async fn generate(
+    State(state): State<AppState>,
+    caller: Authenticated,
+    admitted: Admitted,
+    Bounded(body): Body,
+) -> Result<Response, ApiError> {
+    let envelope = Envelope::parse(&body)?;
+    drop(body);
+    if only_loads(&envelope.body, "prompt") {
+        return load(&state, &caller, &envelope, false).await;
+    }
+    respond::<Generate>(&state, caller, admitted, envelope).await
+}
+
+/// A request that asks nothing: its model is loaded. A client that is done with a model says so by a `keep_alive` of
+/// nothing; how long models stay is for the box, as others may want them.
+async fn load(state: &AppState, caller: &Authenticated, envelope: &Envelope, chat: bool) -> Result<Response, ApiError> {
+    let place = state.route(&envelope.model, caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let keep_alive = envelope.body.get("keep_alive").unwrap_or(&Value::Null);
+    let is_done = keep_alive.as_f64() == Some(0.0) || keep_alive == "0" || keep_alive == "0s";
+    if let (Route::Local(model), false) = (place, is_done) {
+        prepare::load(&state.registry.engine(model)).await?;
+    }
+    let message = chat.then(|| AnsweredMessage { role: "assistant", ..AnsweredMessage::default() });
+    Ok(Json(Answered {
+        model: &envelope.model,
+        created_at: now(),
+        message,
+        response: (!chat).then(String::new),
+        thinking: None,
+        logprobs: None,
+        done: true,
+        done_reason: Some(if is_done { "unload" } else { "load" }),
+        durations: None,
+    })
+    .into_response())
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}

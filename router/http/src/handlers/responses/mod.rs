@@ -1,0 +1,121 @@
+//! `POST /v1/responses` and what belongs to it.
+
+mod context;
+mod item;
+pub(crate) mod kept;
+mod run;
+mod writer;
+
+use allerac_router_core::{Endpoint, Route};
+use allerac_wire::{Envelope, ResponseObject, ResponsesRequest};
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::generate::{begin, granted, place};
+use super::{Body, Bounded, now_s, served_by};
+use crate::auth::{Admitted, Authenticated};
+use crate::error::ApiError;
+use crate::idempotency::{self, Turn};
+use crate::prepare::{Ask, Job, count_tokens};
+use crate::state::AppState;
+use context::Context;
+use run::Run;
+use writer::{Manner, Writer};
+
+/// What a sealed thought belongs to: a person.
+fn sealed_about(owner: u64) -> String {
+    format!("thought {owner:x}")
+}
+
+/// Answers a request, here or elsewhere.
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    caller: Authenticated,
+    admitted: Admitted,
+    path: OriginalUri,
+    headers: HeaderMap,
+    Bounded(body): Body,
+) -> Result<Response, ApiError> {
+    let once = match Turn::of(&state, &caller.0, &headers, path.path(), &body).await? {
+        Turn::Again(response) => return Ok(response),
+        Turn::First(once) => once,
+    };
+    let envelope = Envelope::parse(&body)?;
+    drop(body);
+    idempotency::answer(once, async move { respond(&state, caller, admitted, envelope).await }).await
+}
+
+/// Answers a request that was read as far as its model.
+pub(crate) async fn respond(
+    state: &AppState,
+    caller: Authenticated,
+    admitted: Admitted,
+    envelope: Envelope,
+) -> Result<Response, ApiError> {
+    let place = place(state, &caller, &envelope)?;
+    let owner = caller.0.salt;
+    let mut request = ResponsesRequest::parse(envelope)?;
+    let tier = &mut request.chat.options.service_tier;
+    *tier = granted(*tier, &caller.0);
+    let name = admitted.request_id.simple().to_string();
+    let context = Context::of(state, owner, &mut request, &name).await?;
+    let response = ResponseObject::new(format!("resp_{name}"), now_s(), &request, open_sampling(&place));
+    let (stream, background, store) = (request.chat.options.stream, request.background, request.chat.store);
+    let manner = Manner {
+        summary: request.summary,
+        sealed: request.encrypted_reasoning.then(|| (state.store.seal().clone(), owner)),
+        logprobs: request.chat.top_logprobs.is_some(),
+        events: stream || background,
+    };
+    let writer = Writer::new(response, name, manner);
+    let run = Run { store: state.store.clone(), owner, context, is_kept: store, writer };
+    // A place in the background is taken before anything is computed.
+    let running = background.then(|| run.go_background(&state.background)).transpose()?;
+    let job = Job { admitted, endpoint: Endpoint::Responses, ask: Ask::Chat(Box::new(request.chat)) };
+    let begun = begin(state, &caller.0, place, job);
+    let answered = match (begun, running) {
+        (Err(error), Some(running)) => {
+            running.leave(&state.background);
+            return Err(error.about_input());
+        }
+        (Err(error), None) => return Err(error.about_input()),
+        (Ok((who, lane)), None) if stream => (who, run.stream(lane).await),
+        (Ok((who, lane)), None) => (who, run.whole(lane).await.map(|response| Json(response).into_response())),
+        (Ok((who, lane)), Some(running)) => (who, running.start(run, lane, state, stream).await),
+    };
+    let (who, answered) = answered;
+    Ok(served_by(answered.unwrap_or_else(|error| error.about_input().into_response()), &who))
+}
+
+/// What a request that says nothing of temperature and `top_p` gets.
+fn open_sampling(place: &Route<'_>) -> (f64, f64) {
+    let number = |value: Option<f32>| value.map_or(1.0, |value| value.to_string().parse().unwrap_or(1.0));
+    match place {
+        Route::Local(model) => (number(model.sampling.temperature), number(model.sampling.top_p)),
+        Route::Upstream(..) => (1.0, 1.0),
+    }
+}
+
+/// `POST /v1/responses/input_tokens`: what a request would cost before its answer.
+pub(crate) async fn input_tokens(
+    State(state): State<AppState>,
+    caller: Authenticated,
+    admitted: Admitted,
+    Bounded(body): Body,
+) -> Result<Json<Value>, ApiError> {
+    let envelope = Envelope::parse(&body)?;
+    let place = place(&state, &caller, &envelope)?;
+    let mut request = ResponsesRequest::parse(envelope)?;
+    let name = admitted.request_id.simple().to_string();
+    Context::of(&state, caller.0.salt, &mut request, &name).await?;
+    let Route::Local(model) = place else {
+        let message = "only tokens of models of this box can be counted";
+        return Err(ApiError::unsupported_value("model", message));
+    };
+    let ask = Ask::Chat(Box::new(request.chat));
+    let tokens = count_tokens(&state.registry.engine(model), &ask).await.map_err(ApiError::about_input)?;
+    Ok(Json(json!({"object": "response.input_tokens", "input_tokens": tokens})))
+}

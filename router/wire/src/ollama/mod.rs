@@ -1,0 +1,225 @@
+//! Ollama's own API: `POST /api/chat`, `POST /api/generate`, and what goes with them.
+
+mod messages;
+mod options;
+mod response;
+
+use serde_json::{Map, Value};
+
+pub use response::{
+    Answered, AnsweredMessage, Called, CalledName, Details, Durations, ListedModels, LoadedModel, LoadedModels,
+    ModelEntry, Shown, Status, Trouble, VersionBody,
+};
+
+use crate::completion::{CompletionRequest, Prompt};
+use crate::constraint::{Constraint, Form, schema_text};
+use crate::conversation::{ChatRequest, Effort, Message, Role, ToolChoice, Tools};
+use crate::fields::{Envelope, Fields, WireError};
+use crate::options::Options;
+use crate::tools::{function_of, tools};
+
+/// Alternatives at each token.
+const TOP_LOGPROBS_MAX: u32 = 20;
+
+/// A conversation to go on with, in Ollama's words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OllamaChat(pub ChatRequest);
+
+/// A prompt to answer, in Ollama's words.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OllamaGenerate {
+    /// In the words of the model's template.
+    Templated(Box<ChatRequest>),
+    /// As it is.
+    Raw(Box<CompletionRequest>),
+}
+
+/// Whether a request asks for nothing but that its model is there. `prompt` is the field with what is asked.
+#[must_use]
+pub fn only_loads(body: &Map<String, Value>, prompt: &str) -> bool {
+    match body.get(prompt) {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(values)) => values.is_empty(),
+        Some(_) => false,
+    }
+}
+
+/// The name of a model in a request about it; older clients call it `name`.
+///
+/// # Errors
+/// [`WireError`] when there is none, or something besides it that is not `known`.
+pub fn model_name(bytes: &[u8], known: &[&str]) -> Result<String, WireError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| WireError {
+        message: format!("the body is no valid JSON: {error}"),
+        param: None,
+        code: Some("invalid_json"),
+    })?;
+    let mut fields = Fields::of("body", value)?.at_top();
+    let (model, name) = (fields.string("model")?, fields.string("name")?);
+    known.iter().for_each(|field| drop(fields.take(field)));
+    fields.finish(&[])?;
+    model.or(name).filter(|name| !name.is_empty()).ok_or_else(|| WireError::missing("model"))
+}
+
+impl OllamaChat {
+    /// Validates a request.
+    ///
+    /// # Errors
+    /// [`WireError`] naming the field that cannot be honoured.
+    pub fn parse(envelope: Envelope) -> Result<Self, WireError> {
+        let mut fields = Fields::new(envelope.body);
+        fields.take("model");
+        let messages = messages::messages(fields.required("messages")?)?;
+        let list = match fields.take("tools") {
+            None => Vec::new(),
+            Some(value) => tools("tools", value, tool)?,
+        };
+        let tools = Tools { list, choice: ToolChoice::Auto, parallel: true };
+        let rest = Rest::take(&mut fields)?;
+        fields.finish(&[])?;
+        Ok(Self(rest.chat(envelope.model, messages, tools)))
+    }
+}
+
+impl OllamaGenerate {
+    /// Validates a request.
+    ///
+    /// # Errors
+    /// [`WireError`] naming the field that cannot be honoured.
+    pub fn parse(envelope: Envelope) -> Result<Self, WireError> {
+        let mut fields = Fields::new(envelope.body);
+        fields.take("model");
+        let prompt = fields.required_string("prompt")?;
+        let system = fields.string("system")?.filter(|system| !system.is_empty());
+        let raw = fields.boolean("raw")?.unwrap_or(false);
+        let empty = |value: &Value| value == "" || value.as_array().is_some_and(Vec::is_empty);
+        for (name, why) in [
+            ("suffix", ": models here do not fill in the middle"),
+            ("context", ": send the conversation as `messages` to /api/chat"),
+            ("template", ": models here have their own"),
+        ] {
+            if fields.take(name).is_some_and(|value| !empty(&value)) {
+                return Err(fields.unsupported(name, why));
+            }
+        }
+        let images = messages::images(&mut fields)?;
+        let rest = Rest::take(&mut fields)?;
+        fields.finish(&["width", "height", "steps"])?;
+        if raw {
+            if system.is_some() || !images.is_empty() {
+                let message = "`raw` sends the prompt as it is: nothing of `system` or `images` has a place in it";
+                return Err(WireError::new("raw", "invalid_value", message));
+            }
+            let Rest { top_logprobs, options, .. } = rest;
+            let prompts = vec![Prompt::Text(prompt)];
+            return Ok(Self::Raw(Box::new(CompletionRequest {
+                model: envelope.model,
+                prompts,
+                top_logprobs,
+                options,
+            })));
+        }
+        let mut user = Message::text(Role::User, prompt);
+        user.content.extend(images);
+        let messages = system.map(|system| Message::text(Role::System, system)).into_iter().chain([user]).collect();
+        Ok(Self::Templated(Box::new(rest.chat(envelope.model, messages, Tools::default()))))
+    }
+}
+
+/// What both have besides the prompt.
+struct Rest {
+    effort: Option<Effort>,
+    top_logprobs: Option<u8>,
+    options: Options,
+}
+
+impl Rest {
+    fn take(fields: &mut Fields) -> Result<Self, WireError> {
+        let stream = fields.boolean("stream")?.unwrap_or(true);
+        let constraint = format(fields)?;
+        let options = Options { stream, constraint, ..options::options(fields)? };
+        let logprobs = fields.boolean("logprobs")?.unwrap_or(false);
+        let top = fields.count("top_logprobs", 0..=TOP_LOGPROBS_MAX)?.unwrap_or(0);
+        keep_alive(fields)?;
+        // No prompt is cut here, so there is nothing to say about how.
+        fields.boolean("truncate")?;
+        fields.boolean("shift")?;
+        let top_logprobs = logprobs.then(|| u8::try_from(top).expect("it is at most 20"));
+        Ok(Self { effort: think(fields)?, top_logprobs, options })
+    }
+
+    fn chat(self, model: String, messages: Vec<Message>, tools: Tools) -> ChatRequest {
+        ChatRequest {
+            model,
+            messages,
+            tools,
+            effort: self.effort,
+            prediction: None,
+            template_variables: Map::new(),
+            top_logprobs: self.top_logprobs,
+            store: false,
+            metadata: Map::new(),
+            options: self.options,
+        }
+    }
+}
+
+/// What the answer must be: any JSON object, or what a schema says.
+fn format(fields: &mut Fields) -> Result<Option<Constraint>, WireError> {
+    let form = match fields.take("format") {
+        None => return Ok(None),
+        Some(Value::String(word)) if word.is_empty() => return Ok(None),
+        Some(Value::String(word)) if word == "json" => Form::JsonObject,
+        Some(schema @ Value::Object(_)) => schema_text("format", schema)?,
+        Some(_) => return Err(fields.out_of_range("format", "\"json\" or a JSON schema")),
+    };
+    Ok(Some(Constraint { param: "format".to_owned(), form }))
+}
+
+fn think(fields: &mut Fields) -> Result<Option<Effort>, WireError> {
+    match fields.take("think") {
+        None => Ok(None),
+        Some(Value::Bool(false)) => Ok(Some(Effort::None)),
+        Some(Value::Bool(true)) => Ok(Some(Effort::Medium)),
+        Some(Value::String(word)) => match word.as_str() {
+            "low" => Ok(Some(Effort::Low)),
+            "medium" => Ok(Some(Effort::Medium)),
+            "high" => Ok(Some(Effort::High)),
+            _ => Err(fields.out_of_range("think", "true, false, low, medium or high")),
+        },
+        Some(other) => Err(fields.wrong_type("think", "a boolean or a word", &other)),
+    }
+}
+
+/// How long the client would keep the model: seconds, or a number with a unit. The box decides that itself.
+///
+/// # Errors
+/// [`WireError`] when it is no time.
+fn keep_alive(fields: &mut Fields) -> Result<(), WireError> {
+    let is_time = |text: &str| {
+        let number = text.trim_end_matches(|character: char| character.is_ascii_alphabetic() || character == 'µ');
+        !number.is_empty()
+            && number.chars().all(|character| character.is_ascii_alphanumeric() || "-+.".contains(character))
+    };
+    match fields.take("keep_alive") {
+        None | Some(Value::Number(_)) => Ok(()),
+        Some(Value::String(text)) if is_time(&text) => Ok(()),
+        Some(Value::String(_)) => Err(fields.out_of_range("keep_alive", "a time like 5m, or seconds")),
+        Some(other) => Err(fields.wrong_type("keep_alive", "a string or a number", &other)),
+    }
+}
+
+/// A tool; clients leave its type out.
+fn tool(path: &str, value: Value) -> Result<crate::conversation::Tool, WireError> {
+    let mut fields = Fields::of(path, value)?;
+    if fields.string("type")?.is_some_and(|kind| !matches!(kind.as_str(), "" | "function")) {
+        return Err(fields.out_of_range("type", "function"));
+    }
+    let function = Fields::of(&fields.path_of("function"), fields.required("function")?)?;
+    fields.finish(&[])?;
+    function_of(function)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! What a response repeats of its request.
+
+use serde_json::{Map, Value, json};
+
+use crate::conversation::{ChatRequest, Tool};
+use crate::fields::Fields;
+
+/// Collects it while the request is read.
+pub(super) struct Echo {
+    map: Map<String, Value>,
+}
+
+impl Echo {
+    /// What is repeated as it came, with the defaults of what may be left out.
+    pub(super) fn of(fields: &Fields) -> Self {
+        let mut map = Map::new();
+        let mut copy = |name: &str, default: Value| {
+            map.insert(name.to_owned(), fields.peek(name).cloned().unwrap_or(default));
+        };
+        for name in [
+            "instructions",
+            "max_output_tokens",
+            "max_tool_calls",
+            "previous_response_id",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "user",
+            "temperature",
+            "top_p",
+        ] {
+            copy(name, Value::Null);
+        }
+        copy("parallel_tool_calls", json!(true));
+        copy("presence_penalty", json!(0.0));
+        copy("frequency_penalty", json!(0.0));
+        copy("tool_choice", json!("auto"));
+        copy("top_logprobs", json!(0));
+        let inner = |name: &str, part: &str| fields.peek(name).and_then(|value| value.get(part)).cloned();
+        let summary = inner("reasoning", "summary").or_else(|| inner("reasoning", "generate_summary"));
+        let effort = inner("reasoning", "effort").unwrap_or_default();
+        map.insert("reasoning".into(), json!({"effort": effort, "summary": summary.unwrap_or_default()}));
+        let verbosity = inner("text", "verbosity").filter(|verbosity| !verbosity.is_null());
+        let verbosity = verbosity.unwrap_or_else(|| json!("medium"));
+        map.insert("text".into(), json!({"format": {"type": "text"}, "verbosity": verbosity}));
+        Self { map }
+    }
+
+    pub(super) fn tools(&mut self, list: &[Tool]) {
+        let tool = |tool: &Tool| {
+            json!({"type": "function", "name": tool.name, "description": tool.description,
+                "parameters": tool.parameters, "strict": tool.strict})
+        };
+        self.map.insert("tools".into(), list.iter().map(tool).collect());
+    }
+
+    /// A schema always binds here.
+    pub(super) fn format(&mut self, format: &Value) {
+        let mut format = format.clone();
+        if format.get("type").is_some_and(|kind| kind == "json_schema")
+            && let Value::Object(map) = &mut format
+        {
+            map.entry("description").or_insert(Value::Null);
+            map.insert("strict".into(), json!(true));
+        }
+        self.map["text"]["format"] = format;
+    }
+
+    pub(super) fn finish(mut self, chat: &ChatRequest, background: bool) -> Map<String, Value> {
+        self.map.insert("background".into(), json!(background));
+        self.map.insert("store".into(), json!(chat.store));
+        self.map.insert("metadata".into(), Value::Object(chat.metadata.clone()));
+        self.map.insert("truncation".into(), json!("disabled"));
+        self.map.insert("prompt".into(), Value::Null);
+        self.map.insert("conversation".into(), Value::Null);
+        self.map
+    }
+}

@@ -1,0 +1,147 @@
+//! `POST /v1/chat/completions`.
+
+use serde_json::{Value, json};
+
+use super::options::options;
+use super::{any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text, word};
+use crate::chat::{METADATA_MAX, PREDICTION_BYTES_MAX};
+use crate::conversation::Effort;
+use crate::message::{CALLS_MAX, MESSAGES_MAX, PARTS_MAX};
+use crate::tools::{NAME_CHARS_MAX, TOOLS_MAX};
+
+/// A request to go on with a conversation.
+#[must_use]
+pub fn chat_request() -> Value {
+    let efforts = Effort::ALL.map(|(name, _)| name);
+    let conversation = format!("The conversation: at most {MESSAGES_MAX} messages, each of at most {PARTS_MAX} parts.");
+    let question = json!([{"role": "user", "content": "Why is the sky blue?"}]);
+    let mut properties = vec![
+        ("model", model()),
+        ("messages", example(question, described(&conversation, at_least_one(list(message()))))),
+        ("tools", described("What the model may call.", array(tool(), 0, TOOLS_MAX))),
+        ("tool_choice", described("Whether a tool must be called.", tool_choice())),
+        ("parallel_tool_calls", described("Whether several may be called at once.", boolean())),
+        ("reasoning_effort", described("How much a model thinks first, where it thinks.", word(&efforts))),
+        ("prediction", described("Text that the answer is expected to repeat: it comes faster.", prediction())),
+        ("logprobs", described("Whether log probabilities come with the answer.", boolean())),
+        ("top_logprobs", described("Alternatives at each token; only with `logprobs`.", integer(0, 20))),
+        ("store", described("Whether the answer is kept, to be asked for again.", boolean())),
+        ("metadata", described("The client's own words about the request.", metadata())),
+        ("chat_template_kwargs", described("More variables for the model's chat template.", any_object())),
+        ("modalities", described("Only text.", array(word(&["text"]), 1, 1))),
+        ("verbosity", described("Checked, and without effect.", word(&["low", "medium", "high"]))),
+        ("functions", described("Only empty: the older form of `tools`.", array(any_object(), 0, 0))),
+        ("function_call", described("The older form of `tool_choice`.", word(&["none", "auto"]))),
+        ("safety_identifier", described("A hint to OpenAI, without effect.", string())),
+        ("prompt_cache_key", described("A hint to OpenAI, without effect: what begins alike is found.", string())),
+        ("prompt_cache_retention", described("A hint to OpenAI, without effect.", string())),
+    ];
+    properties.extend(options());
+    of(&["model", "messages"], properties)
+}
+
+fn at_least_one(mut list: Value) -> Value {
+    list["minItems"] = json!(1);
+    list
+}
+
+pub(super) fn model() -> Value {
+    described("An id of `GET /v1/models`.", string())
+}
+
+/// A message, by who speaks.
+fn message() -> Value {
+    let said = |roles: &[&str], content: Value| {
+        object(&["role", "content"], [("role", word(roles)), ("content", content), ("name", string())])
+    };
+    let call = object(
+        &["id", "function"],
+        [
+            ("id", string()),
+            ("type", word(&["function"])),
+            ("index", described("Its place in a stream, without effect.", integer(0, i64::from(u32::MAX)))),
+            ("function", object(&["name"], [("name", string()), ("arguments", described("JSON text.", string()))])),
+        ],
+    );
+    let answer = object(
+        &["role"],
+        [
+            ("role", word(&["assistant"])),
+            ("content", any_of([string(), list(any_of([text_part(), refusal_part()]))])),
+            ("name", string()),
+            ("refusal", string()),
+            ("reasoning_content", described("What the model thought.", string())),
+            ("reasoning", described("Another name of `reasoning_content`.", string())),
+            ("tool_calls", array(call, 0, CALLS_MAX)),
+            ("annotations", array(any_object(), 0, 0)),
+        ],
+    );
+    let result = object(
+        &["role", "content", "tool_call_id"],
+        [
+            ("role", word(&["tool"])),
+            ("content", text_content()),
+            ("tool_call_id", described("The id of a call in the message before.", string())),
+            ("name", string()),
+        ],
+    );
+    any_of([said(&["user"], user_content()), said(&["system", "developer"], text_content()), answer, result])
+}
+
+fn text_part() -> Value {
+    object(&["type", "text"], [("type", word(&["text"])), ("text", string())])
+}
+
+fn refusal_part() -> Value {
+    object(&["type", "refusal"], [("type", word(&["refusal"])), ("refusal", string())])
+}
+
+/// Text, or text in parts.
+fn text_content() -> Value {
+    any_of([string(), list(text_part())])
+}
+
+/// Text, or parts.
+fn user_content() -> Value {
+    let image = object(&["url"], [("url", string()), ("detail", string())]);
+    let image = object(&["type", "image_url"], [("type", word(&["image_url"])), ("image_url", image)]);
+    any_of([string(), list(any_of([text_part(), described("For models that see.", image)]))])
+}
+
+/// A function that the model may ask to be called.
+fn tool() -> Value {
+    let name = json!({"type": "string", "pattern": format!("^[A-Za-z0-9_.-]{{1,{NAME_CHARS_MAX}}}$")});
+    let parameters = json!({"type": "object", "properties": {"type": {"const": "object"}}});
+    let function = object(
+        &["name"],
+        [
+            ("name", name),
+            ("description", described("What it does, for the model.", string())),
+            ("parameters", described("The JSON schema of its arguments.", parameters)),
+            ("strict", described("Whether calls always follow the schema.", boolean())),
+        ],
+    );
+    object(&["type", "function"], [("type", word(&["function"])), ("function", function)])
+}
+
+fn tool_choice() -> Value {
+    let name = || object(&["name"], [("name", string())]);
+    let named = || object(&["type", "function"], [("type", word(&["function"])), ("function", name())]);
+    let some =
+        object(&["mode", "tools"], [("mode", word(&["auto", "required"])), ("tools", array(named(), 0, TOOLS_MAX))]);
+    let some = object(&["type", "allowed_tools"], [("type", word(&["allowed_tools"])), ("allowed_tools", some)]);
+    any_of([word(&["none", "auto", "required"]), named(), some])
+}
+
+fn prediction() -> Value {
+    let content = any_of([text(0, PREDICTION_BYTES_MAX), list(text_part())]);
+    object(&["type", "content"], [("type", word(&["content"])), ("content", content)])
+}
+
+fn metadata() -> Value {
+    let (pairs, key_chars, value_chars) = METADATA_MAX;
+    json!({
+        "type": "object", "maxProperties": pairs, "propertyNames": {"maxLength": key_chars},
+        "additionalProperties": text(0, value_chars),
+    })
+}
