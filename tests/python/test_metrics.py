@@ -184,7 +184,7 @@ def test_nothing_of_a_person_or_a_prompt_is_told(fresh, owner):
         http.request(SECRET_WORD.upper(), f"/{SECRET_WORD}?{SECRET_WORD}")
     text = told(fresh, owner, 1).text
     words = [SECRET_WORD, "harbour", "wilhelmina", "grandmother", "olga", answer[:20]]
-    parts = [part for each in (key, owner) for part in each.split("-")[2:]]
+    parts = [part for each in (key, owner) for part in each.split("-")[2:] if len(part) > 5]
     for word in [*words, *parts, "sk-allerac", "127.0.0.1", str(fresh.data)]:
         assert word.lower() not in text.lower(), word
     names = {name for sample in Figures(text).samples for name in sample.labels}

@@ -34,6 +34,11 @@ impl Operation {
         Self::new("get", path, handler, summary)
     }
 
+    /// `DELETE` of a path.
+    pub(crate) fn delete(path: &'static str, handler: MethodRouter<AppState>, summary: &'static str) -> Self {
+        Self::new("delete", path, handler, summary)
+    }
+
     /// `POST` to a path.
     pub(crate) fn post(path: &'static str, handler: MethodRouter<AppState>, summary: &'static str) -> Self {
         Self::new("post", path, handler, summary)
@@ -60,6 +65,27 @@ impl Operation {
         self.parameters
             .push(json!({"name": name, "in": "path", "required": true, "description": what, "schema": schema}));
         self
+    }
+
+    /// A value after the question mark, which may be left out.
+    pub(crate) fn in_query(mut self, name: &str, what: &str, schema: Value) -> Self {
+        let mut parameter = json!({"name": name, "in": "query", "description": what});
+        parameter["schema"] = schema;
+        self.parameters.push(parameter);
+        self
+    }
+
+    /// It answers a page of a list.
+    pub(crate) fn lists(self) -> Self {
+        self.in_query("after", "The last object of the page before.", json!({"type": "string"}))
+            .in_query("limit", "Objects on a page.", json!({"type": "integer", "minimum": 1, "maximum": 100}))
+            .in_query("order", "By time.", json!({"type": "string", "enum": ["asc", "desc"]}))
+            .gives_object()
+    }
+
+    /// It answers an object in OpenAI's shape.
+    pub(crate) fn gives_object(self) -> Self {
+        self.gives_text(200, "application/json", |_| json!({"type": "object"}))
     }
 
     /// What it takes, as JSON.

@@ -1,15 +1,16 @@
 //! Everything that is served but the page: paths, what answers them, and how they are described.
 
-use allerac_wire::schema::{chat_request, completion_request};
+use allerac_wire::schema::{chat_request, completion_request, metadata_update};
 use allerac_wire::{ChatCompletion, Completion, Model, ModelList};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
+use serde_json::json;
 
-use crate::handlers::{chat, claim, completions, generate, health, metrics, models};
+use crate::handlers::{chat, claim, completions, generate, health, metrics, models, stored};
 use crate::openapi::Operation;
 
 /// All of it.
 pub(crate) fn operations() -> Vec<Operation> {
-    openai().into_iter().chain(the_box()).collect()
+    openai().into_iter().chain(stored_chats()).chain(the_box()).collect()
 }
 
 fn openai() -> Vec<Operation> {
@@ -32,6 +33,26 @@ fn openai() -> Vec<Operation> {
             .gives::<Model>(200)
             .tag("OpenAI"),
     ]
+}
+
+/// Chat completions that were kept.
+fn stored_chats() -> Vec<Operation> {
+    const ONE: &str = "/v1/chat/completions/{id}";
+    let all = vec![
+        Operation::get("/v1/chat/completions", get(stored::list), "Chat completions that were kept for you")
+            .in_query("model", "Those of this model.", json!({"type": "string"}))
+            .lists(),
+        Operation::get(ONE, get(stored::get), "One of them").in_path("id", "Its id.").gives_object(),
+        Operation::post(ONE, post(stored::update), "Give it other metadata")
+            .in_path("id", "Its id.")
+            .takes(metadata_update())
+            .gives_object(),
+        Operation::delete(ONE, delete(stored::delete), "Keep it no longer").in_path("id", "Its id.").gives_object(),
+        Operation::get("/v1/chat/completions/{id}/messages", get(stored::messages), "What was asked")
+            .in_path("id", "Its id.")
+            .lists(),
+    ];
+    all.into_iter().map(|operation| operation.tag("OpenAI: kept chat completions")).collect()
 }
 
 fn the_box() -> Vec<Operation> {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::api::Api;
 use crate::handlers::responses::{self, kept};
-use crate::handlers::{anthropic, batches, embeddings, files, generate, ollama, rerank, stored, unknown, wrong_method};
+use crate::handlers::{anthropic, batches, embeddings, files, generate, ollama, rerank, unknown, wrong_method};
 use crate::openapi::document;
 use crate::operations::operations;
 use crate::state::AppState;
@@ -71,12 +71,9 @@ fn responses_routes() -> Router<AppState> {
         .route("/v1/responses/{id}/input_items", get(kept::input_items))
 }
 
-/// What is kept for people: chat completions, files and batches.
+/// Files and batches.
 fn kept_routes() -> Router<AppState> {
     Router::new()
-        .route("/v1/chat/completions", get(stored::list))
-        .route("/v1/chat/completions/{id}", get(stored::get).post(stored::update).delete(stored::delete))
-        .route("/v1/chat/completions/{id}/messages", get(stored::messages))
         // It bounds by itself what it reads.
         .route("/v1/files", post(files::create).layer(DefaultBodyLimit::disable()).get(files::list))
         .route("/v1/files/{id}", get(files::get).delete(files::delete))

@@ -45,6 +45,12 @@ fn at_least_one(mut list: Value) -> Value {
     list
 }
 
+/// Other metadata for what is kept.
+#[must_use]
+pub fn metadata_update() -> Value {
+    object(&["metadata"], [("metadata", metadata())])
+}
+
 pub(super) fn model() -> Value {
     described("An id of `GET /v1/models`.", string())
 }

@@ -6,7 +6,7 @@ mod completion;
 mod form;
 mod options;
 
-pub use chat::chat_request;
+pub use chat::{chat_request, metadata_update};
 pub use completion::completion_request;
 
 use serde_json::{Map, Value, json};
