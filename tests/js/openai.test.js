@@ -96,8 +96,8 @@ test("errors are the client's own classes", async () => {
     assert.equal(error.param, "temperature");
     return true;
   });
-  const tools = [{ type: "function", function: { name: "f", parameters: {} } }];
-  await assert.rejects(chat({ tools }), (error) => error.param === "tools" && error.code === "unsupported_parameter");
+  const tools = [{ type: "custom", custom: { name: "f" } }];
+  await assert.rejects(chat({ tools }), (error) => error.param === "tools[0].type" && error.code === "unsupported_parameter");
 });
 
 test("a request that is aborted is charged what was produced, and no more", async () => {
