@@ -129,16 +129,19 @@ impl Context {
         format!("{LLAMA_CPP}, {}", self.attention)
     }
 
-    /// Computes on one thread while others have taken cores.
-    fn govern(&mut self, batch: &[BatchToken], took: Duration) {
-        let Some(governor) = &mut self.governor else { return };
+    /// Lets one thread compute a small step while others have taken cores.
+    fn govern(&mut self, batch: &[BatchToken], now: Instant) {
+        if let Some(governor) = &mut self.governor {
+            compute_alone(batch.len() < PIECE_MIN as usize && governor.is_alone(now));
+        }
+    }
+
+    /// Learns from a step that decoded.
+    fn learn(&mut self, batch: &[BatchToken], begun: Instant, ended: Instant) {
         let is_decoding = batch.iter().all(|token| token.wants_logits)
             && batch.windows(2).all(|pair| pair[0].sequence != pair[1].sequence);
-        if !is_decoding {
-            return;
-        }
-        if let Some(alone) = governor.note(batch.len(), took) {
-            compute_alone(alone);
+        if let Some(governor) = self.governor.as_mut().filter(|_| is_decoding) {
+            governor.note(batch.len(), ended - begun, ended);
         }
     }
 }
@@ -150,6 +153,7 @@ impl Backend for Context {
 
     fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
         let begun = Instant::now();
+        self.govern(batch, begun);
         self.batch.clear();
         for token in batch {
             let id = LlamaToken(signed(token.token.0));
@@ -162,9 +166,9 @@ impl Backend for Context {
             DecodeError::NTokensZero => BackendError::Failed(-1),
             DecodeError::Unknown(code) => BackendError::Failed(code),
         })?;
-        let took = begun.elapsed();
-        self.govern(batch, took);
-        Ok(took)
+        let ended = Instant::now();
+        self.learn(batch, begun, ended);
+        Ok(ended - begun)
     }
 
     fn logits(&self, index: usize) -> &[f32] {
