@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Builds the appliance's image into target/image.
+#   image/build.sh [mkosi's arguments]       for example --profile virtual, for a virtual machine
+# Settings: PROGRAMS (what `make portable` made; target/dist), MODELS (a data directory's models; the starter model's),
+# VERSION (of the image; the workspace's), MIRROR and SECURITY_MIRROR (of Debian; this machine's own).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PROGRAMS=${PROGRAMS:-target/dist}
+MODELS=${MODELS:-.cache/test-data/models}
+VERSION=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
+RELEASE=trixie
+MKOSI_MIN=25
+CACHE=$PWD/.cache/image
+
+# Where this machine gets Debian's packages: any of its archives of this kind will do.
+mirror_of() {
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -E "/$1/?$" | sort -u | head -n 1 | sed 's|/$||'
+}
+
+# The lists of packages that apt reads: those of the release, its updates and its security fixes, and no others.
+sources() {
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    cat <<SOURCES
+Types: deb
+URIs: $mirror
+Suites: $RELEASE $RELEASE-updates
+Components: main non-free-firmware
+Signed-By: $keyring
+
+Types: deb
+URIs: $security
+Suites: $RELEASE-security
+Components: main non-free-firmware
+Signed-By: $keyring
+SOURCES
+}
+
+# mkosi as this machine has it, else the release's own package, unpacked.
+find_mkosi() {
+    local version
+    version=$(mkosi --version 2>/dev/null | sed 's/^mkosi \([0-9]*\).*/\1/' || true)
+    if [ "${version:-0}" -ge "$MKOSI_MIN" ]; then
+        mkosi=(mkosi)
+        return
+    fi
+    if [ ! -d "$CACHE/mkosi/usr" ]; then
+        mkdir -p "$CACHE/apt/lists/partial" "$CACHE/apt/archives/partial" "$CACHE/apt/sources"
+        cp "$CACHE/sandbox/etc/apt/sources.list.d/mkosi.sources" "$CACHE/apt/sources/"
+        cat > "$CACHE/apt/apt.conf" <<APT
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "$CACHE/apt/sources";
+Dir::State::lists "$CACHE/apt/lists";
+Dir::State::status "/dev/null";
+Dir::Cache "$CACHE/apt";
+APT
+        APT_CONFIG=$CACHE/apt/apt.conf apt-get -q update
+        (cd "$CACHE/apt" && APT_CONFIG=$CACHE/apt/apt.conf apt-get -q download mkosi)
+        dpkg --extract "$CACHE"/apt/mkosi_*.deb "$CACHE/mkosi.new"
+        mv "$CACHE/mkosi.new" "$CACHE/mkosi"
+    fi
+    export PYTHONPATH=$CACHE/mkosi/usr/lib/python3/dist-packages
+    mkosi=(python3 -m mkosi)
+}
+
+mirror=${MIRROR:-$(mirror_of debian)}
+security=${SECURITY_MIRROR:-$(mirror_of debian-security)}
+[ -n "$mirror" ] && [ -n "$security" ] || { echo "apt knows no mirror of Debian; give MIRROR and SECURITY_MIRROR" >&2; exit 1; }
+for program in allerac allerac-engine; do
+    [ -x "$PROGRAMS/bin/$program" ] || { echo "$PROGRAMS/bin/$program is missing; build it: make portable" >&2; exit 1; }
+done
+
+mkdir -p "$CACHE/packages" "$CACHE/work" "$CACHE/sandbox/etc/apt/sources.list.d" target/image
+sources > "$CACHE/sandbox/etc/apt/sources.list.d/mkosi.sources"
+find_mkosi
+
+rm -rf "$CACHE/tree"
+mkdir -p "$CACHE/tree/usr/bin" "$CACHE/tree/usr/lib/allerac" "$CACHE/tree/usr/share/allerac"
+cp "$PROGRAMS"/bin/{allerac,allerac-engine} "$CACHE/tree/usr/bin/"
+[ ! -d "$PROGRAMS/lib/allerac" ] || cp --no-dereference "$PROGRAMS"/lib/allerac/* "$CACHE/tree/usr/lib/allerac/"
+[ ! -d "$MODELS" ] || cp -r "$MODELS" "$CACHE/tree/usr/share/allerac/models"
+
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) "${mkosi[@]}" --force \
+    --image-version "$VERSION" \
+    --source-date-epoch "$(git log -1 --format=%ct)" \
+    --sandbox-tree "$CACHE/sandbox" --tools-tree-sandbox-tree "$CACHE/sandbox" \
+    --extra-tree "$CACHE/tree" \
+    "$@" build
