@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Tune(Tune),
     /// Check everything the box needs, and say what to do about what is wrong
     Doctor(Doctor),
+    /// Show where the box is reached, for its own screen
+    Console(Console),
     /// Print completions for a shell
     Completions(Completions),
 }
@@ -312,6 +314,23 @@ pub(crate) struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Shows on this terminal how to reach the box, and its claim code; the image runs it on the box's own screen.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac console --url http://127.0.0.1 --code-file /run/allerac/claim-code
+  allerac console --once")]
+pub(crate) struct Console {
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = parse_url)]
+    pub(crate) url: reqwest::Url,
+    /// The file with the claim code; the server writes it where systemd gives it a RuntimeDirectory=
+    #[arg(long, value_name = "FILE")]
+    pub(crate) code_file: Option<PathBuf>,
+    /// Print once and end
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 #[derive(Debug, ClapArgs)]

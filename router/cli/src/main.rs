@@ -59,6 +59,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Models(command) => commands::models::run(command, place).await,
         Command::Tune(args) => commands::tune::run(args, place).await,
         Command::Doctor(args) => commands::doctor::run(args, place).await,
+        Command::Console(args) => commands::console::run(args).await,
         Command::Completions(args) => commands::completions::run(args),
     }
 }

@@ -1,6 +1,7 @@
 //! One file for each command but `serve`.
 
 pub(crate) mod completions;
+pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod models;

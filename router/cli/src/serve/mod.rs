@@ -5,8 +5,11 @@ mod banner;
 pub(crate) mod listen;
 pub(crate) mod stop;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use allerac_http::{AppState, Background, Batches, ClaimGate, InFlight, MetricsPass};
@@ -25,6 +28,9 @@ use crate::setup::Prepared;
 use announce::Announcement;
 use banner::Banner;
 use stop::{CLOSE_WAIT, Signals};
+
+/// The file in the runtime directory that the screen reads the claim code from.
+const CLAIM_CODE: &str = "claim-code";
 
 /// Everything a running server holds.
 struct Server {
@@ -177,11 +183,23 @@ impl Server {
             model: self.registry.default_model(),
             suggestion: self.prepared.suggestion(),
         };
+        if let Err(error) = leave_code((!claimed).then_some(code)) {
+            tracing::warn!("the claim code is not where the screen looks for it: {error}");
+        }
         // A server whose stdout was closed serves all the same.
         let _ = print_line(&banner.render());
         tracing::info!(address = %self.address, data_dir = %self.data_dir.display(), "listening");
         Ok(())
     }
+}
+
+/// Leaves the claim code for the screen of the box, in memory, where the service manager gave us a place for such.
+fn leave_code(code: Option<&str>) -> std::io::Result<()> {
+    let (Some(folder), Some(code)) = (std::env::var_os("RUNTIME_DIRECTORY"), code) else { return Ok(()) };
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(Path::new(&folder).join(CLAIM_CODE))?;
+    writeln!(file, "{code}")
 }
 
 /// Tells systemd, when it started us and asked.

@@ -1,0 +1,172 @@
+//! `allerac console`: what the screen of a box shows, so that its owner finds and claims it.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use allerac_discovery::{Scope, lan_addresses};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use reqwest::{Client, Url};
+use serde::Deserialize;
+
+use crate::args::Console;
+use crate::failure::{Exit, Failure};
+use crate::serve::stop::Signals;
+
+/// How often what is shown is looked at again.
+const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// How long the server may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Clears a terminal and goes to its corner.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+/// Longest claim code, so that a wrong file is not shown whole.
+const CODE_CHARS_MAX: usize = 32;
+
+/// What there is to show.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct View {
+    /// Nothing while the server does not answer.
+    claim: Option<Claim>,
+    model: String,
+    addresses: Vec<IpAddr>,
+    port: Option<u16>,
+    code: Option<String>,
+}
+
+/// The answer of `GET /claim`.
+#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+struct Claim {
+    claimed: bool,
+    name: String,
+    version: String,
+}
+
+/// The answer of `GET /readyz`.
+#[derive(Debug, Default, Deserialize)]
+struct Readiness {
+    detail: String,
+}
+
+pub(crate) async fn run(args: &Console) -> Result<(), Failure> {
+    let client = Client::builder().timeout(ANSWER_MAX).no_proxy().build();
+    let client = client.map_err(|error| Failure::from_error(Exit::Failure, &error))?;
+    let mut signals = Signals::new()?;
+    let mut shown = None;
+    loop {
+        let view = look(args, &client).await;
+        if shown.as_ref() != Some(&view) {
+            let text = format!("{}{}", if args.once { "" } else { CLEAR }, view.render());
+            let mut screen = io::stdout().lock();
+            screen.write_all(text.as_bytes())?;
+            screen.flush()?;
+            shown = Some(view);
+        }
+        if args.once {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REFRESH_EVERY) => {}
+            _ = signals.next() => return Ok(()),
+        }
+    }
+}
+
+async fn look(args: &Console, client: &Client) -> View {
+    let claim = ask::<Claim>(client, &args.url, "claim").await;
+    let model = ask::<Readiness>(client, &args.url, "readyz").await.unwrap_or_default().detail;
+    let everywhere = "0.0.0.0:0".parse().expect("it is an address");
+    let addresses = Scope::of(everywhere).and_then(|scope| lan_addresses(scope).ok()).unwrap_or_default();
+    let is_free = claim.as_ref().is_some_and(|claim| !claim.claimed);
+    let code = args.code_file.as_ref().filter(|_| is_free).and_then(|file| std::fs::read_to_string(file).ok());
+    let code = code.map(|code| code.trim().chars().take(CODE_CHARS_MAX).collect());
+    View { claim, model, addresses, port: args.url.port(), code }
+}
+
+async fn ask<T: for<'de> Deserialize<'de>>(client: &Client, url: &Url, path: &str) -> Option<T> {
+    let answer = client.get(url.join(path).ok()?).send().await.ok()?;
+    answer.json().await.ok()
+}
+
+impl View {
+    fn render(&self) -> String {
+        let Some(claim) = &self.claim else { return "\n  Allerac is starting ...\n".to_owned() };
+        let mut text = format!("\n  Allerac {}\n\n", claim.version);
+        let Some(address) = self.addresses.first() else {
+            return text + "  No network yet: plug in a cable from your router.\n";
+        };
+        text += "  Open this in a browser on the same network:\n\n";
+        text += &format!("      {}\n", self.url(&format!("{}.local", claim.name)));
+        for address in &self.addresses {
+            text += &format!("      {}\n", self.url(&host(*address)));
+        }
+        if let Ok(code) = QrCode::new(self.url(&host(*address))) {
+            let drawn = code.render::<Dense1x2>().quiet_zone(true).build();
+            text += "\n";
+            text.extend(drawn.lines().map(|line| format!("      {line}\n")));
+        }
+        if let Some(code) = &self.code {
+            text += &format!("\n  Claim code   {code}\n  Whoever types it there first owns this box.\n");
+        }
+        text + &format!("\n  {}\n", self.model)
+    }
+
+    fn url(&self, host: &str) -> String {
+        match self.port {
+            Some(port) => format!("http://{host}:{port}"),
+            None => format!("http://{host}"),
+        }
+    }
+}
+
+/// An address as it stands in a URL.
+fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> View {
+        View {
+            claim: Some(Claim { claimed: false, name: "allerac".into(), version: "1.2.3".into() }),
+            model: "a model can answer".into(),
+            addresses: vec!["192.168.1.20".parse().unwrap(), "fd00::1".parse().unwrap()],
+            port: None,
+            code: Some("K7QF-3MTP".into()),
+        }
+    }
+
+    #[test]
+    fn a_free_box_shows_where_it_is_and_its_code() {
+        let text = view().render();
+        let plain: Vec<&str> = text.lines().filter(|line| line.is_ascii() && !line.trim().is_empty()).collect();
+        assert_eq!(
+            plain,
+            [
+                "  Allerac 1.2.3",
+                "  Open this in a browser on the same network:",
+                "      http://allerac.local",
+                "      http://192.168.1.20",
+                "      http://[fd00::1]",
+                "  Claim code   K7QF-3MTP",
+                "  Whoever types it there first owns this box.",
+                "  a model can answer",
+            ]
+        );
+        let drawn = text.lines().filter(|line| line.contains(['█', '▀', '▄'])).count();
+        assert!((10..24).contains(&drawn), "{text}");
+        assert!(View { port: Some(8080), ..view() }.render().contains("http://192.168.1.20:8080\n"));
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        assert!(!View { code: None, ..view() }.render().contains("Claim code"));
+        assert!(View { addresses: Vec::new(), ..view() }.render().contains("plug in a cable"));
+        assert!(View { claim: None, ..view() }.render().contains("starting"));
+    }
+}
