@@ -40,7 +40,7 @@ def key(box):
     box.wait_http()
     print(f"healthz after {time.monotonic() - began:.0f} s")
     code = box.wait_line("claim-code=")
-    answer = httpx.post(f"{box.url}/claim", json={"code": code, "name": "olga"}, timeout=60)
+    answer = httpx.post(f"{box.url}/claim", json={"code": code, "owner": "olga"}, timeout=60)
     assert answer.status_code == 201, answer.text
     return answer.json()["key"]
 
