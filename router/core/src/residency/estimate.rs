@@ -3,7 +3,7 @@
 use allerac_engine_link::{EngineSettings, FlashAttention, KvType};
 use allerac_models::{ModelKind, Shape};
 
-use super::policy::Need;
+use super::terms::Need;
 use crate::model::LocalModel;
 
 /// What an engine process takes besides: its program, the vocabulary in several forms, compiled grammars. Measured.

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use allerac_engine_link::{Engine, EngineConfig, EngineStatus, Report};
+use allerac_engine_link::{Engine, EngineConfig, Report};
 use allerac_models::ModelKind;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lease::{Lease, Load};
 use super::need;
-use super::policy::{Action, Key, Moment, Need, Refusal, Residents, Rules, Ticket, Want};
+use super::policy::Residents;
+use super::terms::{Action, Key, Moment, Need, Refusal, Rules, Ticket, Want};
+use super::watch::{self as watching, tell};
 use crate::model::LocalModel;
 use crate::registry::RegistryConfig;
 
@@ -274,7 +276,7 @@ impl Keeper {
         let report = self.reports.get(key).cloned().unwrap_or_default();
         let engine = Engine::resume(self.engine_config(&model), report);
         tracing::info!(model = model.id, "a model is loaded");
-        tokio::spawn(watch_load(engine.watch(), Arc::clone(key), self.lane.clone()));
+        tokio::spawn(watching::load(engine.watch(), Arc::clone(key), self.lane.clone()));
         let load =
             Load { began: Instant::now(), time: self.residents.load_time(key, need(&model, &self.config.settings)) };
         self.running.insert(Arc::clone(key), Running { engine, model, load });
@@ -394,28 +396,5 @@ impl Keeper {
 fn tell_all(waiting: &mut Vec<oneshot::Sender<()>>) {
     for reply in waiting.drain(..) {
         let _ = reply.send(());
-    }
-}
-
-/// Tells the keeper what becomes of an engine, until it has ended or failed.
-async fn watch_load(mut status: watch::Receiver<EngineStatus>, key: Key, lane: mpsc::WeakSender<Command>) {
-    loop {
-        let now = status.borrow_and_update().clone();
-        match now {
-            EngineStatus::Ready(_) => tell(&lane, Command::Loaded(Arc::clone(&key))).await,
-            EngineStatus::Failed { reason } => return tell(&lane, Command::Failed(key, reason)).await,
-            EngineStatus::Stopped => return,
-            EngineStatus::Loading { .. } | EngineStatus::Restarting { .. } => {}
-        }
-        if status.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn tell(lane: &mpsc::WeakSender<Command>, command: Command) {
-    if let Some(lane) = lane.upgrade() {
-        // Where the keeper is gone, so is all that it would do.
-        let _ = lane.send(command).await;
     }
 }

@@ -7,7 +7,7 @@ use allerac_engine_link::{Engine, EngineStatus};
 use tokio::sync::mpsc;
 
 use super::keeper::Command;
-use super::policy::Key;
+use super::terms::Key;
 
 /// Below this share loaded, how fast it goes on is not yet known.
 const SHARE_MIN: f32 = 0.05;

@@ -4,11 +4,13 @@ mod estimate;
 mod keeper;
 mod lease;
 mod policy;
+mod terms;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod worth;
 
 pub(crate) use estimate::need;
 pub(crate) use keeper::{Command, Keeper, View, Wanted};
 pub use lease::Lease;
-pub(crate) use policy::{Key, Refusal};
+pub(crate) use terms::{Key, Refusal};

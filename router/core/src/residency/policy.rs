@@ -9,14 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::terms::{Action, Key, Moment, Need, Refusal, Rules, Seen, Ticket, Want};
 use super::worth::{Heat, LoadSpeed};
-
-/// Time since the policy began.
-pub(crate) type Moment = Duration;
-/// What an engine is for: the files of a model. Names of the same files share it.
-pub(crate) type Key = Arc<str>;
-/// Names one request for an engine.
-pub(crate) type Ticket = u64;
 
 /// How long a request waits for memory that is in use before what uses it takes no more requests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,70 +18,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// The longest such time.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
-
-/// What the administrator decides.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
-    /// All models together, in bytes.
-    pub(crate) budget: u64,
-    /// How long a model stays that nobody uses; `None` until its memory is wanted.
-    pub(crate) idle: Option<Duration>,
-}
-
-/// A request for an engine.
-#[derive(Debug, Clone)]
-pub(crate) struct Want {
-    pub(crate) ticket: Ticket,
-    pub(crate) key: Key,
-    pub(crate) need: Need,
-    /// Whether the model stays in memory once it is there.
-    pub(crate) pinned: bool,
-    /// How long the model stays afterwards, where the request says so.
-    pub(crate) keep: Option<Duration>,
-    /// Another number when its file is another one.
-    pub(crate) file: u64,
-}
-
-/// Memory that a model takes, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Need {
-    /// Files that are mapped: the kernel counts them as free memory though they are in use.
-    pub(crate) mapped: u64,
-    /// The rest.
-    pub(crate) own: u64,
-}
-
-impl Need {
-    pub(crate) fn all(self) -> u64 {
-        self.mapped.saturating_add(self.own)
-    }
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Start an engine; it is the so manieth of this policy.
-    Start(Key, u64),
-    /// The request gets the engine that was started under this number.
-    Grant(Ticket, Key, u64),
-    /// End an engine; nobody uses it.
-    Stop(Key),
-    /// The request gets none.
-    Refuse(Ticket, Refusal),
-}
-
-/// Why a request gets no engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The model is larger than all that models may have.
-    TooLarge { needs: u64, allowed: u64 },
-    /// Something else has the memory.
-    NoMemory { needs: u64, free: u64 },
-    /// It failed to load, and is tried again later.
-    Failed { reason: String, retry_in: Duration },
-    /// It was removed.
-    Gone,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -119,9 +49,9 @@ impl Resident {
         self.phase == Phase::Ready && self.leases == 0
     }
 
-    /// When it goes, if nobody wants it until then.
-    fn until(&self) -> Option<Moment> {
-        if self.pinned || self.keep == Duration::MAX { None } else { self.idle_since.checked_add(self.keep) }
+    /// When it goes, if nobody uses it from a moment on.
+    fn until(&self, from: Moment) -> Option<Moment> {
+        if self.pinned { None } else { from.checked_add(self.keep).filter(|until| *until < Duration::MAX) }
     }
 }
 
@@ -155,15 +85,6 @@ pub(crate) struct Residents {
     waiting: VecDeque<Waiter>,
     speed: LoadSpeed,
     started: u64,
-}
-
-/// What others see of a model in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) need: Need,
-    /// When it goes, if nobody wants it until then.
-    pub(crate) until: Option<Moment>,
-    pub(crate) is_going: bool,
 }
 
 enum Served {
@@ -263,7 +184,7 @@ impl Residents {
     /// A model in memory.
     pub(crate) fn seen(&self, key: &Key, now: Moment) -> Option<Seen> {
         let resident = self.residents.get(key)?;
-        let until = resident.until().map(|until| if resident.leases == 0 { until } else { now + resident.keep });
+        let until = resident.until(if resident.leases == 0 { resident.idle_since } else { now });
         Some(Seen { need: resident.need, until, is_going: resident.phase == Phase::Stopping })
     }
 
@@ -280,7 +201,8 @@ impl Residents {
 
     /// When there is something to decide though nothing happens.
     pub(crate) fn next_moment(&self, now: Moment) -> Option<Moment> {
-        let idle = self.residents.values().filter(|resident| resident.is_idle()).filter_map(Resident::until);
+        let idle = self.residents.values().filter(|resident| resident.is_idle());
+        let idle = idle.filter_map(|resident| resident.until(resident.idle_since));
         let patience = self.waiting.iter().map(|waiter| waiter.since + PATIENCE).filter(|moment| *moment > now);
         idle.chain(patience).min()
     }
@@ -306,7 +228,7 @@ impl Residents {
     /// Ends what stayed for as long as it was to.
     fn expire(&mut self, now: Moment, actions: &mut Vec<Action>) {
         for (key, resident) in &mut self.residents {
-            if resident.is_idle() && resident.until().is_some_and(|until| until <= now) {
+            if resident.is_idle() && resident.until(resident.idle_since).is_some_and(|until| until <= now) {
                 resident.phase = Phase::Stopping;
                 actions.push(Action::Stop(Arc::clone(key)));
             }

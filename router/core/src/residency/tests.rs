@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::policy::{
-    Action, Key, Moment, Need, PATIENCE, RETRY_FIRST, RETRY_MAX, Refusal, Residents, Rules, Ticket, Want,
-};
+use super::policy::{PATIENCE, RETRY_FIRST, RETRY_MAX, Residents};
+use super::terms::{Action, Key, Moment, Need, Refusal, Rules, Ticket, Want};
 
 const PLENTY: u64 = u64::MAX;
 
@@ -132,6 +131,11 @@ fn a_model_goes_when_nobody_used_it_for_as_long_as_it_was_kept() {
     residents.released(&key("a"), 1, s(511));
     assert_eq!(residents.next_moment(s(511)), None);
     assert_eq!(residents.seen(&key("a"), s(511)).unwrap().until, None);
+    // So long that no clock has it is for ever.
+    ask(&mut residents, 3, Some(Duration::MAX - s(512)), s(550));
+    assert_eq!(residents.seen(&key("a"), s(551)).unwrap().until, None);
+    residents.released(&key("a"), 1, s(551));
+    assert_eq!(residents.next_moment(s(551)), None);
     ask(&mut residents, 3, Some(s(5)), s(600));
     residents.released(&key("a"), 1, s(601));
     assert_eq!(residents.decide(s(605), PLENTY), []);

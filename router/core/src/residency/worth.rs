@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::policy::Moment;
+use super::terms::Moment;
 
 /// After so long a use counts half: what a household asked in the morning says little about its evening.
 const HALF_LIFE: Duration = Duration::from_secs(60 * 60);
