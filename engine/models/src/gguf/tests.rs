@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// A file of these values, each written as the format has it.
@@ -118,4 +120,17 @@ fn hostile_headers_are_refused_before_anything_is_set_aside_for_them() {
         ("llama.attention.head_count_kv", 10, huge),
     ]);
     assert_eq!(parse(&header).unwrap().shape().unwrap().keys, u64::MAX);
+}
+
+proptest! {
+    /// A header with wrong bytes is read or refused, and what it says of its size does not overflow.
+    #[test]
+    fn damage_is_no_trouble(damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
+        let mut bytes = llama((4, number(2)));
+        for (place, byte) in damage {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        let _ = parse(&bytes).map(|header| header.shape());
+    }
 }
