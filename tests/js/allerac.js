@@ -13,14 +13,16 @@ const START_MS_MAX = 60_000;
 const SETTLE_MS_MAX = 15_000;
 
 export const MODEL = "smollm2-135m-instruct";
+export const EMBEDDING_MODEL = "all-minilm-l6-v2";
+const EMBEDDING_DATA = process.env.ALLERAC_TEST_EMBEDDING ?? join(REPOSITORY, ".cache/test-embedding");
 
 /** A running server with a data directory of its own. */
 export class Server {
-  static async start(config = "") {
+  static async start(config = "", { embeds = false } = {}) {
     const server = new Server();
     server.folder = mkdtempSync(join(tmpdir(), "allerac-js-"));
     server.data = join(server.folder, "data");
-    shareModels(server.data);
+    for (const folder of embeds ? [TEST_DATA, EMBEDDING_DATA] : [TEST_DATA]) shareModels(folder, server.data);
     const file = join(server.folder, "allerac.toml");
     // Tests must not announce themselves on the network of the machine they run on. One thread, because two that
     // wait for each other by spinning crawl whenever a test's own clients keep a core busy.
@@ -79,6 +81,17 @@ export class Server {
     return this.usage(key);
   }
 
+  /** Makes somebody the owner of the box; their key. */
+  async claim(owner) {
+    const [, code] = /Claim code +(\S+)/.exec(this.log);
+    const answer = await fetch(`${this.url}/claim`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ code, owner }),
+    });
+    return (await answer.json()).key;
+  }
+
   client(key) {
     return new OpenAI({ baseURL: `${this.url}/v1`, apiKey: key, maxRetries: 0 });
   }
@@ -92,9 +105,9 @@ export class Server {
   }
 }
 
-/** The test model, shared by hard links where the file system lets us. */
-function shareModels(data) {
-  const source = join(TEST_DATA, "models");
+/** The models of a folder, shared by hard links where the file system lets us. */
+function shareModels(folder, data) {
+  const source = join(folder, "models");
   if (!existsSync(join(source, "blobs"))) throw new Error(`${source} is missing; fetch it: make test-model`);
   cpSync(source, join(data, "models"), { recursive: true, filter: (path) => !path.includes("sha256-") });
   mkdirSync(join(data, "models/blobs"), { recursive: true });

@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod cpus;
+mod memory;
 mod probe;
 mod profile;
 mod topology;
@@ -9,6 +10,7 @@ pub mod tuning;
 
 pub use bandwidth::{BANDWIDTH_BYTES, Bandwidth, bandwidth};
 pub use cpus::{CpuSet, InvalidCpuSet};
+pub use memory::{Memory, memory};
 pub use probe::{Probe, probe};
 pub use profile::{EngineProfile, Profile, ProfileError};
 pub use topology::{CoreKind, Cpu, Topology};

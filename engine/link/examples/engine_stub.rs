@@ -5,6 +5,7 @@
 //! `crash-before` ends the process before the first token, `crash-after` after the third, `hang` never
 //! answers, `garbage` sends what is no frame, `full` refuses for a full queue, `count` answers with the
 //! process id, so that a test can see a restart; `endless` goes on until it is cancelled. Anything else is answered with `max_tokens` times ` x`.
+//! A model named `unloadable` cannot be loaded, one named `dies-loading` ends the process while it is.
 //! With `ALLERAC_STUB_CRASHES=N` in its environment only the first N processes of a test crash: they
 //! count themselves in the file that `--model` names.
 
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
     let may_crash = count_start(&model);
     let protocol = if model.contains("old-protocol") { PROTOCOL_VERSION - 1 } else { PROTOCOL_VERSION };
     send(&socket, &FromEngine::Loading(0.5));
+    if model.contains("dies-loading") {
+        std::process::abort();
+    }
     send(&socket, &FromEngine::Ready(model_info(protocol)));
     let cancelled: Cancelled = Arc::default();
     while let Ok(Some(message)) = frame::read(&mut reader) {

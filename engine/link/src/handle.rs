@@ -159,9 +159,15 @@ impl Engine {
     /// Starts a process and its supervisor on the current tokio runtime.
     #[must_use]
     pub fn spawn(config: EngineConfig) -> Self {
+        Self::resume(config, Report::default())
+    }
+
+    /// The same for a model that had an engine before, which did this: its counters go on.
+    #[must_use]
+    pub fn resume(config: EngineConfig, report: Report) -> Self {
         let (requests, incoming) = mpsc::channel(REQUESTS_WAITING_MAX);
         let (status, status_receiver) = watch::channel(EngineStatus::Loading { progress: 0.0 });
-        let (report, report_receiver) = watch::channel(Report::default());
+        let (report, report_receiver) = watch::channel(report);
         tokio::spawn(Supervisor::new(config, incoming, status, report).run());
         Self { requests, status: status_receiver, report: report_receiver, next_id: Arc::new(AtomicU64::new(1)) }
     }
@@ -170,6 +176,19 @@ impl Engine {
     #[must_use]
     pub fn status(&self) -> EngineStatus {
         self.status.borrow().clone()
+    }
+
+    /// Follows what the engine is doing.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<EngineStatus> {
+        self.status.clone()
+    }
+
+    /// The memory that its process has now, in bytes; `None` where it has none, or that cannot be read.
+    #[must_use]
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let process = self.report.borrow().process?;
+        memory_of(&std::fs::read_to_string(format!("/proc/{process}/status")).ok()?)
     }
 
     /// What the engine did so far, over all its processes. A running process tells about once a second.
@@ -308,5 +327,24 @@ impl Drop for Generation {
         if let Some(permit) = self.cancel.take() {
             permit.send(Request::Cancel(self.id));
         }
+    }
+}
+
+/// What is resident, as the kernel tells in a process's `status` (proc_pid_status(5)).
+fn memory_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_the_kernel_writes_it() {
+        assert_eq!(memory_of("Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t  104372 kB\n"), Some(104_372 * 1024));
+        assert_eq!(memory_of("Name:\tx\n"), None);
+        assert!(memory_of(&std::fs::read_to_string("/proc/self/status").unwrap()).unwrap() > 100_000);
     }
 }

@@ -61,6 +61,11 @@ impl Process {
         Ok(process)
     }
 
+    /// Its number, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The next message; `None` when the process closed its socket or sent nonsense.
     pub(crate) async fn receive(&mut self) -> Option<FromEngine> {
         self.incoming.recv().await

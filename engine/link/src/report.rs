@@ -11,6 +11,8 @@ pub struct Report {
     pub stats: Stats,
     /// Processes that ended by themselves.
     pub crashes: u64,
+    /// The process that runs now.
+    pub process: Option<u32>,
 }
 
 /// Adds up what processes tell.
@@ -22,8 +24,15 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
+    /// Goes on from what the report says already.
     pub(crate) fn new(report: watch::Sender<Report>) -> Self {
-        Self { report, before: Counters::default() }
+        let before = report.borrow().stats.counters.clone();
+        Self { report, before }
+    }
+
+    /// A process begins.
+    pub(crate) fn process_began(&self, process: Option<u32>) {
+        self.report.send_modify(|report| report.process = process);
     }
 
     /// Takes what the process did since it began.
@@ -38,6 +47,7 @@ impl Reporter {
         let before = &mut self.before;
         self.report.send_modify(|report| {
             report.stats.gauges = Gauges::default();
+            report.process = None;
             report.crashes += u64::from(has_crashed);
             before.clone_from(&report.stats.counters);
         });

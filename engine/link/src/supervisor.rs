@@ -37,6 +37,8 @@ const PREPARE_TIME_MAX: Duration = Duration::from_secs(30);
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often the two limits above are checked.
 const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Processes in a row that may end by themselves while they load the model; then it is the model's fault.
+const LOAD_CRASHES_MAX: u32 = 3;
 /// How often a request is sent again after a crash. A request that crashes two processes is at fault.
 const REPLAYS_MAX: u8 = 1;
 
@@ -94,6 +96,8 @@ pub(crate) struct Supervisor {
     /// Who waits for the model to be loaded, and for nothing else yet.
     waiting: Vec<LoadReply>,
     backoff: Duration,
+    /// Processes in a row that did not live to have the model loaded.
+    load_crashes: u32,
 }
 
 impl Supervisor {
@@ -112,6 +116,7 @@ impl Supervisor {
             pending: HashMap::new(),
             waiting: Vec::new(),
             backoff: BACKOFF_FIRST,
+            load_crashes: 0,
         }
     }
 
@@ -121,6 +126,7 @@ impl Supervisor {
             let started = Instant::now();
             let end = match Process::spawn(&self.config) {
                 Ok(mut process) => {
+                    self.reporter.process_began(process.id());
                     let end = self.serve(&mut process).await;
                     let exit = match end {
                         End::Shutdown => process.stop(STOP_TIME_MAX).await,
@@ -132,7 +138,7 @@ impl Supervisor {
                 }
                 Err(error) => End::LoadFailed(format!("cannot start {}: {error}", self.config.binary.display())),
             };
-            let go_on = match end {
+            let go_on = match self.blamed(end) {
                 End::Shutdown => false,
                 End::LoadFailed(reason) => self.after_load_failure(reason).await,
                 End::Crashed(reason) => self.after_crash(reason, started).await,
@@ -143,6 +149,25 @@ impl Supervisor {
         }
         self.fail_all(&EngineError::Stopped);
         self.status.send_replace(EngineStatus::Stopped);
+    }
+
+    /// A model whose processes end again and again before it is loaded cannot be loaded.
+    fn blamed(&mut self, end: End) -> End {
+        let was_loading = !matches!(*self.status.borrow(), EngineStatus::Ready(_));
+        match end {
+            End::Crashed(reason) if was_loading => {
+                self.load_crashes += 1;
+                if self.load_crashes < LOAD_CRASHES_MAX {
+                    return End::Crashed(reason);
+                }
+                self.load_crashes = 0;
+                End::LoadFailed(format!("{reason} while it loaded the model, {LOAD_CRASHES_MAX} times in a row"))
+            }
+            end => {
+                self.load_crashes = 0;
+                end
+            }
+        }
     }
 
     /// Moves requests and messages until the process ends.

@@ -20,7 +20,11 @@ fn stub() -> PathBuf {
 }
 
 fn start(model: &str) -> Engine {
-    Engine::spawn(EngineConfig {
+    Engine::spawn(config(model))
+}
+
+fn config(model: &str) -> EngineConfig {
+    EngineConfig {
         binary: stub(),
         model_path: model.into(),
         parts: Vec::new(),
@@ -29,7 +33,7 @@ fn start(model: &str) -> Engine {
         settings: EngineSettings::default(),
         kv_file: None,
         common_prompts: Vec::new(),
-    })
+    }
 }
 
 /// A stub whose first `crashes` processes do as they are told, and whose later ones are well-behaved.
@@ -165,7 +169,7 @@ async fn what_engines_did_adds_up_over_their_processes() {
     let engine = start("m");
     assert_eq!(engine.report(), Report::default());
     let numbers = |engine: &Engine| {
-        let Report { stats, crashes } = engine.report();
+        let Report { stats, crashes, .. } = engine.report();
         (stats.counters.prompt.computed, stats.counters.output_tokens, stats.gauges.cells_kept, crashes)
     };
     let (pid, _) = run(&engine, "count", 2).await;
@@ -217,6 +221,29 @@ async fn a_model_that_cannot_be_loaded_is_a_typed_error() {
         let prepared = engine.prepare(PromptInput::Text("a".into()), None).await;
         assert!(matches!(prepared, Err(EngineError::LoadFailed { .. })));
     }
+}
+
+#[tokio::test]
+async fn a_model_whose_processes_die_while_they_load_it_cannot_be_loaded() {
+    let engine = start("dies-loading");
+    let error = tokio::time::timeout(WAIT, engine.load()).await.unwrap().unwrap_err();
+    let EngineError::LoadFailed { reason } = error else { panic!("{error}") };
+    assert_eq!(reason, "the engine process ended while it loaded the model, 3 times in a row");
+    assert_eq!(engine.report().crashes, 3);
+    assert!(matches!(engine.status(), EngineStatus::Failed { .. }));
+    assert_eq!(engine.memory_bytes(), None);
+}
+
+#[tokio::test]
+async fn an_engine_goes_on_from_what_another_one_did() {
+    let first = start("model");
+    run(&first, "hello", 5).await;
+    first.shutdown().await;
+    assert_eq!((first.report().process, first.memory_bytes()), (None, None));
+    let second = Engine::resume(config("model"), first.report());
+    run(&second, "hello", 5).await;
+    assert_eq!(second.report().stats.counters.output_tokens, 10);
+    assert!(second.memory_bytes().unwrap() > 100_000);
 }
 
 #[tokio::test]

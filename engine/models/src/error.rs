@@ -51,6 +51,25 @@ pub enum ModelsError {
         /// Which model.
         id: String,
     },
+    /// What is written of an installed model cannot be read.
+    #[error("{path} cannot be read: {reason}; remove it, and fetch the model again")]
+    Record {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// There is no such model here.
+    #[error("the model {0} is not installed")]
+    NotInstalled(String),
+    /// What is to be a name cannot be one.
+    #[error(
+        "`{0}` cannot be the name of a model: use up to 128 letters, digits and . - _ : and begin with a letter or a digit"
+    )]
+    Name(String),
+    /// The name is another model's.
+    #[error("`{0}` is the name of another model; choose a name of your own")]
+    Taken(String),
     /// The package does not hold the file.
     #[error("the package does not hold {member} of {size_bytes} bytes: {reason}")]
     Package {

@@ -1,25 +1,26 @@
 //! The files of installed models, by content.
 //!
 //! `models/blobs/sha256-HEX` are the files, `models/installed/ID.toml` say which model each is, and
-//! `models/partial/` holds what is still being fetched.
+//! `models/partial/` holds what is still being fetched. Whoever fetches holds `models/lock` together with others who do;
+//! whoever removes files holds it alone.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-
-use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Entry, FileSpec, ModelKind, Source};
 use crate::digest;
 use crate::download::{Wanted, download, etag_path};
 use crate::error::ModelsError;
 use crate::pypi;
+use crate::record::{PartRecord, Record, sync_directory};
 
 /// An installed model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
     /// The name that clients use.
     pub id: String,
+    /// The id in the catalogue: another one only where the model was given another name.
+    pub model: String,
     /// What it is for.
     pub kind: ModelKind,
     /// Its file, or that of its weights.
@@ -55,35 +56,6 @@ pub struct Progress {
     /// Bytes in all.
     pub total: u64,
 }
-
-/// What is written beside a blob.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    version: u32,
-    #[serde(default, skip_serializing_if = "is_chat")]
-    kind: ModelKind,
-    sha256: String,
-    parameters: u64,
-    installed_at: i64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    parts: Vec<PartRecord>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PartRecord {
-    name: String,
-    sha256: String,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
-fn is_chat(kind: &ModelKind) -> bool {
-    *kind == ModelKind::Chat
-}
-
-/// The version of [`Record`].
-const RECORD_VERSION: u32 = 1;
 
 /// The models of one data directory. Nothing is made before something is installed.
 #[derive(Debug, Clone)]
@@ -137,24 +109,6 @@ impl Store {
         Ok(self.list()?.into_iter().find(|model| model.id == id))
     }
 
-    /// Removes a model, and its file when no other model uses it. Removing what is not there is no error.
-    ///
-    /// # Errors
-    /// When a file cannot be removed.
-    pub fn remove(&self, id: &str) -> Result<(), ModelsError> {
-        let Some(model) = self.get(id)? else { return Ok(()) };
-        let record = self.record_path(id);
-        fs::remove_file(&record).map_err(ModelsError::file("remove", &record))?;
-        let others = self.list()?;
-        for (path, sha256) in model.files() {
-            let is_used = others.iter().any(|other| other.files().any(|(_, used)| used == sha256));
-            if !is_used && path.exists() {
-                fs::remove_file(path).map_err(ModelsError::file("remove", path))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Reads all of a model's files and compares their digests.
     ///
     /// # Errors
@@ -183,17 +137,8 @@ impl Store {
             fs::create_dir_all(&path).map_err(ModelsError::file("create", &path))?;
         }
         let _lock = lock(&self.part_path(&entry.file.sha256).with_extension("lock"), &entry.id)?;
-        let known = |file: &&FileSpec| {
-            let blob = self.blob_path(&file.sha256);
-            blob.exists() && digest::of_file(&blob).is_ok_and(|found| found == file.sha256)
-        };
-        let mut missing: Vec<&FileSpec> = Vec::new();
-        for file in entry.files().filter(|file| !known(file)) {
-            // Files of one content are one file here.
-            if missing.iter().all(|other| other.sha256 != file.sha256) {
-                missing.push(file);
-            }
-        }
+        let _kept = self.keep_files()?;
+        let missing = self.missing(entry).await?;
         if let Some(first) = missing.first() {
             let package = self.part_path(&first.sha256).with_extension("whl.part");
             self.fetch(entry, &missing, &package, &mut progress).await?;
@@ -205,9 +150,23 @@ impl Store {
             let _ = fs::remove_file(etag_path(&part));
         }
         sync_directory(&self.root.join("blobs"))?;
-        self.write_record(entry)?;
+        Record::of(entry).write(&self.record_path(&entry.id))?;
         let installed = self.get(&entry.id)?;
         installed.ok_or_else(|| ModelsError::Download("the installed model vanished".into()))
+    }
+
+    /// The files of a model that are not here as they should be.
+    async fn missing<'a>(&self, entry: &'a Entry) -> Result<Vec<&'a FileSpec>, ModelsError> {
+        let mut missing: Vec<&FileSpec> = Vec::new();
+        for file in entry.files() {
+            // Files of one content are one file here.
+            if missing.iter().all(|other| other.sha256 != file.sha256)
+                && digest_of(self.blob_path(&file.sha256)).await? != file.sha256
+            {
+                missing.push(file);
+            }
+        }
+        Ok(missing)
     }
 
     /// Fetches files into their parts; a package that has them goes to `package` first.
@@ -260,8 +219,7 @@ impl Store {
         if path.extension().is_none_or(|extension| extension != "toml") {
             return Ok(None);
         }
-        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-        let record: Record = toml::from_str(&text).map_err(|error| error.to_string())?;
+        let record = Record::read(path)?;
         let id = path.file_stem().and_then(|stem| stem.to_str()).ok_or("its name is no id")?;
         let blob = self.blob_path(&record.sha256);
         let length = |path: &Path| match fs::metadata(path) {
@@ -277,6 +235,7 @@ impl Store {
         }
         Ok(Some(Installed {
             id: id.to_owned(),
+            model: record.model.unwrap_or_else(|| id.to_owned()),
             kind: record.kind,
             path: blob,
             size_bytes,
@@ -287,29 +246,11 @@ impl Store {
         }))
     }
 
-    fn write_record(&self, entry: &Entry) -> Result<(), ModelsError> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let record = Record {
-            version: RECORD_VERSION,
-            kind: entry.kind,
-            sha256: entry.file.sha256.clone(),
-            parameters: entry.parameters,
-            installed_at: i64::try_from(now).unwrap_or(i64::MAX),
-            parts: entry
-                .parts
-                .iter()
-                .map(|FileSpec { name, sha256, .. }| PartRecord { name: name.clone(), sha256: sha256.clone() })
-                .collect(),
-        };
-        let text = toml::to_string(&record).map_err(|error| ModelsError::Catalogue(error.to_string()))?;
-        let path = self.record_path(&entry.id);
-        let unfinished = path.with_extension("new");
-        fs::write(&unfinished, text).map_err(ModelsError::file("write", &unfinished))?;
-        fs::rename(&unfinished, &path).map_err(ModelsError::file("create", &path))?;
-        sync_directory(&self.root.join("installed"))
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
-    fn blob_path(&self, sha256: &str) -> PathBuf {
+    pub(crate) fn blob_path(&self, sha256: &str) -> PathBuf {
         self.root.join("blobs").join(format!("sha256-{sha256}"))
     }
 
@@ -318,7 +259,7 @@ impl Store {
         self.root.join("partial").join(format!("{sha256}.part"))
     }
 
-    fn record_path(&self, id: &str) -> PathBuf {
+    pub(crate) fn record_path(&self, id: &str) -> PathBuf {
         self.root.join("installed").join(format!("{id}.toml"))
     }
 }
@@ -332,11 +273,17 @@ fn beside(weights: &str, spec: &FileSpec, file: &FileSpec) -> String {
     format!("{folder}{}", file.name)
 }
 
+/// The digest of a file; empty where there is none. Large files take seconds: a thread of its own reads them.
+async fn digest_of(path: PathBuf) -> Result<String, ModelsError> {
+    let read = tokio::task::spawn_blocking(move || match digest::of_file(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(ModelsError::file("read", &path)),
+    });
+    read.await.map_err(|error| ModelsError::Download(error.to_string()))?
+}
+
 async fn verify_part(part: &Path, file: &FileSpec) -> Result<(), ModelsError> {
-    let path = part.to_owned();
-    let found = tokio::task::spawn_blocking(move || digest::of_file(&path)).await;
-    let found = found.map_err(|error| ModelsError::Download(error.to_string()))?;
-    let found = found.map_err(ModelsError::file("read", part))?;
+    let found = digest_of(part.to_owned()).await?;
     if found == file.sha256 {
         return Ok(());
     }
@@ -353,9 +300,4 @@ fn lock(path: &Path, id: &str) -> Result<File, ModelsError> {
         Err(TryLockError::WouldBlock) => Err(ModelsError::Busy(id.to_owned())),
         Err(TryLockError::Error(source)) => Err(ModelsError::file("lock", path)(source)),
     }
-}
-
-/// Makes a rename survive a power cut.
-fn sync_directory(path: &Path) -> Result<(), ModelsError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(ModelsError::file("sync", path))
 }

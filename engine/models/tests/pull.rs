@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -232,6 +232,58 @@ async fn damage_is_found_and_removal_leaves_nothing() {
     assert_eq!(store.list().unwrap(), []);
     assert!(!model.path.exists());
     store.remove("m").unwrap();
+}
+
+#[tokio::test]
+async fn files_go_apart_from_models_and_never_while_something_is_fetched() {
+    let server = Server::start(content(), vec![]);
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path());
+    assert_eq!(store.changed(), None);
+    assert!(store.sweep(&HashSet::new()).unwrap());
+    let model = store.pull(&entry(&server.address, &content()), |_| ()).await.unwrap();
+    let before = store.changed().unwrap();
+    let copy = store.copy("m", "Mine:v1").unwrap();
+    assert_eq!((copy.id.as_str(), copy.model.as_str(), &copy.path), ("Mine:v1", "m", &model.path));
+    assert!(store.changed().unwrap() >= before);
+    // A copy of a copy is one of the model; a copy can be replaced, a model not.
+    assert_eq!(store.copy("Mine:v1", "again").unwrap().model, "m");
+    assert_eq!(store.copy("m", "again").unwrap().model, "m");
+    for (from, to) in [("Mine:v1", "m"), ("m", "m"), ("m", "smollm2-135m-instruct")] {
+        assert!(matches!(store.copy(from, to), Err(ModelsError::Taken(_))), "{from} {to}");
+    }
+    for to in ["", ".", "..", "../m", "a/b", "-a", "a b", "ä", &"x".repeat(129)] {
+        assert!(matches!(store.copy("m", to), Err(ModelsError::Name(_))), "{to}");
+    }
+    assert!(matches!(store.copy("nope", "a"), Err(ModelsError::NotInstalled(_))));
+    // The file stays for as long as a name has it, or an engine.
+    assert!(store.forget("m").unwrap());
+    assert!(!store.forget("m").unwrap());
+    store.remove("again").unwrap();
+    assert!(store.sweep(&HashSet::new()).unwrap() && model.path.exists());
+    assert!(store.forget("Mine:v1").unwrap());
+    assert!(store.sweep(&HashSet::from([model.path.clone()])).unwrap() && model.path.exists());
+    let fetching = std::fs::File::open(directory.path().join("models/lock")).unwrap();
+    fetching.lock_shared().unwrap();
+    assert!(!store.sweep(&HashSet::new()).unwrap());
+    assert!(model.path.exists());
+    drop(fetching);
+    assert!(store.sweep(&HashSet::new()).unwrap() && !model.path.exists());
+}
+
+#[tokio::test]
+async fn nothing_goes_while_a_record_cannot_be_read() {
+    let server = Server::start(content(), vec![]);
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path());
+    let model = store.pull(&entry(&server.address, &content()), |_| ()).await.unwrap();
+    let record = directory.path().join("models/installed/m.toml");
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, "damaged").unwrap();
+    assert!(matches!(store.sweep(&HashSet::new()), Err(ModelsError::Record { .. })));
+    assert_eq!(store.list().unwrap(), []);
+    std::fs::write(&record, text).unwrap();
+    assert_eq!(store.list().unwrap(), [model]);
 }
 
 #[tokio::test]

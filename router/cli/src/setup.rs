@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use allerac_engine_link::EngineSettings;
 use allerac_hardware::{Probe, Profile};
 use allerac_models::{Catalogue, Installed, ModelKind, Store};
-use allerac_router_core::{KvFolder, LocalModel, RegistryConfig};
+use allerac_router_core::{KvFolder, RegistryConfig};
 
 use crate::args::Setup;
 use crate::commands::models::models_failure;
@@ -72,39 +72,20 @@ impl Prepared {
     }
 
     /// What engines are started from. `kv` is where they keep what they know.
-    pub(crate) fn registry_config(&self, kv: Option<KvFolder>) -> RegistryConfig {
-        let models = self.installed.iter().map(|model| self.local_model(model));
+    pub(crate) fn registry_config(&self, data_dir: &Path, kv: Option<KvFolder>) -> RegistryConfig {
+        let models = &self.config.models;
         RegistryConfig {
             binary: self.binary.clone(),
             settings: self.settings.clone(),
-            models: models.collect(),
-            default_model: self.default_model.clone(),
+            store: Store::open(data_dir),
+            drafts: self.drafts.clone(),
+            preferred: preferred(&self.config, &self.profile),
             kv: kv.filter(|_| self.settings.kv_disk_mib > 0),
             common_prompts: self.config.engine.common_prompts.clone(),
+            memory: models.memory(allerac_hardware::memory().total_bytes),
+            idle: models.idle(),
+            pinned: models.pinned.iter().cloned().collect(),
         }
-    }
-
-    fn local_model(&self, model: &Installed) -> LocalModel {
-        let entry = Catalogue::builtin().get(&model.id);
-        LocalModel {
-            id: model.id.clone(),
-            kind: model.kind,
-            matryoshka: entry.is_some_and(|entry| entry.matryoshka),
-            path: model.path.clone(),
-            parts: model.parts.iter().map(|part| (part.name.clone(), part.path.clone())).collect(),
-            draft: self.draft(&model.id),
-            digest: model.sha256.clone(),
-            size_bytes: model.size_bytes,
-            parameters: model.parameters,
-            sampling: entry.map(|entry| entry.sampling).unwrap_or_default(),
-            created: model.installed_at,
-        }
-    }
-
-    /// The file of the model that guesses for another one.
-    fn draft(&self, id: &str) -> Option<PathBuf> {
-        let draft = self.drafts.get(id)?;
-        self.installed.iter().find(|model| model.id == *draft).map(|model| model.path.clone())
     }
 
     /// The digests of the installed models.
@@ -220,13 +201,17 @@ pub(crate) fn missing_drafts(drafts: &BTreeMap<String, String>, installed: &[Ins
 fn default_model(config: &ConfigFile, profile: &Profile, installed: &[Installed]) -> Option<String> {
     let installed: Vec<&Installed> = installed.iter().filter(|model| model.kind == ModelKind::Chat).collect();
     let has = |id: &str| installed.iter().any(|model| model.id == id);
-    let configured = config.engine.default_model.as_deref();
-    if let Some(missing) = configured.filter(|id| !has(id)) {
+    if let Some(missing) = config.engine.default_model.as_deref().filter(|id| !has(id)) {
         tracing::warn!(
             model = missing,
             "the configured default model is not installed, or no model to chat with; fetch it with `allerac models pull {missing}`"
         );
     }
-    let preferred = configured.into_iter().chain([profile.default_model.as_str()]).find(|id| has(id));
-    preferred.or_else(|| installed.first().map(|model| model.id.as_str())).map(str::to_owned)
+    let kinds = installed.iter().map(|model| (model.id.as_str(), model.kind));
+    allerac_router_core::default_model(&preferred(config, profile), kinds).map(str::to_owned)
+}
+
+/// The models to begin with, where they are there.
+fn preferred(config: &ConfigFile, profile: &Profile) -> Vec<String> {
+    config.engine.default_model.iter().chain([&profile.default_model]).cloned().collect()
 }

@@ -1,5 +1,6 @@
 //! Other names for models, given by the administrator: for clients that insist on a name they know.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::registry::Registry;
@@ -49,36 +50,31 @@ impl Aliases {
         self.beginnings.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, model)| model.as_str())
     }
 
-    /// The model that a name stands for: the one that has it, else what the administrator says; a name with Ollama's
-    /// `:latest` is also the name without it. A name that stands for nothing stands for itself.
-    pub fn model<'a>(&'a self, name: &'a str, registry: &Registry, upstreams: &Upstreams) -> &'a str {
+    /// The model that a name stands for: the one that has it, else what the administrator says, else the one of the box
+    /// that a name with a tag means; a name with Ollama's `:latest` is also the name without it. A name that stands for
+    /// nothing stands for itself.
+    pub fn model<'a>(&'a self, name: &'a str, registry: &Registry, upstreams: &Upstreams) -> Cow<'a, str> {
         let exists = |name: &str| registry.find(name).is_some() || upstreams.serving(name).next().is_some();
         let names = || [Some(name), name.strip_suffix(LATEST)].into_iter().flatten();
         names()
             .find(|name| exists(name))
             .or_else(|| names().find_map(|name| self.exactly(name)))
             .or_else(|| names().find_map(|name| self.by_beginning(name)))
-            .unwrap_or(name)
+            .map(Cow::Borrowed)
+            .or_else(|| registry.named(name).map(Cow::Owned))
+            .unwrap_or(Cow::Borrowed(name))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::RegistryConfig;
+    use crate::model::test_model;
     use crate::upstream::UpstreamConfig;
-    use allerac_engine_link::EngineSettings;
 
-    #[test]
-    fn a_name_is_its_own_before_it_is_an_alias() {
-        let registry = Registry::new(RegistryConfig {
-            binary: "e".into(),
-            settings: EngineSettings::default(),
-            models: Vec::new(),
-            default_model: None,
-            kv: None,
-            common_prompts: Vec::new(),
-        });
+    #[tokio::test]
+    async fn a_name_is_its_own_before_it_is_an_alias() {
+        let registry = Registry::test(vec![test_model("tiny-1b-chat", 1)]);
         let upstream = UpstreamConfig {
             name: "a".into(),
             base_url: "http://127.0.0.1:1/v1".into(),
@@ -101,6 +97,8 @@ mod tests {
             ("claude-haiku-9", "small"),
             ("claude-", "big"),
             ("nobody:latest", "nobody:latest"),
+            ("tiny:1b", "tiny-1b-chat"),
+            ("tiny", "tiny"),
         ] {
             assert_eq!(aliases.model(name, &registry, &upstreams), model, "{name}");
         }

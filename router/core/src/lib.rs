@@ -2,17 +2,27 @@
 //! policy that chooses among them. Knows neither HTTP handlers nor SQL nor how an engine computes.
 
 mod alias;
+mod engines;
 mod kv;
 mod limits;
+mod model;
+mod pulls;
 mod registry;
+mod residency;
 mod route;
 pub mod sse;
 mod upstream;
 
 pub use alias::Aliases;
-pub use allerac_models::ModelKind;
+pub use allerac_models::{
+    Catalogue, Entry, Header, HeaderValue, ModelKind, ModelsError, Progress as PullProgress, named,
+};
+pub use engines::{Memory, ModelState, NoEngine};
 pub use kv::KvFolder;
 pub use limits::{Limits, Permit};
-pub use registry::{LocalModel, Registry, RegistryConfig};
+pub use model::{LocalModel, default_model};
+pub use pulls::{Pull, Pulling, Pulls};
+pub use registry::{Models, Registry, RegistryConfig, Warmth};
+pub use residency::Lease;
 pub use route::{Access, NoRoute, Route, route};
 pub use upstream::{Endpoint, Secret, Upstream, UpstreamBody, UpstreamConfig, UpstreamError, UpstreamReply, Upstreams};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::registry::{LocalModel, Registry};
+use crate::model::LocalModel;
+use crate::registry::Registry;
 use crate::upstream::{Upstream, Upstreams};
 
 /// What a key may do, asked by the policy.
@@ -17,7 +18,7 @@ pub trait Access {
 #[derive(Debug)]
 pub enum Route<'a> {
     /// On this box.
-    Local(&'a LocalModel),
+    Local(Arc<LocalModel>),
     /// On another server, under that server's name for the model.
     Upstream(&'a Arc<Upstream>, &'a str),
 }
@@ -39,7 +40,7 @@ pub enum NoRoute {
 /// [`NoRoute`] when it may not be computed anywhere.
 pub fn route<'a>(
     model: &str,
-    registry: &'a Registry,
+    registry: &Registry,
     upstreams: &'a Upstreams,
     access: &impl Access,
 ) -> Result<Route<'a>, NoRoute> {
@@ -63,9 +64,8 @@ pub fn route<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::RegistryConfig;
+    use crate::model::test_model;
     use crate::upstream::UpstreamConfig;
-    use allerac_engine_link::EngineSettings;
 
     struct Key {
         parameters: u64,
@@ -82,27 +82,7 @@ mod tests {
     }
 
     fn place(model: &str, key: &Key) -> Result<String, NoRoute> {
-        let local = |id: &str, parameters| LocalModel {
-            id: id.into(),
-            kind: allerac_models::ModelKind::Chat,
-            matryoshka: false,
-            path: "f".into(),
-            parts: Vec::new(),
-            draft: None,
-            digest: "d".into(),
-            size_bytes: 1,
-            parameters,
-            sampling: allerac_models::SamplingDefaults::default(),
-            created: 0,
-        };
-        let registry = Registry::new(RegistryConfig {
-            binary: "e".into(),
-            settings: EngineSettings::default(),
-            models: vec![local("small", 1), local("large", 9)],
-            default_model: None,
-            kv: None,
-            common_prompts: Vec::new(),
-        });
+        let registry = Registry::test(vec![test_model("small", 1), test_model("large", 9)]);
         let upstream = |name: &str, models: &[&str]| UpstreamConfig {
             name: name.into(),
             base_url: "http://127.0.0.1:1/v1".into(),
@@ -117,8 +97,8 @@ mod tests {
         })
     }
 
-    #[test]
-    fn local_wins_and_leaving_needs_permission() {
+    #[tokio::test]
+    async fn local_wins_and_leaving_needs_permission() {
         let home = Key { parameters: 5, upstream: "" };
         let away = Key { parameters: 5, upstream: "b" };
         assert_eq!(place("small", &away), Ok("local small".into()));

@@ -79,6 +79,8 @@ pub enum Endpoint {
     OllamaChat,
     /// Ollama's answer to a prompt, asked as a chat completion.
     OllamaGenerate,
+    /// Ollama's vectors, only of models of this box.
+    OllamaEmbed,
     /// `responses`; other servers get chat completions.
     Responses,
 }
@@ -187,6 +189,7 @@ impl Endpoint {
             Self::Messages => "messages",
             Self::OllamaChat => "ollama.chat",
             Self::OllamaGenerate => "ollama.generate",
+            Self::OllamaEmbed => "ollama.embed",
             Self::Responses => "responses",
         }
     }
@@ -194,14 +197,14 @@ impl Endpoint {
     /// Whether the answer has tokens of output.
     #[must_use]
     pub fn generates(self) -> bool {
-        !matches!(self, Self::Embeddings | Self::Rerank)
+        !matches!(self, Self::Embeddings | Self::OllamaEmbed | Self::Rerank)
     }
 
     /// Where other servers have what answers it.
     fn upstream_path(self) -> &'static str {
         match self {
             Self::Completions => "completions",
-            Self::Embeddings => "embeddings",
+            Self::Embeddings | Self::OllamaEmbed => "embeddings",
             Self::Rerank => "rerank",
             Self::Chat | Self::Messages | Self::OllamaChat | Self::OllamaGenerate | Self::Responses => {
                 "chat/completions"

@@ -3,12 +3,11 @@
 //! A task of its own owns the reservation, as for generations: when the client leaves, it cancels and settles what
 //! was computed. Whatever happens, it settles exactly once.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use allerac_engine_core::{Class, Sequence};
-use allerac_engine_link::protocol::{EncodeInput, ModelInfo};
-use allerac_engine_link::{EncodeSpec, Engine, EngineError};
+use allerac_engine_link::protocol::EncodeInput;
+use allerac_engine_link::{EncodeSpec, EngineError};
 use allerac_ledger::{Ledger, Outcome, Principal, Reserve, Settlement};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::{Endpoint, LocalModel, ModelKind};
@@ -17,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::auth::Admitted;
 use crate::error::ApiError;
 use crate::generation::LOCAL;
-use crate::prepare::LOAD_WAIT_MAX;
+use crate::prepare::{LOAD_WAIT_MAX, Loaded};
 use crate::state::AppState;
 
 /// Tokens of one request, as OpenAI's API has it.
@@ -31,6 +30,8 @@ pub(crate) struct Job {
     pub(crate) param: fn(usize) -> String,
     /// The field that all of them came in.
     pub(crate) all: &'static str,
+    /// Whether a text that is too long is cut.
+    pub(crate) cuts: bool,
 }
 
 /// What came of it.
@@ -54,22 +55,14 @@ pub(crate) fn only(model: &LocalModel, kinds: &[ModelKind]) -> Result<(), ApiErr
     Err(ApiError::wrong_kind(&model.id, does))
 }
 
-/// What the model is, once it is loaded.
-pub(crate) async fn load(state: &AppState, model: &LocalModel) -> Result<Arc<ModelInfo>, ApiError> {
-    let engine = state.registry.engine(model);
-    let info = tokio::time::timeout(LOAD_WAIT_MAX, engine.load()).await.map_err(|_| EngineError::Timeout)?;
-    Ok(info?)
-}
-
 /// Runs a request in a task of its own and waits for it.
 pub(crate) async fn run(
     state: &AppState,
     principal: Principal,
-    model: &LocalModel,
+    (model, loaded): (&LocalModel, Loaded),
     admitted: Admitted,
     job: Job,
 ) -> Result<Computed, ApiError> {
-    let info = load(state, model).await?;
     let labels = RequestLabels {
         endpoint: job.endpoint.name(),
         model: model.id.clone(),
@@ -78,12 +71,11 @@ pub(crate) async fn run(
     };
     let run = Run {
         measure: state.metrics.request(labels, admitted.accepted),
-        engine: state.registry.engine(model),
         ledger: state.ledger.clone(),
         model: model.id.clone(),
         principal,
         admitted,
-        info,
+        loaded,
     };
     let (sender, answer) = oneshot::channel();
     tokio::spawn(run.run(job, sender));
@@ -92,12 +84,11 @@ pub(crate) async fn run(
 
 struct Run {
     measure: RequestMeter,
-    engine: Engine,
     ledger: Ledger,
     model: String,
     principal: Principal,
     admitted: Admitted,
-    info: Arc<ModelInfo>,
+    loaded: Loaded,
 }
 
 type Reply = oneshot::Sender<Result<Computed, ApiError>>;
@@ -111,12 +102,16 @@ impl Run {
 
     async fn compute(mut self, job: Job, reply: &mut Reply) -> Result<Computed, ApiError> {
         let all = job.all;
-        let tokenised = tokio::time::timeout(LOAD_WAIT_MAX, self.engine.tokenise(job.inputs)).await;
-        let sequences = tokenised.map_err(|_| EngineError::Timeout)?.map_err(|error| match error {
+        let tokenised = tokio::time::timeout(LOAD_WAIT_MAX, self.loaded.lease.tokenise(job.inputs)).await;
+        let mut sequences = tokenised.map_err(|_| EngineError::Timeout)?.map_err(|error| match error {
             EngineError::Prepare(_) => ApiError::from(error).with_param(all),
             other => other.into(),
         })?;
-        let tokens = count(&sequences, self.info.context, job.param, all)?;
+        let context = self.loaded.info.context;
+        if job.cuts {
+            sequences.iter_mut().for_each(|sequence| cut(sequence, context));
+        }
+        let tokens = count(&sequences, context, job.param, all)?;
         let reserve = Reserve {
             request_id: self.admitted.request_id,
             model: self.model,
@@ -127,7 +122,7 @@ impl Run {
         };
         let mut reservation = self.ledger.reserve(&self.principal, reserve).await?;
         let spec = EncodeSpec { salt: self.principal.salt, class: Class::Chat, sequences };
-        let mut encoding = self.engine.encode(spec).await?;
+        let mut encoding = self.loaded.lease.encode(spec).await?;
         let ended = tokio::select! {
             ended = encoding.end() => Some(ended),
             () = reply.closed() => None,
@@ -154,6 +149,16 @@ impl Run {
     }
 }
 
+/// Cuts a text to what the model reads at a time. Its last token is one that ends a text, and stays.
+fn cut(sequence: &mut Sequence, context: u32) {
+    let Some(last) = sequence.tokens.last().copied() else { return };
+    if sequence.tokens.len() > context as usize {
+        sequence.tokens.truncate((context as usize).saturating_sub(1));
+        sequence.tokens.push(last);
+        sequence.second = sequence.second.min(context);
+    }
+}
+
 /// All tokens, where none of the inputs is too long, nor all of them.
 fn count(sequences: &[Sequence], context: u32, param: fn(usize) -> String, all: &str) -> Result<u32, ApiError> {
     let too_long = sequences.iter().position(|sequence| sequence.tokens.len() > context as usize);
@@ -167,4 +172,24 @@ fn count(sequences: &[Sequence], context: u32, param: fn(usize) -> String, all: 
         let message = format!("a request has at most {TOKENS_MAX} tokens; this one has {tokens}: send fewer texts");
         ApiError::too_long(all, message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use allerac_engine_core::TokenId;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_before_the_token_that_ends_it() {
+        let text = |tokens: &[u32]| Sequence {
+            tokens: tokens.iter().copied().map(TokenId).collect(),
+            second: u32::try_from(tokens.len()).unwrap(),
+        };
+        for (from, to) in [(&[1, 2, 3, 4, 9][..], &[1, 2, 9][..]), (&[1, 2, 9], &[1, 2, 9]), (&[], &[])] {
+            let mut sequence = text(from);
+            cut(&mut sequence, 3);
+            assert_eq!(sequence, text(to));
+        }
+    }
 }

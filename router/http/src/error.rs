@@ -7,7 +7,7 @@ use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
 use allerac_objects::StoreError;
-use allerac_router_core::{NoRoute, UpstreamError};
+use allerac_router_core::{ModelsError, NoEngine, NoRoute, UpstreamError};
 use allerac_wire::anthropic::{Problem, ProblemDetail};
 use allerac_wire::ollama::Trouble;
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
@@ -155,6 +155,11 @@ impl ApiError {
             ),
         };
         error.with_param("model")
+    }
+
+    pub(crate) fn not_in_catalogue(name: &str, there_is: &str) -> Self {
+        let message = format!("there is no model `{}` in the catalogue; there is {there_is}", shorten(name));
+        Self::new(StatusCode::NOT_FOUND, INVALID, "model_not_found", message).with_param("model")
     }
 
     pub(crate) fn upstream_refused(status: u16, message: String) -> Self {
@@ -342,6 +347,48 @@ impl From<EngineError> for ApiError {
             }
             EngineError::ClientStalled => Self::new(StatusCode::REQUEST_TIMEOUT, INVALID, "client_stalled", message),
             EngineError::Timeout | EngineError::Stopped => Self::busy("engine_unavailable", message),
+        }
+    }
+}
+
+impl From<NoEngine> for ApiError {
+    fn from(error: NoEngine) -> Self {
+        let message = error.to_string();
+        match error {
+            NoEngine::TooLarge { .. } => Self::busy("insufficient_memory", message).retry_after(RETRY_AFTER_MAX_S),
+            NoEngine::NoMemory { .. } => Self::busy("insufficient_memory", message),
+            // The reason may name paths of the box; it is in the log.
+            NoEngine::Failed { reason, retry_in } => {
+                let seconds = u32::try_from(retry_in.as_secs()).unwrap_or(u32::MAX);
+                Self::from(EngineError::LoadFailed { reason })
+                    .retry_after(seconds.clamp(RETRY_AFTER_BUSY_S, RETRY_AFTER_MAX_S))
+            }
+            NoEngine::Gone => Self::new(StatusCode::NOT_FOUND, INVALID, "model_not_found", message).with_param("model"),
+            NoEngine::Engine(error) => error.into(),
+        }
+    }
+}
+
+/// Said to the owner of the box, who is the only one to order models.
+impl From<&ModelsError> for ApiError {
+    fn from(error: &ModelsError) -> Self {
+        let message = error.to_string();
+        match error {
+            ModelsError::NotInstalled(id) => Self::no_route(id, NoRoute::Unknown),
+            ModelsError::Name(_) => Self::invalid_value("destination", &message),
+            ModelsError::Taken(_) | ModelsError::Busy(_) => Self::conflict("model_exists", message),
+            ModelsError::DiskFull { .. } => Self::busy("disk_full", message),
+            ModelsError::Download(_)
+            | ModelsError::WrongDigest { .. }
+            | ModelsError::Package { .. }
+            | ModelsError::Pip { .. } => Self::new(StatusCode::BAD_GATEWAY, SERVER, "download_failed", message),
+            ModelsError::Catalogue(_)
+            | ModelsError::File { .. }
+            | ModelsError::Damaged { .. }
+            | ModelsError::Record { .. } => {
+                tracing::error!("the models: {error}");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "models_error", message)
+            }
         }
     }
 }

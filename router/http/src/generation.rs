@@ -4,13 +4,14 @@
 //! sends. When the handler or the response body is dropped, because the client left, the task notices,
 //! cancels, and settles what was produced. Whatever happens, it settles exactly once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use allerac_engine_core::{Chunk, FinishReason};
-use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
+use allerac_engine_link::{EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Outcome, Principal, Reservation, Settlement};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
-use allerac_router_core::{LocalModel, Permit};
+use allerac_router_core::{Lease, LocalModel, Permit};
 use allerac_wire::CompletionUsage;
 use futures_util::stream::{SelectAll, unfold};
 use futures_util::{Stream, StreamExt};
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use crate::choice::Choice;
 use crate::error::ApiError;
 use crate::prepare::{Job, class, prepare};
-use crate::progress::{Begun, Finish, Progress};
+use crate::progress::{Begun, Finish, Progress, Wait};
 use crate::sse;
 use crate::state::AppState;
 
@@ -35,7 +36,7 @@ pub(crate) const LOCAL: &str = "local";
 pub(crate) fn start(
     state: &AppState,
     principal: Principal,
-    model: &LocalModel,
+    model: Arc<LocalModel>,
     mut job: Job,
 ) -> mpsc::Receiver<Progress> {
     let wanted = &mut job.ask.options_mut().sampling;
@@ -44,20 +45,19 @@ pub(crate) fn start(
     wanted.top_k = wanted.top_k.or(model.sampling.top_k);
     wanted.min_p = wanted.min_p.or(model.sampling.min_p);
     let (sender, receiver) = mpsc::channel(PROGRESS_WAITING_MAX);
-    let engine = state.registry.engine(model);
-    let (ledger, model) = (state.ledger.clone(), model.id.clone());
+    let (ledger, registry) = (state.ledger.clone(), state.registry.clone());
     let labels = RequestLabels {
         endpoint: job.endpoint.name(),
-        model: model.clone(),
+        model: model.id.clone(),
         class: class(job.ask.options().service_tier),
         served_by: LOCAL.to_owned(),
     };
     let measure = state.metrics.request(labels, job.admitted.accepted);
     tokio::spawn(async move {
         let client = Client { sender: sender.clone(), measure };
-        let run = prepare(&ledger, &principal, model, &engine, job, client).await;
+        let run = prepare(&ledger, &principal, &registry, &model, job, client).await;
         let last = match run {
-            Ok((run, specs)) => run.drive(&engine, specs).await,
+            Ok((run, specs)) => run.drive(specs).await,
             Err(error) => Progress::Failed(error),
         };
         sse::deliver(&sender, last).await;
@@ -69,6 +69,8 @@ pub(crate) fn start(
 pub(crate) struct Run {
     pub(crate) request_id: Uuid,
     pub(crate) reservation: Reservation,
+    /// The engine, for as long as it runs.
+    pub(crate) lease: Lease,
     pub(crate) client: Client,
     /// Of all prompts. Each is charged once, however many choices it has.
     pub(crate) prompt_tokens: u32,
@@ -99,14 +101,14 @@ type Events = std::pin::Pin<Box<dyn Stream<Item = (usize, GenerationEvent)> + Se
 
 impl Run {
     /// Computes all choices and settles; returns the last thing to say.
-    async fn drive(mut self, engine: &Engine, specs: Vec<GenerateSpec>) -> Progress {
+    async fn drive(mut self, specs: Vec<GenerateSpec>) -> Progress {
         let cancel = CancellationToken::new();
         let mut running = SelectAll::new();
         let mut end = None;
         for (index, spec) in specs.into_iter().enumerate() {
             self.asked = Instant::now();
             self.client.measure.queued(index, self.asked);
-            match engine.generate(spec).await {
+            match self.lease.generate(spec).await {
                 Ok(generation) => running.push(events(index, generation, cancel.clone())),
                 Err(error) => end = Some(End::Failed(error.into())),
             }
@@ -150,7 +152,9 @@ impl Run {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let choice = &mut self.choices[place];
         let progress = match event {
-            GenerationEvent::Waiting { place, wait_ms } => return Ok(vec![Progress::Waiting { place, wait_ms }]),
+            GenerationEvent::Waiting { place, wait_ms } => {
+                return Ok(vec![Progress::Waiting(Wait::Turn { place, wait_ms })]);
+            }
             GenerationEvent::Started { cached_tokens } => {
                 choice.start(cached_tokens);
                 measure.started(place, Instant::now());

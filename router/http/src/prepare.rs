@@ -10,8 +10,9 @@ use allerac_engine_link::{Engine, EngineError, GenerateSpec};
 use allerac_ledger::{Ledger, Principal, Reserve};
 use allerac_metrics::{Outcome, Tokens};
 use allerac_parse::{Dialect, Parser};
-use allerac_router_core::Endpoint;
+use allerac_router_core::{Endpoint, Lease, LocalModel, Registry};
 use allerac_wire::{ChatRequest, CompletionRequest, Constraint, Options, Prompt as CompletionPrompt, ServiceTier};
+use tokio::sync::mpsc;
 
 use crate::auth::Admitted;
 use crate::chat::Talk;
@@ -19,7 +20,9 @@ use crate::choice::Choice;
 use crate::constraint::grammar_of;
 use crate::error::ApiError;
 use crate::generation::{Client, LOCAL, Run};
+use crate::progress::{Progress, Wait};
 use crate::sampling;
+use crate::sse;
 
 /// Output of a choice when the client does not bound it, in tokens: a long answer. All of it is set aside
 /// while the request runs, so a larger number would let fewer run at once.
@@ -87,8 +90,6 @@ impl Ask {
 /// A request in the words of a model.
 struct Prepared {
     info: Arc<ModelInfo>,
-    /// How long the model took to be there.
-    load_time: Duration,
     prompts: Vec<Prompt>,
     /// How answers are read; `None` where they are text.
     talk: Option<Talk>,
@@ -96,9 +97,18 @@ struct Prepared {
     grammar: Option<Grammar>,
 }
 
+/// A model of this box that is loaded, and stays so until this is dropped.
+pub(crate) struct Loaded {
+    pub(crate) lease: Lease,
+    pub(crate) info: Arc<ModelInfo>,
+    /// How long it took to be there.
+    pub(crate) time: Duration,
+}
+
 /// Tokens of the prompt of a conversation. Nothing is set aside.
-pub(crate) async fn count_tokens(engine: &Engine, ask: &Ask) -> Result<usize, ApiError> {
-    let prepared = in_words_of_model(engine, ask).await?;
+pub(crate) async fn count_tokens(registry: &Registry, model: &Arc<LocalModel>, ask: &Ask) -> Result<usize, ApiError> {
+    let loaded = load(registry, model, None, None).await?;
+    let prepared = in_words_of_model(&loaded, ask).await?;
     Ok(prepared.prompts.iter().map(|prompt| prompt.tokens.len()).sum())
 }
 
@@ -106,15 +116,20 @@ pub(crate) async fn count_tokens(engine: &Engine, ask: &Ask) -> Result<usize, Ap
 pub(crate) async fn prepare(
     ledger: &Ledger,
     principal: &Principal,
-    model: String,
-    engine: &Engine,
+    registry: &Registry,
+    model: &Arc<LocalModel>,
     job: Job,
     mut client: Client,
 ) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
     let Job { admitted, endpoint, ask } = job;
     // Nothing is set aside yet: a client that leaves now simply ends it.
-    let prepared = tokio::select! {
-        prepared = in_words_of_model(engine, &ask) => prepared?,
+    let preparing = async {
+        let loaded = load(registry, model, ask.options().keep_alive, Some(&client.sender)).await?;
+        let prepared = in_words_of_model(&loaded, &ask).await?;
+        Ok::<_, ApiError>((loaded, prepared))
+    };
+    let (loaded, prepared) = tokio::select! {
+        prepared = preparing => prepared?,
         () = client.sender.closed() => {
             client.measure.end(Outcome::Cancelled, Tokens::default(), Instant::now());
             return Err(EngineError::ClientStalled.into());
@@ -130,7 +145,7 @@ pub(crate) async fn prepare(
     let max_output_tokens = limits.iter().fold(0u32, |sum, limit| sum.saturating_add(*limit));
     let reserve = Reserve {
         request_id: admitted.request_id,
-        model,
+        model: model.id.clone(),
         endpoint: endpoint.name(),
         served_by: LOCAL.into(),
         prompt_tokens,
@@ -140,9 +155,12 @@ pub(crate) async fn prepare(
     let specs = specs(&prepared, &limits, &ask, principal.salt);
     let choices = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
-    let load_time = prepared.load_time;
+    let Loaded { lease, time: load_time, .. } = loaded;
     let (asked, _permit) = (Instant::now(), admitted.permit);
-    Ok((Run { request_id, reservation, client, prompt_tokens, load_time, asked, choices, stops, _permit }, specs))
+    Ok((
+        Run { request_id, reservation, lease, client, prompt_tokens, load_time, asked, choices, stops, _permit },
+        specs,
+    ))
 }
 
 impl Prepared {
@@ -155,14 +173,11 @@ impl Prepared {
     }
 }
 
-/// Renders and tokenises, and has compiled what the answer must be; a request for a model that is not loaded yet
-/// waits here, and one for a model that failed to load makes it try again.
-async fn in_words_of_model(engine: &Engine, ask: &Ask) -> Result<Prepared, ApiError> {
-    let wanted = Instant::now();
-    let info = load(engine).await?;
-    let load_time = wanted.elapsed();
+/// Renders and tokenises, and has compiled what the answer must be.
+async fn in_words_of_model(loaded: &Loaded, ask: &Ask) -> Result<Prepared, ApiError> {
+    let (engine, info) = (&*loaded.lease, Arc::clone(&loaded.info));
     match ask {
-        Ask::Chat(request) => Ok(Prepared { load_time, ..chat(engine, info, ask, request).await? }),
+        Ask::Chat(request) => chat(engine, info, ask, request).await,
         Ask::Completion(request) => {
             let grammar = request.options.constraint.as_ref().map(grammar_of);
             let mut prompts = Vec::new();
@@ -171,22 +186,47 @@ async fn in_words_of_model(engine: &Engine, ask: &Ask) -> Result<Prepared, ApiEr
             for prompt in &request.prompts {
                 prompts.push(tokenise(engine, ask, input(prompt), unchecked.take()).await?);
             }
-            Ok(Prepared { info, load_time, prompts, talk: None, grammar })
+            Ok(Prepared { info, prompts, talk: None, grammar })
         }
     }
 }
 
-/// Waits until a model can answer.
-pub(crate) async fn load(engine: &Engine) -> Result<Arc<ModelInfo>, ApiError> {
-    let loaded = tokio::time::timeout(LOAD_WAIT_MAX, engine.load()).await.map_err(|_| EngineError::Timeout)?;
-    Ok(loaded?)
+/// Waits until a model can answer: for memory, then until it is loaded. It stays in memory until what comes back is
+/// dropped, and then for `keep`. A client that waits hears for what.
+pub(crate) async fn load(
+    registry: &Registry,
+    model: &Arc<LocalModel>,
+    keep: Option<Duration>,
+    client: Option<&mpsc::Sender<Progress>>,
+) -> Result<Loaded, ApiError> {
+    let wanted = Instant::now();
+    // What finds the lane full is not worth waiting for.
+    let tell = |wait| client.map(|lane| lane.try_send(Progress::Waiting(wait)).is_ok());
+    let late = |_| EngineError::Timeout;
+    let leased = telling(registry.engine(model, keep), || tell(Wait::Memory));
+    let lease = tokio::time::timeout(LOAD_WAIT_MAX, leased).await.map_err(late)??;
+    let loading = telling(lease.load(), || tell(Wait::Load(lease.wait().unwrap_or_default())));
+    let info = tokio::time::timeout(LOAD_WAIT_MAX, loading).await.map_err(late)??;
+    Ok(Loaded { lease, info, time: wanted.elapsed() })
+}
+
+/// Waits, and tells so from time to time; not at once, because until a client hears something it can still get an error
+/// with a status.
+async fn telling<T, R>(work: impl Future<Output = T>, tell: impl Fn() -> R) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(sse::COMMENT_EVERY, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => drop(tell()),
+        }
+    }
 }
 
 /// The tokens of a conversation, as a model of this box gets it.
-pub(crate) async fn count(engine: &Engine, request: ChatRequest) -> Result<u32, ApiError> {
-    let info = load(engine).await?;
-    let input = PromptInput::Chat(Talk::new(&request, &info)?.input);
-    let prompt = tokenise(engine, &Ask::Chat(Box::new(request)), input, None).await?;
+pub(crate) async fn count(registry: &Registry, model: &Arc<LocalModel>, request: ChatRequest) -> Result<u32, ApiError> {
+    let loaded = load(registry, model, None, None).await?;
+    let input = PromptInput::Chat(Talk::new(&request, &loaded.info)?.input);
+    let prompt = tokenise(&loaded.lease, &Ask::Chat(Box::new(request)), input, None).await?;
     Ok(u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX))
 }
 
@@ -205,7 +245,7 @@ async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRe
         let grammar = talk.grammar(request, "");
         (tokenise(engine, ask, input, grammar.clone()).await?, grammar)
     };
-    Ok(Prepared { info, load_time: Duration::ZERO, prompts: vec![prompt], talk: Some(talk), grammar })
+    Ok(Prepared { info, prompts: vec![prompt], talk: Some(talk), grammar })
 }
 
 async fn tokenise(

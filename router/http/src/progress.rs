@@ -12,8 +12,8 @@ use crate::sse;
 /// A step of a running request. `Done` or `Failed` is the last.
 #[derive(Debug, Clone)]
 pub(crate) enum Progress {
-    /// One of the choices waits at this place of the engine's queue, likely for so long.
-    Waiting { place: u32, wait_ms: u32 },
+    /// One of the choices waits.
+    Waiting(Wait),
     /// The engine began with one of the choices.
     Started(Begun),
     /// One choice goes on. A call always comes with an id.
@@ -33,6 +33,17 @@ impl sse::Lane for Progress {
             other => Ok(other),
         }
     }
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Its turn: it is at this place of the engine's queue, likely for so long.
+    Turn { place: u32, wait_ms: u32 },
+    /// Its model, which is being loaded, likely for so long.
+    Load(Duration),
+    /// Memory for its model, which others have.
+    Memory,
 }
 
 /// How a choice began.

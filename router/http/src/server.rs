@@ -86,6 +86,8 @@ fn kept_routes() -> Router<AppState> {
 /// Ollama's own paths.
 fn ollama_routes() -> Router<AppState> {
     Router::new()
+        .route("/api/embed", post(ollama::embed))
+        .route("/api/embeddings", post(ollama::embeddings))
         .route("/api/chat", post(ollama::chat))
         .route("/api/generate", post(ollama::generate))
         .route("/api/tags", get(ollama::tags))

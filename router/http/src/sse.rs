@@ -10,9 +10,10 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::error::ApiError;
+use crate::progress::Wait;
 
 /// How long a stream may be silent before it says that it is still there.
-const COMMENT_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const COMMENT_EVERY: Duration = Duration::from_secs(5);
 /// How long a client may read nothing while its answer waits. What it asked for holds memory of others.
 const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The end of a stream that went well.
@@ -85,10 +86,15 @@ pub(crate) fn event(data: &impl Serialize) -> String {
 }
 
 /// A comment that tells a waiting client where it stands; clients that want events only pass it over.
-pub(crate) fn place(place: u32, wait_ms: u32) -> String {
-    match wait_ms.div_ceil(1000) {
-        0 => format!(": place {place} in the queue\n\n"),
-        seconds => format!(": place {place} in the queue, about {seconds} s\n\n"),
+pub(crate) fn waits(wait: Wait) -> String {
+    let about = |ms: u128| match ms.div_ceil(1000) {
+        0 => String::new(),
+        seconds => format!(", about {seconds} s"),
+    };
+    match wait {
+        Wait::Turn { place, wait_ms } => format!(": place {place} in the queue{}\n\n", about(wait_ms.into())),
+        Wait::Load(rest) => format!(": the model is being loaded{}\n\n", about(rest.as_millis())),
+        Wait::Memory => ": other models have the memory\n\n".to_owned(),
     }
 }
 

@@ -48,6 +48,6 @@ impl AppState {
     /// Where a request for a model is computed, by the name that the client has for it.
     pub(crate) fn route(&self, asked: &str, access: &impl Access) -> Result<Route<'_>, NoRoute> {
         let model = self.aliases.model(asked, &self.registry, &self.upstreams);
-        route(model, &self.registry, &self.upstreams, access)
+        route(&model, &self.registry, &self.upstreams, access)
     }
 }

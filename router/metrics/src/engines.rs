@@ -15,8 +15,10 @@ use prometheus_client::registry::Unit;
 pub struct ModelReport {
     /// The model's id.
     pub model: String,
-    /// What its engine is doing and did; `None` while it has none.
-    pub engine: Option<(EngineStatus, Report)>,
+    /// What its engine is doing; `None` while it has none.
+    pub status: Option<EngineStatus>,
+    /// What its engines did so far.
+    pub report: Report,
 }
 
 /// Everything that is read at a scrape.
@@ -132,7 +134,7 @@ const GAUGES: [Metric<Gauges>; 6] = [
 
 impl ModelReport {
     fn state(&self) -> &'static str {
-        let place = match self.engine.as_ref().map(|(status, _)| status) {
+        let place = match &self.status {
             None => 0,
             Some(EngineStatus::Loading { .. }) => 1,
             Some(EngineStatus::Ready(_)) => 2,
@@ -141,11 +143,6 @@ impl ModelReport {
             Some(EngineStatus::Stopped) => 5,
         };
         STATES[place]
-    }
-
-    /// What its engine did: nothing while it has none.
-    fn did(&self) -> Report {
-        self.engine.as_ref().map(|(_, report)| report.clone()).unwrap_or_default()
     }
 }
 
@@ -165,14 +162,14 @@ impl Collector for Reports {
             |model| by("state", STATES.map(|state| (state, u64::from(state == model.state())))),
         )?;
         self.numbers(&mut encoder, "engine_crashes", "Engine processes that died", MetricType::Counter, |model| {
-            alone(model.did().crashes)
+            alone(model.report.crashes)
         })?;
         for Metric { name, help, samples } in &COUNTERS {
-            let samples = |model: &ModelReport| samples(&model.did().stats.counters);
+            let samples = |model: &ModelReport| samples(&model.report.stats.counters);
             self.numbers(&mut encoder, name, help, MetricType::Counter, samples)?;
         }
         for Metric { name, help, samples } in &GAUGES {
-            let samples = |model: &ModelReport| samples(&model.did().stats.gauges);
+            let samples = |model: &ModelReport| samples(&model.report.stats.gauges);
             self.numbers(&mut encoder, name, help, MetricType::Gauge, samples)?;
         }
         self.step_times(&mut encoder)
@@ -213,7 +210,7 @@ impl Reports {
         let unit = Some(&Unit::Seconds);
         let mut metric = encoder.encode_descriptor("engine_step_time", help, unit, MetricType::Histogram)?;
         for model in &self.models {
-            let counters = &model.did().stats.counters;
+            let counters = &model.report.stats.counters;
             for (phase, times) in [("decode", &counters.decode), ("prefill", &counters.prefill)] {
                 let labels = [("model", model.model.as_str()), ("phase", phase)];
                 let StepTimes { steps, time, buckets } = times;

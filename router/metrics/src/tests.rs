@@ -39,8 +39,8 @@ fn report() -> ModelReport {
         paused: 55,
         resumed: 56,
     };
-    let engine = (EngineStatus::Stopped, Report { stats: Stats { gauges, counters }, crashes: 57 });
-    ModelReport { model: "m".into(), engine: Some(engine) }
+    let report = Report { stats: Stats { gauges, counters }, crashes: 57, process: None };
+    ModelReport { model: "m".into(), status: Some(EngineStatus::Stopped), report }
 }
 
 fn ends(meter: &mut RequestMeter, outcome: Outcome, now: Instant) {
@@ -108,7 +108,7 @@ fn each_request_is_counted_once_however_it_ends() {
 
 #[test]
 fn what_engines_report_is_told() {
-    let idle = ModelReport { model: "n".into(), engine: None };
+    let idle = ModelReport { model: "n".into(), status: None, report: Report::default() };
     let text = Metrics::default().render(vec![report(), idle], 5, "1.2.3");
     for (line, wanted) in [
         ("allerac_build_info{version=\"1.2.3\"}", 1.0),

@@ -97,6 +97,14 @@ impl Dialect {
         self == Self::Harmony || self.words().thought.is_some()
     }
 
+    /// Whether models of this template were taught to think: its words for that are in it.
+    #[must_use]
+    pub fn thinks(self, template: &str) -> bool {
+        let words = self.words().thought.map(|(open, close)| [open, close]);
+        let has = |words: [&str; 2]| words.iter().any(|word| template.contains(word));
+        self == Self::Harmony || words.is_some_and(has) || template.contains("enable_thinking")
+    }
+
     /// Whether a prompt that ends in this text has begun the model's thoughts for it.
     #[must_use]
     pub fn begins_in_thought(self, prompt_end: &str) -> bool {
@@ -136,6 +144,16 @@ mod tests {
         for (template, dialect) in table {
             assert_eq!(Dialect::of_template(template), dialect, "{template}");
         }
+    }
+
+    #[test]
+    fn a_template_tells_whether_its_models_think() {
+        let thinks = |template: &str| Dialect::of_template(template).thinks(template);
+        assert!(thinks("<|im_start|>{{ content.split('</think>')[-1] }}"));
+        assert!(thinks("<|im_start|>{% if enable_thinking %}"));
+        assert!(thinks("<|start|>assistant<|channel|>analysis<|message|>"));
+        assert!(!thinks("<|im_start|>{{ role }}"));
+        assert!(!thinks("<start_of_turn>{{ role }}"));
     }
 
     #[test]

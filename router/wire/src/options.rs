@@ -1,5 +1,7 @@
 //! What chat and plain completions have in common.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::constraint::Constraint;
@@ -67,6 +69,8 @@ pub struct Options {
     pub stream: bool,
     /// Whether a stream ends with its usage.
     pub include_usage: bool,
+    /// How long the model is to stay in memory afterwards: [`Duration::MAX`] for ever, `None` where nothing is said.
+    pub keep_alive: Option<Duration>,
 }
 
 impl Options {
@@ -99,6 +103,7 @@ impl Options {
             constraint: None,
             stream: false,
             include_usage: false,
+            keep_alive: None,
         })
     }
 }

@@ -1,16 +1,17 @@
 //! Requests that were valid and are damaged are refused or read, and never end the process.
 
 use allerac_wire::anthropic::MessagesRequest;
-use allerac_wire::ollama::{OllamaChat, OllamaGenerate};
+use allerac_wire::ollama::{OllamaChat, OllamaEmbed, OllamaGenerate};
 use allerac_wire::{ChatRequest, CompletionRequest, Envelope};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const SEEDS: [&str; 4] = [
+const SEEDS: [&str; 5] = [
     include_str!("../../../tests/fuzz/seeds/wire_requests/anthropic.json"),
     include_str!("../../../tests/fuzz/seeds/wire_requests/chat.json"),
     include_str!("../../../tests/fuzz/seeds/wire_requests/ollama_chat.json"),
     include_str!("../../../tests/fuzz/seeds/wire_requests/ollama_generate.json"),
+    include_str!("../../../tests/fuzz/seeds/wire_requests/ollama_embed.json"),
 ];
 
 fn read(text: &str) {
@@ -20,6 +21,7 @@ fn read(text: &str) {
     let _ = MessagesRequest::parse(envelope.clone());
     let _ = MessagesRequest::parse_count(envelope.clone());
     let _ = OllamaChat::parse(envelope.clone());
+    let _ = OllamaEmbed::parse(envelope.clone());
     let _ = OllamaGenerate::parse(envelope);
 }
 
@@ -43,6 +45,7 @@ fn the_seeds_are_valid() {
     ChatRequest::parse(envelope(1)).unwrap();
     OllamaChat::parse(envelope(2)).unwrap();
     OllamaGenerate::parse(envelope(3)).unwrap();
+    OllamaEmbed::parse(envelope(4)).unwrap();
 }
 
 proptest! {

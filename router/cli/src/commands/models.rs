@@ -1,5 +1,7 @@
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use allerac_ledger::{LedgerError, ServeLock};
 use allerac_models::{Catalogue, Entry, Installed, ModelKind, ModelsError, Progress, SamplingDefaults, Store};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -149,8 +151,19 @@ fn remove(id: &str, place: &Place) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NotFound, format!("the model {id} is not installed"))
             .hint("see `allerac models list --installed`"));
     }
-    store(place)?.remove(id).map_err(|error| models_failure(&error))?;
-    Ok(print_line(&format!("removed {id}"))?)
+    let (store, data_dir) = (store(place)?, place.data_dir()?);
+    store.forget(id).map_err(|error| models_failure(&error))?;
+    match ServeLock::acquire(&data_dir) {
+        // Held until the files are gone, so that no server begins to read them.
+        Ok(_lock) => {
+            store.sweep(&HashSet::new()).map_err(|error| models_failure(&error))?;
+            Ok(print_line(&format!("removed {id}"))?)
+        }
+        Err(LedgerError::InUse(_)) => {
+            Ok(print_line(&format!("removed {id}; the server frees its disk space when nobody uses it any more"))?)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn pull(id: &str, place: &Place) -> Result<(), Failure> {

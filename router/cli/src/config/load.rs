@@ -115,6 +115,10 @@ mod tests {
             flash_attention = "on"
             kv_type_k = "q8_0"
             kv_type_v = "q8_0"
+            [models]
+            memory_mib = 8000
+            idle_minutes = 10
+            pinned = ["m"]
             [[upstream]]
             name = "office"
             base_url = "http://10.0.0.5:8000/v1"
@@ -153,6 +157,8 @@ mod tests {
             ),
             ("[engine]\ncpus = \"all\"".into(), 2, "engine.cpus", "no list of processors"),
             ("[engine]\nspeed = 1".into(), 2, "engine.speed", "unknown field"),
+            ("[models]\nmemory_mib = 1".into(), 2, "models.memory_mib", "not in 64 to"),
+            ("[models]\npined = []".into(), 2, "models.pined", "unknown field"),
             ("[mdns]\nenabled = 1".into(), 2, "mdns.enabled", "expected a boolean"),
             ("[[upstream]]\nname = \"a\"".into(), 1, "upstream[0]", "missing field"),
             (upstream.replace("http://h/v1", "ftp://h"), 3, "upstream[0].base_url", "http"),

@@ -3,6 +3,7 @@
 mod alias;
 mod engine;
 mod load;
+mod models;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use engine::EngineSection;
+use models::ModelsSection;
 use upstream::UpstreamSection;
 
 use crate::failure::Failure;
@@ -36,6 +38,7 @@ pub(crate) struct ConfigFile {
     pub(crate) time_zone: Option<TimeZone>,
     pub(crate) mdns: MdnsSection,
     pub(crate) engine: EngineSection,
+    pub(crate) models: ModelsSection,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
     aliases: BTreeMap<String, Spanned<String>>,

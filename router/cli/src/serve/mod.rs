@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Place, Serve};
+use crate::commands::models::models_failure;
 use crate::failure::Failure;
 use crate::output::print_line;
 use crate::place;
@@ -73,7 +74,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         );
     }
     let kv = crate::secret::kv_folder(&data_dir, &prepared.digests())?;
-    let registry = Registry::new(prepared.registry_config(kv));
+    let registry = Registry::open(prepared.registry_config(&data_dir, kv)).map_err(|error| models_failure(&error))?;
     let secret = crate::secret::secret(&data_dir)?;
     let pass = MetricsPass::new(&secret);
     let store = Store::open(&data_dir, &secret)?;
@@ -82,7 +83,9 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
 
 impl Server {
     async fn serve(self, signals: &mut Signals) -> Result<(), Failure> {
-        self.start_default_model();
+        self.registry.warm();
+        let registry = self.registry.clone();
+        let follower = tokio::spawn(async move { registry.follow().await });
         let label = self.prepared.config.label();
         let announcement = if self.prepared.config.mdns.enabled {
             Announcement::start(self.address, &label, &self.data_dir, &self.ledger)
@@ -133,6 +136,7 @@ impl Server {
             }
             () = claimed => {}
         }
+        follower.abort();
         let closing = async {
             self.registry.shutdown().await;
             // What ran is settled before the process ends; the next start would settle it otherwise.
@@ -164,23 +168,14 @@ impl Server {
         aliases
     }
 
-    /// Loads the default model now, so that the first request does not wait for it; on a box without a model to chat
-    /// with another one.
-    fn start_default_model(&self) {
-        let default = self.registry.default_model().and_then(|id| self.registry.find(id));
-        if let Some(model) = default.or_else(|| self.registry.models().first()) {
-            // The registry keeps the engine.
-            drop(self.registry.engine(model));
-        }
-    }
-
     fn tell(&self, code: &str) -> Result<(), Failure> {
         let claimed = self.ledger.is_claimed()?;
+        let model = self.registry.default_model();
         let banner = Banner {
             listen: self.address,
             data_dir: &self.data_dir,
             claim_code: (!claimed).then_some(code),
-            model: self.registry.default_model(),
+            model: model.as_deref(),
             suggestion: self.prepared.suggestion(),
         };
         if let Err(error) = leave_code((!claimed).then_some(code)) {

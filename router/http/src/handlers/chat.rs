@@ -163,7 +163,7 @@ impl Answer {
 impl sse::Format<Progress> for Answer {
     fn format(&mut self, progress: Progress) -> (String, bool) {
         match progress {
-            Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
+            Progress::Waiting(wait) => (sse::waits(wait), false),
             Progress::Started(_) => (String::new(), false),
             Progress::Chunk { index, pieces, logprobs } => {
                 let mut text = self.begin(index);

@@ -73,7 +73,7 @@ pub(crate) async fn create(
     }
     let key = state.ledger.claim(&claim.owner).await?;
     tracing::info!("the box was claimed");
-    let model = state.registry.default_model().map(str::to_owned);
+    let model = state.registry.default_model();
     let claimed = Claimed { key: key.secret, owner: claim.owner.trim().to_owned(), model };
     Ok((StatusCode::CREATED, Json(claimed)))
 }

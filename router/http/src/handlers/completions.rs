@@ -91,7 +91,7 @@ impl Answer {
 impl sse::Format<Progress> for Answer {
     fn format(&mut self, progress: Progress) -> (String, bool) {
         match progress {
-            Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
+            Progress::Waiting(wait) => (sse::waits(wait), false),
             Progress::Started(_) => (String::new(), false),
             Progress::Chunk { index, pieces, logprobs } => {
                 let text = text_of(pieces);

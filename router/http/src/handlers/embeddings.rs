@@ -15,6 +15,7 @@ use super::{Body, Bounded};
 use crate::auth::{Admitted, Authenticated};
 use crate::encoding::{self, Computed, Job};
 use crate::error::ApiError;
+use crate::prepare::{self, Loaded};
 use crate::relay;
 use crate::state::AppState;
 
@@ -36,12 +37,19 @@ pub(crate) async fn create(
             return Ok(relay::relay(&state, &caller.0, upstream, request, admitted).await);
         }
     };
-    encoding::only(model, &[ModelKind::Embedding])?;
+    encoding::only(&model, &[ModelKind::Embedding])?;
     let request = EmbeddingRequest::parse(envelope)?;
-    let size = dimensions(&state, model, request.dimensions).await?;
+    let loaded = prepare::load(&state.registry, &model, None, None).await?;
+    let size = dimensions(&loaded, &model, request.dimensions)?;
     let inputs = request.inputs.into_iter().map(input).collect();
-    let job = Job { endpoint: Endpoint::Embeddings, inputs, param: |index| format!("input[{index}]"), all: "input" };
-    let Computed { vectors, tokens } = encoding::run(&state, caller.0, model, admitted, job).await?;
+    let job = Job {
+        endpoint: Endpoint::Embeddings,
+        inputs,
+        param: |index| format!("input[{index}]"),
+        all: "input",
+        cuts: false,
+    };
+    let Computed { vectors, tokens } = encoding::run(&state, caller.0, (&model, loaded), admitted, job).await?;
     let embedding = |(index, mut vector): (usize, Vec<f32>)| {
         if let Some(size) = size {
             shorten(&mut vector, size);
@@ -61,9 +69,9 @@ fn input(prompt: Prompt) -> EncodeInput {
 }
 
 /// The numbers to keep of each vector; `None` for all.
-async fn dimensions(state: &AppState, model: &LocalModel, wanted: Option<u32>) -> Result<Option<usize>, ApiError> {
+pub(crate) fn dimensions(loaded: &Loaded, model: &LocalModel, wanted: Option<u32>) -> Result<Option<usize>, ApiError> {
     let Some(wanted) = wanted else { return Ok(None) };
-    let Produces::Vectors { dimensions } = encoding::load(state, model).await?.produces else { return Ok(None) };
+    let Produces::Vectors { dimensions } = loaded.info.produces else { return Ok(None) };
     if wanted == dimensions {
         return Ok(None);
     }
@@ -82,7 +90,7 @@ async fn dimensions(state: &AppState, model: &LocalModel, wanted: Option<u32>) -
 }
 
 /// Keeps the beginning of a vector and brings it to length 1 again.
-fn shorten(vector: &mut Vec<f32>, size: usize) {
+pub(crate) fn shorten(vector: &mut Vec<f32>, size: usize) {
     vector.truncate(size);
     let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
     if length > 0.0 {

@@ -1,6 +1,7 @@
 //! `GET /healthz` and `GET /readyz`, the only API paths without a key besides the claim.
 
 use allerac_engine_link::EngineStatus;
+use allerac_router_core::Warmth;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,18 +24,26 @@ pub(crate) struct Readiness {
 
 /// A model can answer: 200, else 503. The reason of a failure stays in the log: it may name paths.
 pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Readiness>) {
-    let statuses = state.registry.statuses();
-    let any = |wanted: fn(&EngineStatus) -> bool| statuses.iter().any(|(_, status)| wanted(status));
+    let models = state.registry.states();
+    let any = |wanted: fn(&EngineStatus) -> bool| models.iter().any(|model| model.status.as_ref().is_some_and(wanted));
+    let is_on_its_way =
+        |status: &EngineStatus| matches!(status, EngineStatus::Loading { .. } | EngineStatus::Restarting { .. });
     let (status, detail) = if any(|status| matches!(status, EngineStatus::Ready(_))) {
         ("ready", "a model can answer")
-    } else if state.registry.models().is_empty() && state.upstreams.iter().next().is_some() {
+    } else if models.is_empty() && state.upstreams.iter().next().is_some() {
         ("ready", "only other servers can answer: no model is installed")
-    } else if state.registry.models().is_empty() {
-        ("no_model", "no model is installed: run `allerac models pull`, then restart")
+    } else if models.is_empty() {
+        ("no_model", "no model is installed: run `allerac models pull`")
+    } else if any(is_on_its_way) {
+        ("loading", "the model is being loaded")
     } else if any(|status| matches!(status, EngineStatus::Failed { .. })) {
         ("failed", "the model cannot be loaded; see the log")
     } else {
-        ("loading", "the model is being loaded")
+        match state.registry.warmth() {
+            Warmth::Pending => ("loading", "the model is being loaded"),
+            Warmth::Failed => ("failed", "the model cannot be loaded; see the log"),
+            Warmth::Done => ("ready", "no model is in memory; one is loaded when it is asked"),
+        }
     };
     let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(Readiness { status, detail: detail.to_owned() }))

@@ -22,18 +22,19 @@ const PAGE: (usize, usize) = (20, 1000);
 
 /// A model that a key can use, by one of its names.
 pub(crate) struct Usable<'a> {
-    pub(crate) id: &'a str,
+    pub(crate) id: String,
     pub(crate) place: Route<'a>,
 }
 
 /// All of them: those of the box first, then those of other servers, then other names for them.
 pub(crate) fn usable<'a>(state: &'a AppState, caller: &Authenticated) -> Vec<Usable<'a>> {
-    let local = state.registry.models().iter().map(|model| model.id.as_str());
+    let models = state.registry.models();
+    let local = models.iter().map(|model| model.id.as_str());
     let remote = state.upstreams.iter().flat_map(allerac_router_core::Upstream::offered);
     // The first of a name answers to it.
     let mut seen = HashSet::new();
     let names = local.chain(remote).chain(state.aliases.names()).filter(|id| seen.insert(*id));
-    names.filter_map(|id| Some(Usable { id, place: state.route(id, caller).ok()? })).collect()
+    names.filter_map(|id| Some(Usable { id: id.to_owned(), place: state.route(id, caller).ok()? })).collect()
 }
 
 /// The page that a client of Anthropic's API wants.
@@ -54,10 +55,10 @@ pub(crate) async fn list(
     let models = usable(&state, &caller);
     if Api::of(uri.path(), &headers) == Api::Anthropic {
         let Query(page) = page.map_err(|error| ApiError::invalid_value("limit", &error.body_text()))?;
-        let listed = models.iter().map(|model| anthropic(&state, model.id, &model.place)).collect();
+        let listed = models.iter().map(|model| anthropic(&state, &model.id, &model.place)).collect();
         return Ok(Json(page.of(listed)?).into_response());
     }
-    let data = models.iter().map(|model| openai(model.id, &model.place)).collect();
+    let data = models.iter().map(|model| openai(&model.id, &model.place)).collect();
     Ok(Json(ModelList { object: "list", data }).into_response())
 }
 

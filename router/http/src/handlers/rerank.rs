@@ -12,6 +12,7 @@ use super::{Body, Bounded};
 use crate::auth::{Admitted, Authenticated};
 use crate::encoding::{self, Computed, Job};
 use crate::error::ApiError;
+use crate::prepare;
 use crate::relay;
 use crate::state::AppState;
 
@@ -33,12 +34,13 @@ pub(crate) async fn create(
             return Ok(relay::relay(&state, &caller.0, upstream, request, admitted).await);
         }
     };
-    encoding::only(model, &[ModelKind::Reranker, ModelKind::Embedding])?;
+    encoding::only(&model, &[ModelKind::Reranker, ModelKind::Embedding])?;
     let request = RerankRequest::parse(envelope)?;
     let id = format!("rerank-{}", admitted.request_id.simple());
     let pairs = model.kind == ModelKind::Reranker;
+    let loaded = prepare::load(&state.registry, &model, None, None).await?;
     let job = if pairs { by_pairs(&request) } else { by_vectors(&request) };
-    let Computed { vectors, tokens } = encoding::run(&state, caller.0, model, admitted, job).await?;
+    let Computed { vectors, tokens } = encoding::run(&state, caller.0, (&model, loaded), admitted, job).await?;
     let scores = if pairs { vectors.into_iter().flatten().collect() } else { cosines(&vectors) };
     let answer = Reranking {
         id,
@@ -53,7 +55,13 @@ pub(crate) async fn create(
 fn by_pairs(request: &RerankRequest) -> Job {
     let pair = |document: &String| EncodeInput::Pair(request.query.clone(), document.clone());
     let inputs = request.documents.iter().map(pair).collect();
-    Job { endpoint: Endpoint::Rerank, inputs, param: |index| format!("documents[{index}]"), all: "documents" }
+    Job {
+        endpoint: Endpoint::Rerank,
+        inputs,
+        param: |index| format!("documents[{index}]"),
+        all: "documents",
+        cuts: false,
+    }
 }
 
 /// The query first, then the documents.
@@ -64,7 +72,7 @@ fn by_vectors(request: &RerankRequest) -> Job {
         Some(document) => format!("documents[{document}]"),
         None => "query".to_owned(),
     };
-    Job { endpoint: Endpoint::Rerank, inputs, param, all: "documents" }
+    Job { endpoint: Endpoint::Rerank, inputs, param, all: "documents", cuts: false }
 }
 
 /// The cosine of the first vector's angle to each of the others.

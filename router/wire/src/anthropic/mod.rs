@@ -63,6 +63,7 @@ impl MessagesRequest {
         asked.thinking.check_budget(max_tokens)?;
         fields.finish(UNSUPPORTED)?;
         let options = Options {
+            keep_alive: None,
             sampling,
             max_tokens: Some(max_tokens),
             cuts_to_context: true,

@@ -1,11 +1,18 @@
 //! Ollama's own API: `POST /api/chat`, `POST /api/generate`, and what goes with them.
 
+mod embed;
+mod keep;
 mod messages;
 mod options;
+mod order;
 mod response;
+
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+pub use embed::{Embedded, EmbeddedOne, OllamaEmbed};
+pub use order::{CopyOrder, PullOrder};
 pub use response::{
     Answered, AnsweredMessage, Called, CalledName, Details, Durations, ListedModels, LoadedModel, LoadedModels,
     ModelEntry, Shown, Status, Trouble, VersionBody,
@@ -45,21 +52,25 @@ pub fn only_loads(body: &Map<String, Value>, prompt: &str) -> bool {
     }
 }
 
+/// How long the model is to stay in memory, where a request only loads it: [`Duration::MAX`] for ever.
+///
+/// # Errors
+/// [`WireError`] when it is no time.
+pub fn keep_alive_of(body: &Map<String, Value>) -> Result<Option<Duration>, WireError> {
+    let said = body.get("keep_alive").map(|value| ("keep_alive".to_owned(), value.clone()));
+    keep::keep_alive(&mut Fields::new(said.into_iter().collect()))
+}
+
 /// The name of a model in a request about it; older clients call it `name`.
 ///
 /// # Errors
 /// [`WireError`] when there is none, or something besides it that is not `known`.
 pub fn model_name(bytes: &[u8], known: &[&str]) -> Result<String, WireError> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| WireError {
-        message: format!("the body is no valid JSON: {error}"),
-        param: None,
-        code: Some("invalid_json"),
-    })?;
-    let mut fields = Fields::of("body", value)?.at_top();
-    let (model, name) = (fields.string("model")?, fields.string("name")?);
+    let mut fields = order::fields(bytes)?;
+    let name = order::name(&mut fields)?;
     known.iter().for_each(|field| drop(fields.take(field)));
     fields.finish(&[])?;
-    model.or(name).filter(|name| !name.is_empty()).ok_or_else(|| WireError::missing("model"))
+    Ok(name)
 }
 
 impl OllamaChat {
@@ -138,10 +149,10 @@ impl Rest {
     fn take(fields: &mut Fields) -> Result<Self, WireError> {
         let stream = fields.boolean("stream")?.unwrap_or(true);
         let constraint = format(fields)?;
-        let options = Options { stream, constraint, ..options::options(fields)? };
+        let keep_alive = keep::keep_alive(fields)?;
+        let options = Options { stream, constraint, keep_alive, ..options::options(fields)? };
         let logprobs = fields.boolean("logprobs")?.unwrap_or(false);
         let top = fields.count("top_logprobs", 0..=TOP_LOGPROBS_MAX)?.unwrap_or(0);
-        keep_alive(fields)?;
         // No prompt is cut here, so there is nothing to say about how.
         fields.boolean("truncate")?;
         fields.boolean("shift")?;
@@ -189,24 +200,6 @@ fn think(fields: &mut Fields) -> Result<Option<Effort>, WireError> {
             _ => Err(fields.out_of_range("think", "true, false, low, medium or high")),
         },
         Some(other) => Err(fields.wrong_type("think", "a boolean or a word", &other)),
-    }
-}
-
-/// How long the client would keep the model: seconds, or a number with a unit. The box decides that itself.
-///
-/// # Errors
-/// [`WireError`] when it is no time.
-fn keep_alive(fields: &mut Fields) -> Result<(), WireError> {
-    let is_time = |text: &str| {
-        let number = text.trim_end_matches(|character: char| character.is_ascii_alphabetic() || character == 'µ');
-        !number.is_empty()
-            && number.chars().all(|character| character.is_ascii_alphanumeric() || "-+.".contains(character))
-    };
-    match fields.take("keep_alive") {
-        None | Some(Value::Number(_)) => Ok(()),
-        Some(Value::String(text)) if is_time(&text) => Ok(()),
-        Some(Value::String(_)) => Err(fields.out_of_range("keep_alive", "a time like 5m, or seconds")),
-        Some(other) => Err(fields.wrong_type("keep_alive", "a string or a number", &other)),
     }
 }
 

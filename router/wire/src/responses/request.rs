@@ -86,6 +86,7 @@ impl ResponsesRequest {
         let top = fields.count("top_logprobs", 0..=20)?;
         let wants_logprobs = include.iter().any(|wanted| wanted == LOGPROBS) || top.is_some_and(|top| top > 0);
         let options = Options {
+            keep_alive: None,
             cuts_to_context: false,
             max_tokens: fields.count("max_output_tokens", 1..=u32::MAX)?,
             choices: 1,

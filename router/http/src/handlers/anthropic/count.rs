@@ -31,7 +31,7 @@ pub(crate) async fn count_tokens(
     let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
     let request = MessagesRequest::parse_count(envelope)?;
     let (input_tokens, how) = match place {
-        Route::Local(model) => (prepare::count(&state.registry.engine(model), request).await?, "exact"),
+        Route::Local(model) => (prepare::count(&state.registry, &model, request).await?, "exact"),
         Route::Upstream(_, name) => (relay::estimate(&request.for_upstream(name)), "estimate"),
     };
     drop(admitted);

@@ -156,7 +156,7 @@ impl sse::Format<Progress> for Answer {
 
     fn format(&mut self, progress: Progress) -> (String, bool) {
         match progress {
-            Progress::Waiting { place, wait_ms } => (sse::place(place, wait_ms), false),
+            Progress::Waiting(wait) => (sse::waits(wait), false),
             Progress::Started(begun) => (self.begin(Some(begun)), false),
             Progress::Chunk { pieces, .. } => {
                 let mut text = self.begin(None);

@@ -9,10 +9,9 @@ use allerac_wire::ollama::{Answered, AnsweredMessage, Called, CalledName, Durati
 use allerac_wire::{CompletionUsage, Envelope, Logprob, arguments_object};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
-use super::now;
 use super::stopwatch::Stopwatch;
+use super::{line, now};
 use crate::auth::Admitted;
 use crate::error::ApiError;
 use crate::handlers::collect::{Call, Collected};
@@ -91,10 +90,6 @@ fn called(index: u32, call: Call) -> Called {
 /// Ollama's word for why an answer ended.
 fn reason(finish: &Finish) -> &'static str {
     if *finish == Finish::Length { "length" } else { "stop" }
-}
-
-fn line(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("answers are plain data") + "\n"
 }
 
 impl<const CHAT: bool> Answer<CHAT> {

@@ -1,20 +1,27 @@
 //! Ollama's own API.
 
 mod answer;
+mod embed;
+mod model_info;
 mod models;
 mod orders;
+mod pull;
 mod stopwatch;
+
+use std::time::Duration;
 
 use allerac_router_core::Route;
 use allerac_wire::Envelope;
-use allerac_wire::ollama::{Answered, AnsweredMessage, only_loads};
+use allerac_wire::ollama::{Answered, AnsweredMessage, keep_alive_of, only_loads};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::Value;
+use serde::Serialize;
 
+pub(crate) use embed::{embed, embeddings};
 pub(crate) use models::{ps, show, tags, version};
-pub(crate) use orders::{blobs, copy, create, delete, pull, push};
+pub(crate) use orders::{blobs, copy, create, delete, push};
+pub(crate) use pull::pull;
 
 use super::generate::respond;
 use super::{Body, Bounded};
@@ -54,14 +61,16 @@ pub(crate) async fn generate(
     respond::<Generate>(&state, caller, admitted, envelope).await
 }
 
-/// A request that asks nothing: its model is loaded. A client that is done with a model says so by a `keep_alive` of
-/// nothing; how long models stay is for the box, as others may want them.
+/// A request that asks nothing: its model is loaded, or leaves memory where it is to stay for no time. It does not as
+/// long as others use it.
 async fn load(state: &AppState, caller: &Authenticated, envelope: &Envelope, chat: bool) -> Result<Response, ApiError> {
     let place = state.route(&envelope.model, caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
-    let keep_alive = envelope.body.get("keep_alive").unwrap_or(&Value::Null);
-    let is_done = keep_alive.as_f64() == Some(0.0) || keep_alive == "0" || keep_alive == "0s";
-    if let (Route::Local(model), false) = (place, is_done) {
-        prepare::load(&state.registry.engine(model)).await?;
+    let keep_alive = keep_alive_of(&envelope.body)?;
+    let is_done = keep_alive == Some(Duration::ZERO);
+    match place {
+        Route::Local(model) if is_done => state.registry.unload(&model).await,
+        Route::Local(model) => drop(prepare::load(&state.registry, &model, keep_alive, None).await?),
+        Route::Upstream(..) => {}
     }
     let message = chat.then(|| AnsweredMessage { role: "assistant", ..AnsweredMessage::default() });
     Ok(Json(Answered {
@@ -80,4 +89,9 @@ async fn load(state: &AppState, caller: &Authenticated, envelope: &Envelope, cha
 
 fn now() -> String {
     jiff::Timestamp::now().to_string()
+}
+
+/// A line of an answer that comes in lines.
+fn line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("answers are plain data") + "\n"
 }

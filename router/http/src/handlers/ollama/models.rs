@@ -1,17 +1,20 @@
 //! What Ollama's clients ask of models: `/api/tags`, `/api/ps`, `/api/show` and `/api/version`.
 
-use allerac_engine_link::EngineStatus;
+use std::sync::Arc;
+use std::time::Instant;
+
 use allerac_engine_link::protocol::ModelInfo;
 use allerac_parse::Dialect;
-use allerac_router_core::{LocalModel, Route};
+use allerac_router_core::{LocalModel, ModelKind, Route};
 use allerac_wire::ollama::{
     Details, ListedModels, LoadedModel, LoadedModels, ModelEntry, Shown, VersionBody, model_name,
 };
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Map, json};
-use std::sync::Arc;
+use jiff::SignedDuration;
+use serde_json::Map;
 
+use super::model_info;
 use crate::auth::Authenticated;
 use crate::error::ApiError;
 use crate::handlers::models::usable;
@@ -31,8 +34,8 @@ pub(crate) async fn version(_: Authenticated) -> Json<VersionBody> {
 /// `GET /api/tags`: what this key can use.
 pub(crate) async fn tags(State(state): State<AppState>, caller: Authenticated) -> Json<ListedModels> {
     let models = usable(&state, &caller).into_iter().map(|model| {
-        let name = tagged(model.id);
-        let (modified, size, digest) = match model.place {
+        let name = tagged(&model.id);
+        let (modified, size, digest) = match &model.place {
             Route::Local(local) => (local.created, local.size_bytes, local.digest.clone()),
             Route::Upstream(..) => (0, 0, String::new()),
         };
@@ -42,28 +45,35 @@ pub(crate) async fn tags(State(state): State<AppState>, caller: Authenticated) -
     Json(ListedModels { models: models.collect() })
 }
 
-/// `GET /api/ps`: what is in memory.
+/// `GET /api/ps`: what is in memory, and how much of it each takes. A model of several names is there under one.
 pub(crate) async fn ps(State(state): State<AppState>, caller: Authenticated) -> Json<LoadedModels> {
     let mut models = Vec::new();
-    for local in state.registry.models() {
-        let usable = state.route(&local.id, &caller).is_ok();
-        let Some(info) = loaded(&state, local).filter(|_| usable) else { continue };
-        let name = tagged(&local.id);
+    for each in state.registry.engines() {
+        let usable = state.route(&each.model.id, &caller).is_ok();
+        let Some(info) = each.loaded().filter(|_| usable) else { continue };
+        let name = tagged(&each.model.id);
         models.push(LoadedModel {
             model: name.clone(),
             name,
-            size: local.size_bytes,
-            digest: local.digest.clone(),
-            details: details(&Route::Local(local)),
-            expires_at: NEVER.to_owned(),
+            size: each.memory_bytes,
+            digest: each.model.digest.clone(),
+            expires_at: each.until.map_or_else(|| NEVER.to_owned(), in_future),
             size_vram: 0,
             context_length: info.context,
+            details: details(&Route::Local(each.model)),
         });
     }
     Json(LoadedModels { models })
 }
 
-/// `POST /api/show`: all that is known of a model. Its template is known when it is loaded.
+/// A moment of this process's clock, on the calendar.
+fn in_future(moment: Instant) -> String {
+    let rest =
+        SignedDuration::try_from(moment.saturating_duration_since(Instant::now())).unwrap_or(SignedDuration::MAX);
+    jiff::Timestamp::now().checked_add(rest).map_or_else(|_| NEVER.to_owned(), |at| at.to_string())
+}
+
+/// `POST /api/show`: all that is known of a model, also while it is not in memory.
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Authenticated,
@@ -83,18 +93,16 @@ pub(crate) async fn show(
     };
     if let Route::Local(local) = place {
         shown.modified_at = time(local.created);
-        describe(&mut shown, &state, local);
+        describe(&mut shown, &state, &local);
     }
     Ok(Json(shown))
 }
 
-fn describe(shown: &mut Shown, state: &AppState, local: &LocalModel) {
+fn describe(shown: &mut Shown, state: &AppState, local: &Arc<LocalModel>) {
     let info = loaded(state, local);
-    let context = info.as_ref().map_or_else(|| state.registry.context(local), |info| info.context);
-    let family = shown.details.family.clone();
-    shown.model_info.insert("general.architecture".into(), json!(family));
-    shown.model_info.insert("general.parameter_count".into(), json!(local.parameters));
-    shown.model_info.insert(format!("{family}.context_length"), json!(context));
+    let template = template(local, info.as_deref());
+    shown.model_info = model_info::of(local, state.registry.context(local));
+    shown.capabilities = capabilities(local, info.as_deref(), &template);
     let sampling = [
         ("temperature", local.sampling.temperature.map(f64::from)),
         ("top_p", local.sampling.top_p.map(f64::from)),
@@ -105,23 +113,34 @@ fn describe(shown: &mut Shown, state: &AppState, local: &LocalModel) {
     shown.parameters = lines.collect::<Vec<_>>().join("\n");
     if let Some(entry) = local.entry() {
         shown.license.clone_from(&entry.licence);
-        shown.model_info.insert("general.basename".into(), json!(entry.name));
     }
-    if let Some(template) = info.and_then(|info| info.chat_template.clone()) {
-        if Dialect::of_template(&template).has_thoughts() {
-            shown.capabilities.push("thinking");
+    shown.template = template;
+}
+
+/// The model's template: as the engine has it, else as its file says.
+fn template(local: &LocalModel, info: Option<&ModelInfo>) -> String {
+    let of_file = || local.header.as_ref().and_then(|header| header.text("tokenizer.chat_template"));
+    info.and_then(|info| info.chat_template.as_deref()).or_else(of_file).unwrap_or_default().to_owned()
+}
+
+/// What the very model can do. Tools are among it where its template tells it of them; other models get them explained,
+/// and may do less well.
+fn capabilities(local: &LocalModel, info: Option<&ModelInfo>, template: &str) -> Vec<&'static str> {
+    match local.kind {
+        ModelKind::Embedding => vec!["embedding"],
+        ModelKind::Reranker => vec!["rerank"],
+        ModelKind::Chat => {
+            let knows_tools = info.map_or_else(|| template.contains("tools"), |info| info.knows_tools);
+            let thinks = !template.is_empty() && Dialect::of_template(template).thinks(template);
+            let all = [("completion", true), ("tools", knows_tools), ("thinking", thinks)];
+            all.into_iter().filter_map(|(name, can)| can.then_some(name)).collect()
         }
-        shown.template = template;
     }
 }
 
 /// What a model is, where it is in memory.
 fn loaded(state: &AppState, local: &LocalModel) -> Option<Arc<ModelInfo>> {
-    let statuses = state.registry.statuses();
-    statuses.into_iter().find(|(id, _)| *id == local.id).and_then(|(_, status)| match status {
-        EngineStatus::Ready(info) => Some(info),
-        _ => None,
-    })
+    state.registry.states().iter().find(|each| each.model.id == local.id)?.loaded().cloned()
 }
 
 /// Ollama's names have tags; a name without one has this.
@@ -139,7 +158,7 @@ fn details(place: &Route<'_>) -> Details {
     let family = entry.map(|entry| entry.family.clone()).unwrap_or_default();
     Details {
         parent_model: String::new(),
-        format: "gguf".to_owned(),
+        format: if model.kind == ModelKind::Chat { "gguf" } else { "safetensors" }.to_owned(),
         families: vec![family.clone()],
         family,
         parameter_size: parameter_size(model.parameters),

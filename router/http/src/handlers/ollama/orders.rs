@@ -1,43 +1,51 @@
-//! What Ollama's clients order: to fetch, remove, copy and make models. Only the owner of the box may, and what a
-//! running server cannot do says what to do instead.
+//! What Ollama's clients order: to remove, copy and make models. Only the owner of the box may, and what it does not do
+//! says what to do instead.
 
-use allerac_wire::ollama::{Status, model_name};
-use axum::Json;
+use allerac_router_core::NoRoute;
+use allerac_wire::ollama::{CopyOrder, model_name};
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 
 use crate::auth::Owner;
 use crate::error::ApiError;
 use crate::handlers::{Bounded, SmallBody};
 use crate::state::AppState;
 
-/// `POST /api/pull`: a model that is here already is there at once.
-pub(crate) async fn pull(
+/// What Ollama's clients add to a name that has no tag.
+const LATEST: &str = ":latest";
+
+/// The id of the installed model that a name means. Other names from the configuration file do not count: who orders
+/// something for a model names the model.
+fn installed(state: &AppState, name: &str) -> Result<String, ApiError> {
+    let plain = name.strip_suffix(LATEST).unwrap_or(name);
+    let found = [name, plain].into_iter().find_map(|name| state.registry.find(name));
+    let id = found.map(|model| model.id.clone()).or_else(|| state.registry.named(name));
+    id.ok_or_else(|| ApiError::no_route(name, NoRoute::Unknown))
+}
+
+/// `DELETE /api/delete`: what runs on the model ends well; then its files go.
+pub(crate) async fn delete(
     State(state): State<AppState>,
     _: Owner,
     Bounded(body): SmallBody,
-) -> Result<Response, ApiError> {
-    let name = model_name(&body, &["stream", "insecure", "username", "password"])?;
-    let model = state.aliases.model(&name, &state.registry, &state.upstreams);
-    if state.registry.find(model).is_none() {
-        return Err(ApiError::not_done_here(
-            "a running server does not fetch models: run `allerac models pull` on the box, then restart it",
-        ));
-    }
-    let status = Status { status: "success".to_owned(), digest: None, total: None, completed: None };
-    Ok(Json(status).into_response())
+) -> Result<StatusCode, ApiError> {
+    let id = installed(&state, &model_name(&body, &[])?)?;
+    let removed = state.registry.remove(&id).await.map_err(|error| ApiError::from(&error))?;
+    // Somebody else may have removed it just now.
+    if removed { Ok(StatusCode::OK) } else { Err(ApiError::no_route(&id, NoRoute::Unknown)) }
 }
 
-/// `DELETE /api/delete`.
-pub(crate) async fn delete(_: Owner) -> ApiError {
-    ApiError::not_done_here(
-        "a running server does not remove models: run `allerac models rm` on the box, then restart it",
-    )
-}
-
-/// `POST /api/copy`.
-pub(crate) async fn copy(_: Owner) -> ApiError {
-    ApiError::not_done_here("models are not copied here: give one another name in `aliases` of the configuration file")
+/// `POST /api/copy`: another name for the same files.
+pub(crate) async fn copy(
+    State(state): State<AppState>,
+    _: Owner,
+    Bounded(body): SmallBody,
+) -> Result<StatusCode, ApiError> {
+    let CopyOrder { source, destination } = CopyOrder::parse(&body)?;
+    let from = installed(&state, &source)?;
+    let to = destination.strip_suffix(LATEST).unwrap_or(&destination);
+    state.registry.copy(&from, to).await.map_err(|error| ApiError::from(&error))?;
+    Ok(StatusCode::OK)
 }
 
 /// `POST /api/create`.

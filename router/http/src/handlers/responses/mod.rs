@@ -116,6 +116,6 @@ pub(crate) async fn input_tokens(
         return Err(ApiError::unsupported_value("model", message));
     };
     let ask = Ask::Chat(Box::new(request.chat));
-    let tokens = count_tokens(&state.registry.engine(model), &ask).await.map_err(ApiError::about_input)?;
+    let tokens = count_tokens(&state.registry, &model, &ask).await.map_err(ApiError::about_input)?;
     Ok(Json(json!({"object": "response.input_tokens", "input_tokens": tokens})))
 }

@@ -66,8 +66,8 @@ impl Run {
                     sse::deliver(&sender, Told::Failed(error)).await;
                     return;
                 }
-                Progress::Waiting { place, wait_ms } => {
-                    if !sse::deliver(&sender, Told::Comment(sse::place(place, wait_ms))).await {
+                Progress::Waiting(wait) => {
+                    if !sse::deliver(&sender, Told::Comment(sse::waits(wait))).await {
                         return;
                     }
                     continue;

@@ -1,0 +1,90 @@
+//! What is written of an installed model: one small file, which is there whole or not at all.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::{Entry, FileSpec, ModelKind};
+use crate::error::ModelsError;
+
+/// The version of [`Record`].
+const VERSION: u32 = 1;
+
+/// A model as it is written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    version: u32,
+    #[serde(default, skip_serializing_if = "is_chat")]
+    pub(crate) kind: ModelKind,
+    pub(crate) sha256: String,
+    pub(crate) parameters: u64,
+    pub(crate) installed_at: i64,
+    /// The id in the catalogue, of a model that has another one here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<PartRecord>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PartRecord {
+    pub(crate) name: String,
+    pub(crate) sha256: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
+fn is_chat(kind: &ModelKind) -> bool {
+    *kind == ModelKind::Chat
+}
+
+impl Record {
+    /// Of a model that is installed now.
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let part = |FileSpec { name, sha256, .. }: &FileSpec| PartRecord { name: name.clone(), sha256: sha256.clone() };
+        Self {
+            version: VERSION,
+            kind: entry.kind,
+            sha256: entry.file.sha256.clone(),
+            parameters: entry.parameters,
+            installed_at: now_s(),
+            model: None,
+            parts: entry.parts.iter().map(part).collect(),
+        }
+    }
+
+    /// The same model by another name, from now on.
+    pub(crate) fn copied(self, id: &str) -> Self {
+        let model = self.model.clone().unwrap_or_else(|| id.to_owned());
+        Self { model: Some(model), installed_at: now_s(), ..self }
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        toml::from_str(&text).map_err(|error| error.to_string())
+    }
+
+    /// Writes it whole or not at all, also where the power fails.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), ModelsError> {
+        let text = toml::to_string(self).map_err(|error| ModelsError::Catalogue(error.to_string()))?;
+        let unfinished = path.with_extension("new");
+        fs::write(&unfinished, text).map_err(ModelsError::file("write", &unfinished))?;
+        let synced = File::open(&unfinished).and_then(|file| file.sync_all());
+        synced.map_err(ModelsError::file("write", &unfinished))?;
+        fs::rename(&unfinished, path).map_err(ModelsError::file("create", path))?;
+        path.parent().map_or(Ok(()), sync_directory)
+    }
+}
+
+fn now_s() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+/// Makes a rename survive a power cut.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), ModelsError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(ModelsError::file("sync", path))
+}

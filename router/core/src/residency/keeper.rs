@@ -1,0 +1,400 @@
+//! The one task that starts and ends engines. It asks the policy after whatever happens, and does what that says.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use allerac_engine_link::{Engine, EngineConfig, Report};
+use allerac_models::ModelKind;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::lease::{Lease, Load};
+use super::need;
+use super::policy::Residents;
+use super::terms::{Action, Key, Moment, Need, Refusal, Rules, Ticket, Want};
+use super::watch::{self as watching, tell};
+use crate::model::LocalModel;
+use crate::registry::RegistryConfig;
+
+/// How soon files are looked at again that could not be removed because a model was being fetched.
+const SWEEP_AGAIN: Duration = Duration::from_secs(10);
+/// How long to wait at most when nothing is to be decided.
+const REST: Duration = Duration::from_secs(3600);
+
+/// What the keeper is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A request wants an engine.
+    Want(Wanted),
+    /// A request ended that had the engine of this number.
+    Release { key: Key, number: u64 },
+    /// A model is in memory.
+    Loaded(Key),
+    /// A model cannot be loaded.
+    Failed(Key, String),
+    /// An engine is gone.
+    Stopped(Key),
+    /// A model is to go when nobody uses it; answered when it is no longer seen, unless somebody does.
+    Unload(Key, oneshot::Sender<()>),
+    /// The models that are installed now.
+    Installed(Arc<Vec<Arc<LocalModel>>>),
+    /// Files that belong to no model are removed, or could not be.
+    Swept(bool),
+    /// All engines end; then this is answered.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A request for an engine, and the way of its answer.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) model: Arc<LocalModel>,
+    pub(crate) keep: Option<Duration>,
+    /// Another number when its file is another one.
+    pub(crate) file: u64,
+    /// For the lease to give the engine back.
+    pub(crate) release: mpsc::OwnedPermit<Command>,
+    pub(crate) reply: oneshot::Sender<Result<Lease, Refusal>>,
+}
+
+/// What others see of the engines.
+pub(crate) type View = HashMap<Key, Standing>;
+
+/// What others see of one.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    /// `None` where it has ended, or never began.
+    pub(crate) engine: Option<Engine>,
+    /// What it did until it was ended, and before.
+    pub(crate) before: Report,
+    /// Why it cannot be loaded.
+    pub(crate) failure: Option<String>,
+    /// When it goes, if nobody wants it until then.
+    pub(crate) until: Option<Instant>,
+    /// Memory set aside for it, in bytes.
+    pub(crate) need_bytes: u64,
+}
+
+struct Running {
+    engine: Engine,
+    model: Arc<LocalModel>,
+    load: Load,
+}
+
+struct Waiting {
+    model: Arc<LocalModel>,
+    release: mpsc::OwnedPermit<Command>,
+    reply: oneshot::Sender<Result<Lease, Refusal>>,
+}
+
+pub(crate) struct Keeper {
+    config: Arc<RegistryConfig>,
+    commands: mpsc::Receiver<Command>,
+    /// For tasks that watch engines; weak, so that the keeper ends when nobody else is there.
+    lane: mpsc::WeakSender<Command>,
+    view: watch::Sender<Arc<View>>,
+    began: Instant,
+    residents: Residents,
+    running: HashMap<Key, Running>,
+    waiting: HashMap<Ticket, Waiting>,
+    next_ticket: Ticket,
+    installed: Arc<Vec<Arc<LocalModel>>>,
+    /// What engines did that are gone: counters do not fall.
+    reports: HashMap<Key, Report>,
+    sweep_at: Option<Instant>,
+    /// Who is told when what was decided can be seen.
+    told: Vec<oneshot::Sender<()>>,
+    /// Who waits for the end; then nothing is started any more.
+    closing: Vec<oneshot::Sender<()>>,
+    is_closing: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        config: Arc<RegistryConfig>,
+        commands: mpsc::Receiver<Command>,
+        lane: mpsc::WeakSender<Command>,
+        view: watch::Sender<Arc<View>>,
+        installed: Arc<Vec<Arc<LocalModel>>>,
+    ) -> Self {
+        let rules = Rules { budget: config.memory.budget_bytes, idle: config.idle };
+        Self {
+            config,
+            commands,
+            lane,
+            view,
+            began: Instant::now(),
+            residents: Residents::new(rules),
+            running: HashMap::new(),
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            installed,
+            reports: HashMap::new(),
+            // What a process left that was killed while it removed a model.
+            sweep_at: Some(Instant::now()),
+            told: Vec::new(),
+            closing: Vec::new(),
+            is_closing: false,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            let rest = self.rest();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.apply(command),
+                    None => return self.end_all(),
+                },
+                () = tokio::time::sleep(rest) => {}
+            }
+            // Commands that came together are decided upon together.
+            while let Ok(command) = self.commands.try_recv() {
+                self.apply(command);
+            }
+            self.forget_those_who_left();
+            self.decide();
+            self.sweep();
+            self.publish();
+            tell_all(&mut self.told);
+            if self.is_closing && self.running.is_empty() {
+                tell_all(&mut self.closing);
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.began.elapsed()
+    }
+
+    fn rest(&self) -> Duration {
+        let now = self.now();
+        let decide = self.residents.next_moment(now).map(|moment| moment.saturating_sub(now));
+        let sweep = self.sweep_at.map(|at| at.saturating_duration_since(Instant::now()));
+        decide.into_iter().chain(sweep).min().unwrap_or(REST).min(REST)
+    }
+
+    fn apply(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Want(wanted) => self.want(wanted, now),
+            Command::Release { key, number } => self.residents.released(&key, number, now),
+            Command::Loaded(key) => self.residents.loaded(&key, now),
+            Command::Failed(key, reason) => {
+                if let Some(running) = self.running.get(&key) {
+                    let in_a_row = self.residents.failure(&key).map_or(0, |(_, count)| count) + 1;
+                    tracing::error!(
+                        model = running.model.id,
+                        in_a_row,
+                        "left alone for a while, as it cannot be loaded"
+                    );
+                }
+                self.residents.failed(&key, reason, now);
+                self.stop(&key);
+            }
+            Command::Stopped(key) => self.stopped(&key),
+            Command::Unload(key, reply) => {
+                self.residents.unload(&key);
+                self.told.push(reply);
+            }
+            Command::Installed(models) => {
+                let keys: Vec<Key> = models.iter().map(|model| Arc::clone(&model.key)).collect();
+                self.residents.installed(&keys);
+                self.reports.retain(|key, _| keys.contains(key));
+                for gone in self.installed.iter().filter(|model| !keys.contains(&model.key)) {
+                    if !self.running.contains_key(&gone.key) {
+                        self.remove_kv(gone);
+                    }
+                }
+                self.installed = models;
+                self.sweep_at = Some(Instant::now());
+            }
+            Command::Swept(done) => self.sweep_at = (!done).then(|| Instant::now() + SWEEP_AGAIN),
+            Command::Shutdown(reply) => {
+                self.is_closing = true;
+                self.closing.push(reply);
+                self.end_all();
+            }
+        }
+    }
+
+    fn want(&mut self, wanted: Wanted, now: Moment) {
+        if self.is_closing {
+            // The answer is that there is none: whoever asked sees its way closed.
+            return;
+        }
+        let Wanted { model, keep, file, release, reply } = wanted;
+        if !self.is_installed(&model.key) {
+            drop(reply.send(Err(Refusal::Gone)));
+            return;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let want = Want {
+            ticket,
+            key: Arc::clone(&model.key),
+            need: need(&model, &self.config.settings),
+            pinned: self.config.pinned.contains(&model.id),
+            keep,
+            file,
+        };
+        self.residents.wanted(want, now);
+        self.waiting.insert(ticket, Waiting { model, release, reply });
+    }
+
+    fn forget_those_who_left(&mut self) {
+        let residents = &mut self.residents;
+        self.waiting.retain(|ticket, waiting| {
+            let stays = !waiting.reply.is_closed();
+            if !stays {
+                residents.cancelled(*ticket);
+            }
+            stays
+        });
+    }
+
+    fn decide(&mut self) {
+        let free = if self.residents.wants_memory() { (self.config.memory.free_bytes)() } else { 0 };
+        for action in self.residents.decide(self.now(), free) {
+            match action {
+                Action::Start(key, _) => self.start(&key),
+                Action::Grant(ticket, key, number) => self.grant(ticket, key, number),
+                Action::Stop(key) => self.stop(&key),
+                Action::Refuse(ticket, refusal) => {
+                    if let Some(waiting) = self.waiting.remove(&ticket) {
+                        let _ = waiting.reply.send(Err(refusal));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts the engine of a model that somebody waits for.
+    fn start(&mut self, key: &Key) {
+        let Some(model) = self.waiting.values().find(|waiting| waiting.model.key == *key) else { return };
+        let model = Arc::clone(&model.model);
+        let report = self.reports.get(key).cloned().unwrap_or_default();
+        let engine = Engine::resume(self.engine_config(&model), report);
+        tracing::info!(model = model.id, "a model is loaded");
+        tokio::spawn(watching::load(engine.watch(), Arc::clone(key), self.lane.clone()));
+        let load =
+            Load { began: Instant::now(), time: self.residents.load_time(key, need(&model, &self.config.settings)) };
+        self.running.insert(Arc::clone(key), Running { engine, model, load });
+    }
+
+    fn engine_config(&self, model: &LocalModel) -> EngineConfig {
+        let kv = self.config.kv.as_ref().filter(|_| model.kind == ModelKind::Chat);
+        EngineConfig {
+            binary: self.config.binary.clone(),
+            model_path: model.path.clone(),
+            parts: model.parts.clone(),
+            draft_path: model.draft.clone(),
+            name: model.id.clone(),
+            settings: self.config.settings.clone(),
+            kv_file: kv.map(|folder| folder.file(&model.digest)),
+            common_prompts: self.config.common_prompts.clone(),
+        }
+    }
+
+    fn grant(&mut self, ticket: Ticket, key: Key, number: u64) {
+        let (Some(waiting), Some(running)) = (self.waiting.remove(&ticket), self.running.get(&key)) else { return };
+        let lease = Lease::new(running.engine.clone(), running.load, key, number, waiting.release);
+        // Whoever left meanwhile gives it back by not taking it.
+        drop(waiting.reply.send(Ok(lease)));
+    }
+
+    /// Ends an engine that nobody uses; its process writes what it knows to disk first.
+    fn stop(&self, key: &Key) {
+        let Some(running) = self.running.get(key) else { return };
+        tracing::info!(model = running.model.id, "a model leaves memory");
+        let (engine, key, lane) = (running.engine.clone(), Arc::clone(key), self.lane.clone());
+        tokio::spawn(async move {
+            engine.shutdown().await;
+            tell(&lane, Command::Stopped(key)).await;
+        });
+    }
+
+    fn stopped(&mut self, key: &Key) {
+        self.residents.stopped(key);
+        let Some(Running { engine, model, .. }) = self.running.remove(key) else { return };
+        if self.is_installed(key) {
+            self.reports.insert(Arc::clone(key), engine.report());
+        } else {
+            self.remove_kv(&model);
+            self.sweep_at = Some(Instant::now());
+        }
+    }
+
+    fn is_installed(&self, key: &Key) -> bool {
+        self.installed.iter().any(|model| model.key == *key)
+    }
+
+    /// What an engine knew of prompts goes with its model.
+    fn remove_kv(&self, model: &LocalModel) {
+        if let Some(kv) = &self.config.kv {
+            let _ = std::fs::remove_file(kv.file(&model.digest).path);
+        }
+    }
+
+    /// Removes files of models that are gone, but for those that an engine has open or may open again.
+    fn sweep(&mut self) {
+        if self.is_closing || self.sweep_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        self.sweep_at = None;
+        let files = |model: &LocalModel| {
+            let parts = model.parts.iter().map(|(_, path)| path.clone());
+            let all: Vec<PathBuf> = parts.chain([model.path.clone()]).chain(model.draft.clone()).collect();
+            all
+        };
+        let in_use: HashSet<PathBuf> = self.running.values().flat_map(|running| files(&running.model)).collect();
+        let (store, lane) = (self.config.store.clone(), self.lane.clone());
+        tokio::spawn(async move {
+            let swept = tokio::task::spawn_blocking(move || store.sweep(&in_use)).await;
+            let done = match swept {
+                Ok(Ok(done)) => done,
+                Ok(Err(error)) => {
+                    tracing::warn!("files of models that are gone are still there: {error}");
+                    true
+                }
+                Err(_) => true,
+            };
+            tell(&lane, Command::Swept(done)).await;
+        });
+    }
+
+    fn publish(&self) {
+        let keys: HashSet<&Key> = self.installed.iter().map(|model| &model.key).chain(self.running.keys()).collect();
+        let now = self.now();
+        let view = keys.into_iter().map(|key| {
+            let seen = self.residents.seen(key, now);
+            let is_there = seen.is_some_and(|seen| !seen.is_going);
+            let standing = Standing {
+                engine: self.running.get(key).filter(|_| is_there).map(|running| running.engine.clone()),
+                before: match self.running.get(key) {
+                    Some(running) => running.engine.report(),
+                    None => self.reports.get(key).cloned().unwrap_or_default(),
+                },
+                failure: self.residents.failure(key).map(|(reason, _)| reason.to_owned()),
+                until: seen.and_then(|seen| self.began.checked_add(seen.until?)),
+                need_bytes: seen.map_or(0, |seen| Need::all(seen.need)),
+            };
+            (Arc::clone(key), standing)
+        });
+        self.view.send_replace(Arc::new(view.collect()));
+    }
+
+    fn end_all(&mut self) {
+        self.waiting.clear();
+        for key in self.running.keys() {
+            self.stop(key);
+        }
+    }
+}
+
+/// Who has left need not hear it.
+fn tell_all(waiting: &mut Vec<oneshot::Sender<()>>) {
+    for reply in waiting.drain(..) {
+        let _ = reply.send(());
+    }
+}
