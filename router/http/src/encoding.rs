@@ -27,6 +27,8 @@ const TOKENS_MAX: u32 = 300_000;
 pub(crate) struct Job {
     pub(crate) endpoint: Endpoint,
     pub(crate) inputs: Vec<EncodeInput>,
+    /// Whether an input that is too long is cut to what the model reads.
+    pub(crate) cuts: bool,
     /// The field of the request that an input came in, for errors about it.
     pub(crate) param: fn(usize) -> String,
     /// The field that all of them came in.
@@ -112,10 +114,13 @@ impl Run {
     async fn compute(mut self, job: Job, reply: &mut Reply) -> Result<Computed, ApiError> {
         let all = job.all;
         let tokenised = tokio::time::timeout(LOAD_WAIT_MAX, self.engine.tokenise(job.inputs)).await;
-        let sequences = tokenised.map_err(|_| EngineError::Timeout)?.map_err(|error| match error {
+        let mut sequences = tokenised.map_err(|_| EngineError::Timeout)?.map_err(|error| match error {
             EngineError::Prepare(_) => ApiError::from(error).with_param(all),
             other => other.into(),
         })?;
+        if job.cuts {
+            sequences.iter_mut().for_each(|sequence| cut(sequence, self.info.context));
+        }
         let tokens = count(&sequences, self.info.context, job.param, all)?;
         let reserve = Reserve {
             request_id: self.admitted.request_id,
@@ -151,6 +156,16 @@ impl Run {
             drop(reservation.settle(settlement));
         }
         Ok(Computed { vectors: result?, tokens })
+    }
+}
+
+/// Cuts a text, and ends it as the whole of it ended: with the token that models look for there.
+fn cut(sequence: &mut Sequence, context: u32) {
+    let (context, last) = (context as usize, sequence.tokens.last().copied());
+    if sequence.tokens.len() > context {
+        sequence.tokens.truncate(context.saturating_sub(1));
+        sequence.tokens.extend(last);
+        sequence.second = u32::try_from(sequence.tokens.len()).unwrap_or(u32::MAX);
     }
 }
 

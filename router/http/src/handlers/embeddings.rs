@@ -2,7 +2,7 @@
 
 use allerac_engine_core::TokenId;
 use allerac_engine_link::protocol::{EncodeInput, Produces};
-use allerac_router_core::{Endpoint, LocalModel, ModelKind, Route, route};
+use allerac_router_core::{Endpoint, LocalModel, ModelKind, Route};
 use allerac_wire::{
     Embedding, EmbeddingEncoding, EmbeddingList, EmbeddingRequest, EmbeddingVector, EncoderUsage, Envelope, Prompt,
 };
@@ -27,8 +27,7 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
     drop(body);
-    let place = route(&envelope.model, &state.registry, &state.upstreams, &caller)
-        .map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
     let model = match place {
         Route::Local(model) => model,
         Route::Upstream(upstream, name) => {
@@ -40,7 +39,13 @@ pub(crate) async fn create(
     let request = EmbeddingRequest::parse(envelope)?;
     let size = dimensions(&state, model, request.dimensions).await?;
     let inputs = request.inputs.into_iter().map(input).collect();
-    let job = Job { endpoint: Endpoint::Embeddings, inputs, param: |index| format!("input[{index}]"), all: "input" };
+    let job = Job {
+        endpoint: Endpoint::Embeddings,
+        inputs,
+        cuts: false,
+        param: |index| format!("input[{index}]"),
+        all: "input",
+    };
     let Computed { vectors, tokens } = encoding::run(&state, caller.0, model, admitted, job).await?;
     let embedding = |(index, mut vector): (usize, Vec<f32>)| {
         if let Some(size) = size {
@@ -61,7 +66,11 @@ fn input(prompt: Prompt) -> EncodeInput {
 }
 
 /// The numbers to keep of each vector; `None` for all.
-async fn dimensions(state: &AppState, model: &LocalModel, wanted: Option<u32>) -> Result<Option<usize>, ApiError> {
+pub(crate) async fn dimensions(
+    state: &AppState,
+    model: &LocalModel,
+    wanted: Option<u32>,
+) -> Result<Option<usize>, ApiError> {
     let Some(wanted) = wanted else { return Ok(None) };
     let Produces::Vectors { dimensions } = encoding::load(state, model).await?.produces else { return Ok(None) };
     if wanted == dimensions {
@@ -82,7 +91,7 @@ async fn dimensions(state: &AppState, model: &LocalModel, wanted: Option<u32>) -
 }
 
 /// Keeps the beginning of a vector and brings it to length 1 again.
-fn shorten(vector: &mut Vec<f32>, size: usize) {
+pub(crate) fn shorten(vector: &mut Vec<f32>, size: usize) {
     vector.truncate(size);
     let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
     if length > 0.0 {

@@ -2,7 +2,7 @@
 //! vectors for them are compared.
 
 use allerac_engine_link::protocol::EncodeInput;
-use allerac_router_core::{Endpoint, ModelKind, Route, route};
+use allerac_router_core::{Endpoint, ModelKind, Route};
 use allerac_wire::{EncoderUsage, Envelope, RankedDocument, RankedText, RerankRequest, Reranking};
 use axum::Json;
 use axum::extract::State;
@@ -24,8 +24,7 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
     drop(body);
-    let place = route(&envelope.model, &state.registry, &state.upstreams, &caller)
-        .map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
     let model = match place {
         Route::Local(model) => model,
         Route::Upstream(upstream, name) => {
@@ -53,7 +52,13 @@ pub(crate) async fn create(
 fn by_pairs(request: &RerankRequest) -> Job {
     let pair = |document: &String| EncodeInput::Pair(request.query.clone(), document.clone());
     let inputs = request.documents.iter().map(pair).collect();
-    Job { endpoint: Endpoint::Rerank, inputs, param: |index| format!("documents[{index}]"), all: "documents" }
+    Job {
+        endpoint: Endpoint::Rerank,
+        inputs,
+        cuts: false,
+        param: |index| format!("documents[{index}]"),
+        all: "documents",
+    }
 }
 
 /// The query first, then the documents.
@@ -64,7 +69,7 @@ fn by_vectors(request: &RerankRequest) -> Job {
         Some(document) => format!("documents[{document}]"),
         None => "query".to_owned(),
     };
-    Job { endpoint: Endpoint::Rerank, inputs, param, all: "documents" }
+    Job { endpoint: Endpoint::Rerank, inputs, cuts: false, param, all: "documents" }
 }
 
 /// The cosine of the first vector's angle to each of the others.

@@ -1,11 +1,13 @@
 //! Ollama's own API: `POST /api/chat`, `POST /api/generate`, and what goes with them.
 
+mod embed;
 mod messages;
 mod options;
 mod response;
 
 use serde_json::{Map, Value};
 
+pub use embed::{Embedded, EmbeddedOne, OllamaEmbed};
 pub use response::{
     Answered, AnsweredMessage, Called, CalledName, Details, Durations, ListedModels, LoadedModel, LoadedModels,
     ModelEntry, Shown, Status, Trouble, VersionBody,

@@ -1,6 +1,7 @@
 //! Ollama's own API.
 
 mod answer;
+mod embed;
 mod models;
 mod orders;
 mod stopwatch;
@@ -13,6 +14,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
+pub(crate) use embed::{embed, embed_one};
 pub(crate) use models::{ps, show, tags, version};
 pub(crate) use orders::{blobs, copy, create, delete, pull, push};
 

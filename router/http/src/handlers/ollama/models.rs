@@ -3,7 +3,7 @@
 use allerac_engine_link::EngineStatus;
 use allerac_engine_link::protocol::ModelInfo;
 use allerac_parse::Dialect;
-use allerac_router_core::{LocalModel, Route};
+use allerac_router_core::{LocalModel, ModelKind, Route};
 use allerac_wire::ollama::{
     Details, ListedModels, LoadedModel, LoadedModels, ModelEntry, Shown, VersionBody, model_name,
 };
@@ -83,6 +83,9 @@ pub(crate) async fn show(
     };
     if let Route::Local(local) = place {
         shown.modified_at = time(local.created);
+        if local.kind != ModelKind::Chat {
+            shown.capabilities = vec!["embedding"];
+        }
         describe(&mut shown, &state, local);
     }
     Ok(Json(shown))
@@ -108,7 +111,7 @@ fn describe(shown: &mut Shown, state: &AppState, local: &LocalModel) {
         shown.model_info.insert("general.basename".into(), json!(entry.name));
     }
     if let Some(template) = info.and_then(|info| info.chat_template.clone()) {
-        if Dialect::of_template(&template).has_thoughts() {
+        if local.kind == ModelKind::Chat && Dialect::of_template(&template).has_thoughts() {
             shown.capabilities.push("thinking");
         }
         shown.template = template;
