@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::Dialect;
 use crate::block::Block;
+use crate::escaped::escaped_lark;
+use crate::input::INPUT;
 use crate::schema::{arguments_of, json_of};
 use crate::words::MESSAGE;
 
@@ -87,7 +89,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// A regular expression between slashes, on one line.
-fn slashes_escaped(regex: &str) -> String {
+pub(crate) fn slashes_escaped(regex: &str) -> String {
     let mut escaped = String::with_capacity(regex.len());
     let mut is_escape = false;
     for character in regex.chars() {
@@ -150,7 +152,17 @@ impl Writer {
 
     /// The arguments of a tool.
     pub(crate) fn arguments(&mut self, tool: &Tool) -> String {
-        self.rule(&arguments_of(&tool.parameters))
+        let lark = tool.text.as_ref().and_then(|text| match &text.form {
+            Some(Form::Lark(lark)) => escaped_lark(lark).ok(),
+            _ => None,
+        });
+        match lark {
+            Some(lark) => {
+                let text = self.rule(&format!("%lark {{\n{lark}\n}}"));
+                self.rule(&format!("{} {text} {}", quoted(&format!("{{\"{INPUT}\": \"")), quoted("\"}")))
+            }
+            None => self.rule(&arguments_of(&tool.parameters)),
+        }
     }
 
     fn format(self, start: &str) -> Format {

@@ -54,5 +54,5 @@ fn tool(path: &str, value: Value) -> Result<Tool, WireError> {
     fields.only("allowed_callers", |value| *value == serde_json::json!(["direct"]))?;
     fields.only("input_examples", |value| value.as_array().is_some_and(Vec::is_empty))?;
     fields.finish(&[])?;
-    Ok(Tool { name, description, parameters, strict })
+    Ok(Tool { name, description, parameters, strict, text: None, namespace: None })
 }
