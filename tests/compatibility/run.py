@@ -69,7 +69,7 @@ def run(suite: Suite, server: dict[str, str], report: Path):
     if suite.kind == "python":
         program = environments.python(suite.environment)
         command = [str(program), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--timeout={TEST_SECONDS_MAX}",
-                   "-o", "asyncio_mode=auto", "--tb=short", f"--junitxml={report}", *suite.select]  # fmt: skip
+                   "-o", "asyncio_mode=auto", "-o", "asyncio_default_test_loop_scope=session", "--tb=short", f"--junitxml={report}", *suite.select]  # fmt: skip
         folder = HERE / "python"
     else:
         folder = environments.node_modules("js")

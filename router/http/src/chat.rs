@@ -72,8 +72,8 @@ impl Talk {
     pub(crate) fn calls_max(&self) -> u32 {
         match (self.tools.parallel, &self.tools.choice) {
             (_, ToolChoice::None) => 0,
-            (true, _) => u32::MAX,
-            (false, _) => 1,
+            (Some(false), _) => 1,
+            (Some(true) | None, _) => u32::MAX,
         }
     }
 }

@@ -77,7 +77,7 @@ mod tests {
             namespace: None,
         };
         let list = vec![tool("note", Some(FreeText::default())), tool("f", None)];
-        let mut customs = Customs::of(&Tools { list, choice: ToolChoice::Auto, parallel: true });
+        let mut customs = Customs::of(&Tools { list, choice: ToolChoice::Auto, parallel: None });
         let call = |index, name: &str| Piece::Call { index, id: None, name: name.into() };
         let given = |index, json: &str| Piece::Arguments { index, json: json.into() };
         let told = [

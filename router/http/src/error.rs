@@ -8,12 +8,13 @@ use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
 use allerac_objects::StoreError;
 use allerac_router_core::{NoRoute, UpstreamError};
-use allerac_wire::anthropic::{Problem, ProblemDetail};
+use allerac_wire::anthropic::{NO_THREADS, Problem, ProblemDetail};
 use allerac_wire::ollama::Trouble;
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::api::request_id;
@@ -189,7 +190,10 @@ impl ApiError {
             400..=499 => "invalid_request_error",
             _ => "api_error",
         };
-        ProblemDetail { kind, message: self.message.clone() }
+        // What Anthropic's clients look for, to do without.
+        let details =
+            (self.code == Some(NO_THREADS)).then(|| json!({"error_code": NO_THREADS, "unsupported": ["thread"]}));
+        ProblemDetail { kind, message: self.message.clone(), details }
     }
 
     /// The body of an answer of Anthropic's API.

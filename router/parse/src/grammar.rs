@@ -9,7 +9,7 @@ use crate::Dialect;
 use crate::block::Block;
 use crate::escaped::escaped_lark;
 use crate::input::INPUT;
-use crate::schema::{arguments_of, json_of};
+use crate::schema::{arguments_of, closed, json_of};
 use crate::words::MESSAGE;
 
 /// Calls of one answer where a call is forced: a small model would go on until its tokens are used up.
@@ -50,7 +50,8 @@ pub fn grammar(dialect: Dialect, tools: &Tools, form: Option<&Form>, in_thought:
     if !is_limited {
         return None;
     }
-    let is_parallel = tools.parallel && !matches!(tools.choice, ToolChoice::Named(_));
+    // Where nothing is said, a call that must be made is one: a small model would repeat it until it may not.
+    let is_parallel = tools.parallel.unwrap_or(!is_forced) && !matches!(tools.choice, ToolChoice::Named(_));
     let calls_max = if is_parallel { CALLS_MAX } else { 1 };
     let mut writer = Writer::new();
     let start = if dialect == Dialect::Harmony {
@@ -73,7 +74,7 @@ enum Said {
 fn rule_of(form: &Form) -> Option<String> {
     match form {
         Form::JsonObject => Some(json_of(&json!({"type": "object"}))),
-        Form::JsonSchema(schema) => serde_json::from_str(schema).ok().map(|schema| json_of(&schema)),
+        Form::JsonSchema(schema) => serde_json::from_str(schema).ok().map(|schema| json_of(&closed(&schema))),
         Form::Choice(choices) => {
             let choices: Vec<String> = choices.iter().map(|choice| quoted(choice)).collect();
             Some(format!("({})", choices.join(" | ")))

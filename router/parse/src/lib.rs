@@ -25,4 +25,5 @@ pub use escaped::escaped_lark;
 pub use grammar::{Format, grammar};
 pub use input::{Input, input_of};
 pub use parser::{Parser, Piece};
+pub use schema::closed;
 pub use teach::{fitted, teach};

@@ -96,6 +96,7 @@ enum At {
     Whole {
         key: String,
         raw: String,
+        quotes: Quotes,
     },
 }
 
@@ -234,7 +235,7 @@ impl Markup {
             sink.argument('"');
             self.at = At::Text { begun: false };
         } else {
-            self.at = At::Whole { key, raw: String::new() };
+            self.at = At::Whole { key, raw: String::new(), quotes: Quotes::default() };
         }
     }
 
@@ -270,14 +271,17 @@ impl Markup {
     /// In a value that is passed on as a whole.
     fn whole(&mut self, rest: &str, ended: bool, sink: &mut Sink) -> Marked {
         let close = self.marks.value.1;
-        let At::Whole { key, raw } = &mut self.at else { return Marked::NoCall };
+        let At::Whole { key, raw, quotes } = &mut self.at else { return Marked::NoCall };
         let (length, is_whole) = match until(rest, close) {
+            // A mark in a string of JSON is part of the string.
+            Until::Whole(place) if quotes.clone().are_open_behind(&rest[..place]) => (place + close.len(), false),
             Until::Whole(place) => (place, true),
             Until::Part(_) if ended => (rest.len(), false),
             Until::Part(place) => (place, false),
         };
         let cut = rest.floor_char_boundary(length.min(VALUE_BYTES_MAX - raw.len()));
         raw.push_str(&rest[..cut]);
+        quotes.are_open_behind(&rest[..cut]);
         if cut < length {
             return if cut == 0 { self.broken(sink) } else { Marked::Took(cut) };
         }
@@ -290,6 +294,43 @@ impl Markup {
         sink.arguments(&json_of(&raw, kinds, self.marks.lines));
         self.at = At::Between;
         Marked::Took(cut + close.len())
+    }
+}
+
+/// Whether a value that is read is in a string of JSON.
+#[derive(Debug, Clone, Default)]
+struct Quotes {
+    /// Whether the value is JSON that may have strings in it, once it began.
+    is_json: Option<bool>,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Reads on; whether a string goes on behind it.
+    fn are_open_behind(&mut self, text: &str) -> bool {
+        for character in text.chars() {
+            match self.is_json {
+                None if is_space(character) => {}
+                None => {
+                    self.is_json = Some(matches!(character, '{' | '[' | '"'));
+                    self.in_string = character == '"';
+                }
+                Some(false) => {}
+                Some(true) if self.in_string => {
+                    let escaped = std::mem::take(&mut self.escaped);
+                    match character {
+                        '"' if !escaped => self.in_string = false,
+                        '\\' if !escaped => self.escaped = true,
+                        // JSON has no line break in a string: it was none.
+                        '\n' => self.is_json = Some(false),
+                        _ => {}
+                    }
+                }
+                Some(true) => self.in_string = character == '"',
+            }
+        }
+        self.is_json == Some(true) && self.in_string
     }
 }
 

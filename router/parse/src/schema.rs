@@ -42,8 +42,10 @@ pub(crate) fn arguments_of(schema: &Value) -> String {
     json_of(&schema)
 }
 
-/// A schema whose objects have no properties but those that it lists, where it lists any.
-pub(crate) fn closed(schema: &Value) -> Value {
+/// A schema whose objects have no properties but those that it lists, where it lists any. What it accepts, the one that
+/// it is made of accepts, too.
+#[must_use]
+pub fn closed(schema: &Value) -> Value {
     let mut schema = schema.clone();
     if !joins(&schema) {
         close(&mut schema);

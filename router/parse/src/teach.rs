@@ -128,7 +128,7 @@ mod tests {
             text: None,
             namespace: None,
         };
-        Tools { list: vec![weather], choice, parallel: true }
+        Tools { list: vec![weather], choice, parallel: None }
     }
 
     fn call(id: &str, city: &str) -> ToolCall {

@@ -427,6 +427,10 @@ fn qwen_coder() {
     knowing(&call_of("weather", &parameter("wind", "5")), &[&wanted(r#"{"wind": "5"}"#)]);
     knowing(&call_of("weather", &parameter("exact", "True")), &[&wanted(r#"{"exact": true}"#)]);
     knowing(&call_of("weather", &parameter("at", "{\"x\": [1]}")), &[&wanted(r#"{"at": {"x": [1]}}"#)]);
+    // What looks like the end of a value within a string of JSON is none.
+    let nested = r#"{"x": "</parameter>"}"#;
+    knowing(&call_of("weather", &parameter("at", nested)), &[&wanted(r#"{"at": {"x": "</parameter>"}}"#)]);
+    knowing(&call_of("weather", &parameter("wind", "\"open")), &[&wanted(r#"{"wind": "\"open"}"#)]);
     knowing(&call_of("weather", &parameter("days", "many")), &[&wanted(r#"{"days": "many"}"#)]);
     knowing(&call_of("weather", &parameter("more", "[1]")), &[&wanted(r#"{"more": [1]}"#)]);
     knowing(&call_of("weather", ""), &[&wanted("{}")]);

@@ -106,8 +106,8 @@ pub struct Tools {
     pub list: Vec<Tool>,
     /// Whether one must be called.
     pub choice: ToolChoice,
-    /// Whether several may be called at once.
-    pub parallel: bool,
+    /// Whether several may be called at once; `None` where nothing is said of it.
+    pub parallel: Option<bool>,
 }
 
 /// A function that the model may ask to be called.

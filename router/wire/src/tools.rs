@@ -13,7 +13,7 @@ pub(crate) const NAME_CHARS_MAX: usize = 64;
 /// Bytes of what all tools are given together, as JSON text.
 const SCHEMAS_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of what a custom tool's text must be.
-const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
 
 impl Tools {
     /// Takes what chat completions say of tools.
@@ -23,7 +23,7 @@ impl Tools {
             Some(value) => tools(&fields.path_of("tools"), value, tool)?,
         };
         let choice = fields.take("tool_choice");
-        let parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
+        let parallel = fields.boolean("parallel_tool_calls")?;
         let tools = Self { list, choice: ToolChoice::Auto, parallel };
         let Some(choice) = choice else { return Ok(tools) };
         tools.chosen(&fields.path_of("tool_choice"), choice)
@@ -256,7 +256,6 @@ pub(crate) fn function_of(mut fields: Fields) -> Result<Tool, WireError> {
         Some(value) => schema(&fields.path_of("parameters"), value)?,
     };
     let strict = fields.boolean("strict")?.unwrap_or(false);
-    cache_control(&mut fields)?;
     fields.finish(&[])?;
     Ok(Tool { name, description, parameters, strict, text: None, namespace: None })
 }
@@ -312,7 +311,7 @@ mod tests {
         assert_eq!(tools.list[0], read);
         let nothing = json!({"type": "object", "properties": {}});
         assert_eq!((tools.list[1].strict, &tools.list[1].parameters), (false, &nothing));
-        assert_eq!((tools.choice, tools.parallel), (ToolChoice::Auto, false));
+        assert_eq!((tools.choice, tools.parallel), (ToolChoice::Auto, Some(false)));
 
         let choose = |choice: Value| take(json!({"tools": [function("a"), function("b")], "tool_choice": choice}));
         assert_eq!(choose(json!("required")).unwrap().choice, ToolChoice::Required);

@@ -12,7 +12,7 @@ export const needsEmbedding = { skip: EMBEDDING ? false : "there is no model for
 
 export const WEATHER = {
   type: "object",
-  properties: { city: { type: "string" }, days: { type: "integer" } },
+  properties: { city: { type: "string", maxLength: 30 }, days: { type: "integer", maximum: 100 } },
   required: ["city", "days"],
   additionalProperties: false,
 };

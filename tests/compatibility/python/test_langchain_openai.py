@@ -8,7 +8,8 @@ from standard import Standard
 from where import EMBEDDING, KEY, MODEL, URL, needs_embedding
 
 COMMON = {"base_url": f"{URL}/v1", "api_key": KEY, "max_retries": 0, "timeout": 240}
-CHAT = COMMON | {"model": MODEL, "temperature": 0}
+# Usage in streams is asked for by itself only where the address is OpenAI's own.
+CHAT = COMMON | {"model": MODEL, "temperature": 0, "stream_usage": True}
 
 
 class TestChat(Standard):

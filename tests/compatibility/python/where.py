@@ -16,13 +16,13 @@ needs_embedding = pytest.mark.skipif(not EMBEDDING, reason="there is no model fo
 
 WEATHER = {
     "type": "object",
-    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+    "properties": {"city": {"type": "string", "maxLength": 30}, "days": {"type": "integer", "maximum": 100}},
     "required": ["city", "days"],
     "additionalProperties": False,
 }
 PERSON = {
     "type": "object",
-    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "properties": {"name": {"type": "string", "maxLength": 30}, "age": {"type": "integer", "maximum": 150}},
     "required": ["name", "age"],
     "additionalProperties": False,
 }

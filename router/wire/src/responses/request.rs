@@ -261,7 +261,7 @@ mod tests {
         );
         let chat = &request.chat;
         assert_eq!((chat.effort, chat.top_logprobs, &chat.metadata["a"]), (Some(Effort::Low), Some(2), &json!("b")));
-        assert_eq!((chat.tools.choice.clone(), chat.tools.parallel), (ToolChoice::Named("f".into()), false));
+        assert_eq!((chat.tools.choice.clone(), chat.tools.parallel), (ToolChoice::Named("f".into()), Some(false)));
         let options = &chat.options;
         assert_eq!((options.max_tokens, options.stream, options.service_tier), (Some(9), true, ServiceTier::Flex));
         assert_eq!((options.sampling.temperature, options.sampling.top_p), (Some(0.5), Some(0.25)));

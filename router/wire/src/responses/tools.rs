@@ -30,7 +30,7 @@ pub(super) fn take(fields: &mut Fields) -> Result<Tools, WireError> {
     let places = Value::Array(vec![Value::Null; read.len()]);
     let list = tools("tools", places, |path, _| read.next().ok_or_else(|| WireError::missing(path)))?;
     let choice = fields.take("tool_choice");
-    let parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
+    let parallel = fields.boolean("parallel_tool_calls")?;
     let tools = Tools { list, choice: ToolChoice::Auto, parallel };
     match choice {
         Some(choice) => chosen(tools, choice),
