@@ -87,6 +87,11 @@ bench: setup-test build test-model ## Measure speed beside llama.cpp's own serve
 	benches/run.sh
 endif
 
+.PHONY: compatibility
+compatibility: setup-test build test-model ## Run independent suites and clients, and write docs/compatibility.md (half an hour)
+	tests/run.sh --prepare python
+	tests/.venv/bin/python tests/compatibility/run.py
+
 ifneq ($(wildcard tests/fuzz.sh),)
 .PHONY: fuzz
 fuzz: setup-test ## Fuzz the wire types and the socket protocol for a while
@@ -97,7 +102,7 @@ endif
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  Settings: LISTEN=%s DATA_DIR=%s MODEL=%s\n' '$(LISTEN)' '$(or $(DATA_DIR),(default))' '$(MODEL)'
 
 .PHONY: clean

@@ -96,8 +96,8 @@ test("errors are the client's own classes", async () => {
     assert.equal(error.param, "temperature");
     return true;
   });
-  const tools = [{ type: "custom", custom: { name: "f" } }];
-  await assert.rejects(chat({ tools }), (error) => error.param === "tools[0].type" && error.code === "unsupported_parameter");
+  const tools = [{ type: "custom", custom: { name: "f", format: { type: "xml" } } }];
+  await assert.rejects(chat({ tools }), (error) => error.param === "tools[0].custom.format.type" && error.code === "invalid_value");
 });
 
 test("a request that is aborted is charged what was produced, and no more", async () => {

@@ -17,9 +17,10 @@ START_SECONDS_MAX = 60
 class Peer:
     """A running peer; a context manager."""
 
-    def __init__(self, model: Path, *, threads: int, context: int, slots: int):
+    def __init__(self, model: Path, *, threads: int, context: int, slots: int, name: str = "", key: str = ""):
+        """Of a name that the model has, and a key that it asks for, where there are any."""
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(model), str(threads), str(context), str(slots)],
+            [sys.executable, __file__, str(model), str(threads), str(context), str(slots), name, key],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -29,7 +30,8 @@ class Peer:
         if not line.startswith("http://"):
             raise RuntimeError(f"the llama.cpp server did not start: exit status {self._process.wait()}")
         self.url = line.strip()
-        self.http = httpx.Client(base_url=self.url, timeout=START_SECONDS_MAX)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=START_SECONDS_MAX)
 
     def post(self, path: str, **body) -> dict:
         answer = self.http.post(path, json=body)
@@ -73,7 +75,7 @@ class Peer:
         self.close()
 
 
-def main(model: str, threads: int, context: int, slots: int):
+def main(model: str, threads: int, context: int, slots: int, name: str, key: str):
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -82,6 +84,10 @@ def main(model: str, threads: int, context: int, slots: int):
     params.n_ctx = context
     params.n_parallel = slots
     params.kv_unified = True
+    if name:
+        params.model_alias = {name}
+    if key:
+        params.api_keys = [key]
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     server = xllamacpp.Server(params)
@@ -94,4 +100,4 @@ def main(model: str, threads: int, context: int, slots: int):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(sys.argv[1], *map(int, sys.argv[2:5]), *sys.argv[5:])

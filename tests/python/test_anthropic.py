@@ -310,6 +310,22 @@ def test_what_cannot_be_honoured_is_refused_by_name(http, fields, said):
     assert said in error(post(http, **fields), 400, "invalid_request_error")
 
 
+def test_a_client_that_would_have_the_box_hold_its_conversation_does_without(http, clients_server):
+    answer = post(http, thread={"type": "create"})
+    assert "`thread`" in error(answer, 400, "invalid_request_error")
+    assert answer.json()["error"]["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        return f"sunny in {city}"
+
+    with anthropic.Anthropic(base_url=clients_server.url, api_key=clients_server.away_key, max_retries=0) as client:
+        runner = client.beta.messages.tool_runner(model="agent", max_tokens=100, tools=[weather], messages=HI)
+        # It calls a tool that is not there as well, which the client answers with an error.
+        assert runner.until_done().content[0].text.startswith("sunny in Wien")
+
+
 def test_many_tools_are_no_trouble(http):
     """200 tools of 1.5 KB do not fit the small model's context, and the other server takes them."""
     schema = {"type": "object", "properties": {f"p{n}": {"type": "string", "description": "x" * 40} for n in range(20)}}

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy
+import ollama
 import openai
 import pytest
 
@@ -413,3 +414,49 @@ def test_a_reranker_looks_at_query_and_document_together(ranking, tokeniser):
         assert refused.json()["error"]["code"] == "model_not_supported"
         too_long = rerank(http, 400, model=RERANKER, query=query, documents=["a", "sky " * 60])
         assert too_long["error"]["param"] == "documents[1]"
+
+
+# Ollama's clients.
+
+
+@pytest.fixture(scope="module")
+def ollama_client(server):
+    return ollama.Client(host=server.url, headers={"authorization": f"Bearer {server.create_key('olli')}"})
+
+
+def test_ollama_gets_the_same_vectors(ollama_client, alone):
+    done = ollama_client.embed(model=f"{MODEL}:latest", input=TEXTS, keep_alive="5m", options={"num_ctx": 512})
+    assert len(done.embeddings) == len(TEXTS) and done.prompt_eval_count > len(TEXTS) and done.total_duration > 0
+    for vector, single in zip(done.embeddings, alone):
+        assert numpy.abs(numpy.array(vector) - single).max() <= 1e-6
+    one = ollama_client.embeddings(model=MODEL, prompt=TEXTS[0])
+    assert numpy.abs(numpy.array(one.embedding) - alone[0]).max() <= 1e-6
+
+
+def test_ollama_cuts_what_is_too_long_unless_told_not_to(ollama_client, client):
+    longest = "sky " * 510
+    cut = ollama_client.embed(model=MODEL, input="sky " * 600)
+    assert cut.prompt_eval_count == 512
+    assert numpy.abs(numpy.array(cut.embeddings[0]) - vectors(client, longest)[0]).max() <= 1e-6
+    with pytest.raises(ollama.ResponseError) as caught:
+        ollama_client.embed(model=MODEL, input="sky " * 600, truncate=False)
+    assert caught.value.status_code == 400 and "512 tokens" in caught.value.error
+
+
+def test_ollama_asks_for_a_model_to_be_there(ollama_client):
+    assert ollama_client.embed(model=MODEL, input="").embeddings == []
+
+
+def test_ollama_hears_what_is_wrong(ollama_client):
+    for options, status in (
+        ({"model": allerac.MODEL, "input": "a"}, 400), ({"model": "nowhere", "input": "a"}, 404),
+        ({"model": MODEL, "input": ["a", ""]}, 400), ({"model": MODEL, "input": "a", "dimensions": 100}, 400),
+    ):  # fmt: skip
+        with pytest.raises(ollama.ResponseError) as caught:
+            ollama_client.embed(**options)
+        assert caught.value.status_code == status, caught.value
+
+
+def test_ollama_is_told_what_the_model_is_for(ollama_client):
+    assert ollama_client.show(MODEL).capabilities == ["embedding"]
+    assert ollama_client.show(allerac.MODEL).capabilities[:2] == ["completion", "tools"]

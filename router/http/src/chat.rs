@@ -2,8 +2,8 @@
 
 use allerac_engine_core::Grammar;
 use allerac_engine_link::protocol::{ChatInput, ModelInfo};
-use allerac_parse::{Dialect, Format, Parser, fitted, grammar, teach};
-use allerac_wire::{ChatRequest, Effort, Part, ToolChoice, Tools};
+use allerac_parse::{Dialect, Format, Parser, escaped_lark, fitted, grammar, teach};
+use allerac_wire::{ChatRequest, Effort, Form, Part, ToolChoice, Tools};
 use serde_json::{Value, json};
 
 use crate::constraint::grammar_of;
@@ -21,6 +21,7 @@ impl Talk {
     /// Puts a conversation in the words of a model.
     pub(crate) fn new(request: &ChatRequest, info: &ModelInfo) -> Result<Self, ApiError> {
         refuse_images(request)?;
+        refuse_grammars(&request.tools)?;
         let template = info.chat_template.as_deref().unwrap_or_default();
         let dialect = Dialect::of_template(template);
         let has_calls = request.messages.iter().any(|message| !message.tool_calls.is_empty());
@@ -58,7 +59,8 @@ impl Talk {
     /// Reads one answer to a prompt that ends like this.
     pub(crate) fn parser(&self, prompt_end: &str) -> Parser {
         let calls = !self.tools.callable().is_empty();
-        Parser::new(self.dialect, calls, self.dialect.begins_in_thought(prompt_end))
+        let in_thought = self.dialect.begins_in_thought(prompt_end);
+        Parser::new(self.dialect, calls, in_thought).with_tools(&self.tools.list)
     }
 
     /// Whether control tokens must be seen to read an answer. Some model files have other dialects' words as such, too.
@@ -70,8 +72,8 @@ impl Talk {
     pub(crate) fn calls_max(&self) -> u32 {
         match (self.tools.parallel, &self.tools.choice) {
             (_, ToolChoice::None) => 0,
-            (true, _) => u32::MAX,
-            (false, _) => 1,
+            (Some(false), _) => 1,
+            (Some(true) | None, _) => u32::MAX,
         }
     }
 }
@@ -95,6 +97,19 @@ fn variables(request: &ChatRequest) -> Option<Value> {
         add("reasoning_effort", json!(word.as_str()));
     }
     (!variables.is_empty()).then_some(Value::Object(variables))
+}
+
+/// What the text of a custom tool must be is read before anything is promised.
+fn refuse_grammars(tools: &Tools) -> Result<(), ApiError> {
+    for (index, tool) in tools.list.iter().enumerate() {
+        if let Some(Form::Lark(lark)) = tool.text.as_ref().and_then(|text| text.form.as_ref()) {
+            let param = format!("tools[{index}]");
+            let refused =
+                |error| ApiError::invalid_value(&param, &format!("`{param}` has a grammar that is wrong: {error}"));
+            escaped_lark(lark).map_err(refused)?;
+        }
+    }
+    Ok(())
 }
 
 /// Models here read text.

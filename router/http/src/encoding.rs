@@ -26,6 +26,8 @@ const TOKENS_MAX: u32 = 300_000;
 pub(crate) struct Job {
     pub(crate) endpoint: Endpoint,
     pub(crate) inputs: Vec<EncodeInput>,
+    /// Whether an input that is too long is cut to what the model reads.
+    pub(crate) cuts: bool,
     /// The field of the request that an input came in, for errors about it.
     pub(crate) param: fn(usize) -> String,
     /// The field that all of them came in.

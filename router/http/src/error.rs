@@ -14,6 +14,7 @@ use allerac_wire::{ErrorBody, ErrorDetail, WireError};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::api::request_id;
@@ -194,7 +195,10 @@ impl ApiError {
             400..=499 => "invalid_request_error",
             _ => "api_error",
         };
-        ProblemDetail { kind, message: self.message.clone() }
+        // What Anthropic's clients look for, to do without.
+        let details =
+            (self.code == Some(NO_THREADS)).then(|| json!({"error_code": NO_THREADS, "unsupported": ["thread"]}));
+        ProblemDetail { kind, message: self.message.clone(), details }
     }
 
     /// The body of an answer of Anthropic's API.

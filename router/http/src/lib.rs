@@ -12,6 +12,7 @@ mod chat;
 mod choice;
 mod claim;
 mod constraint;
+mod custom;
 mod encoding;
 mod error;
 mod generation;

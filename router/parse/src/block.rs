@@ -4,6 +4,7 @@ use allerac_wire::Tool;
 
 use crate::Dialect;
 use crate::grammar::{Writer, quoted};
+use crate::marked;
 use crate::spelling::{Several, Shape};
 use crate::words::{ARGS, SEPARATOR};
 
@@ -64,6 +65,11 @@ impl Block {
 
 /// One call of a tool.
 fn call(dialect: Dialect, tool: &Tool, writer: &mut Writer) -> String {
+    // Custom tools are given text of a grammar, which only JSON lets be held to.
+    let marks = dialect.words().marks.filter(|_| tool.text.is_none());
+    if let Some(rule) = marks.and_then(|marks| marked::call(marks, tool, writer)) {
+        return writer.rule(&rule);
+    }
     let arguments = writer.arguments(tool);
     let name = quoted(&tool.name);
     let object =

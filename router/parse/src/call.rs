@@ -2,6 +2,7 @@
 
 use crate::arguments::{Arguments, Read, Tool};
 use crate::json::is_space;
+use crate::markup::{Marked, Markup, Schemas};
 use crate::object::Object;
 use crate::sink::Sink;
 use crate::words::{ARGS, CALL_ID, SEPARATOR, Words};
@@ -13,6 +14,8 @@ pub(crate) const HEAD_BYTES_MAX: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Call {
     words: &'static Words,
+    /// For arguments that are marked up.
+    schemas: Schemas,
     at: At,
     /// Whether the calls are a list's elements.
     in_list: bool,
@@ -30,6 +33,7 @@ enum At {
     Head(String),
     Arguments(Arguments),
     Object(Object),
+    Markup(Box<Markup>),
     /// Behind a call.
     Next,
 }
@@ -49,14 +53,14 @@ pub(crate) enum Step {
 
 /// Whether a text begins with a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begins {
+pub(crate) enum Begins {
     Whole,
     /// It may, when more of it is there.
     Part,
     Not,
 }
 
-fn begins(text: &str, word: &str) -> Begins {
+pub(crate) fn begins(text: &str, word: &str) -> Begins {
     if word.is_empty() {
         Begins::Not
     } else if text.starts_with(word) {
@@ -70,13 +74,13 @@ fn begins(text: &str, word: &str) -> Begins {
 
 impl Call {
     /// Behind the word that begins a block.
-    pub(crate) fn block(words: &'static Words) -> Self {
-        Self { words, at: At::Open, in_list: false, listed: false, begun: false }
+    pub(crate) fn block(words: &'static Words, schemas: Schemas) -> Self {
+        Self { words, schemas, at: At::Open, in_list: false, listed: false, begun: false }
     }
 
     /// Before the arguments of a tool that is known.
     pub(crate) fn of(words: &'static Words, name: String) -> Self {
-        Self { at: At::Arguments(Arguments::new(Tool { name, id: None })), ..Self::block(words) }
+        Self { at: At::Arguments(Arguments::new(Tool { name, id: None })), ..Self::block(words, Schemas::default()) }
     }
 
     /// Whether what is read belongs to a call that was passed on and can be no text any more.
@@ -114,6 +118,15 @@ impl Call {
                 let read = object.read(character, sink);
                 self.behind(read, took)
             }
+            At::Markup(markup) => match markup.read(rest, ended, sink) {
+                Marked::Took(bytes) => Step::Took(bytes),
+                Marked::Ended(bytes) => {
+                    self.at = At::Next;
+                    Step::Took(bytes)
+                }
+                Marked::Wait => Step::Wait,
+                Marked::NoCall => Step::NoCall,
+            },
             At::Next => self.next(rest, character, ended),
         }
     }
@@ -149,6 +162,10 @@ impl Call {
         match character {
             '[' if !self.in_list => self.in_list = true,
             '{' => self.at = At::Object(Object::new(self.words.bare)),
+            _ if self.words.marks.is_some() && !self.in_list => {
+                self.markup();
+                return Step::Took(0);
+            }
             _ if self.words.heads && !self.in_list => {
                 self.at = At::Head(String::new());
                 return Step::Took(0);
@@ -156,6 +173,12 @@ impl Call {
             _ => return Step::NoCall,
         }
         Step::Took(1)
+    }
+
+    /// Before a call whose arguments are marked up.
+    fn markup(&mut self) {
+        let Words { marks: Some(marks), close, .. } = *self.words else { return };
+        self.at = At::Markup(Box::new(Markup::new(marks, close, self.schemas.clone())));
     }
 
     /// Before the bracket that begins arguments.
@@ -172,7 +195,8 @@ impl Call {
 
     /// Behind a call.
     fn next(&mut self, rest: &str, character: char, ended: bool) -> Step {
-        let Words { each, tails, close, heads, bare, .. } = *self.words;
+        let Words { each, tails, close, heads, bare, marks, .. } = *self.words;
+        let marked = marks.map_or("", |marks| marks.tool);
         if self.in_list {
             match character {
                 ',' => self.at = At::Open,
@@ -182,9 +206,13 @@ impl Call {
             return Step::Took(1);
         }
         let mut may_begin = false;
-        for word in tails.iter().copied().chain([each, close]) {
+        for word in tails.iter().copied().chain([each, close, marked]) {
             match begins(rest, word) {
                 Begins::Whole if word == close => return Step::Last(word.len()),
+                Begins::Whole if word == marked => {
+                    self.markup();
+                    return Step::Took(0);
+                }
                 Begins::Whole => {
                     if word == each {
                         self.at = At::Head(String::new());
@@ -223,9 +251,13 @@ fn tool(head: &str) -> Option<Tool> {
         }
     };
     let name = name.trim();
-    let is_name = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "<>[]{}()\"'`|｜:".contains(c));
     let id = id.filter(|id| !id.is_empty()).map(str::to_owned);
-    is_name.then(|| Tool { name: name.to_owned(), id })
+    is_name(name).then(|| Tool { name: name.to_owned(), id })
+}
+
+/// Whether a tool may be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "<>[]{}()\"'`|｜:".contains(c))
 }
 
 #[cfg(test)]

@@ -10,6 +10,11 @@ pub enum Dialect {
     Plain,
     /// `<tool_call>{"name": .., "arguments": ..}</tool_call>` and `<think>..</think>`: Hermes, Qwen, SmolLM.
     Hermes,
+    /// `<tool_call><function=NAME><parameter=KEY>..</parameter></function></tool_call>`: Qwen3-Coder, Qwen 3.5,
+    /// Nemotron 3.
+    QwenCoder,
+    /// `<tool_call>NAME<arg_key>..</arg_key><arg_value>..</arg_value></tool_call>`: GLM since 4.5.
+    Glm,
     /// `{"name": .., "parameters": ..}` alone: Llama 3.
     Llama3,
     /// `[TOOL_CALLS][{"name": .., "arguments": ..}]`, and `[THINK]..[/THINK]`: Mistral up to 2024.
@@ -50,6 +55,8 @@ const SIGNS: &[(&[&str], Dialect)] = &[
     (&["<|START_THINKING|>"], Dialect::CommandA),
     (&["<|CHATBOT_TOKEN|>"], Dialect::CommandR),
     (&["<TOOLCALL>"], Dialect::Nemotron),
+    (&["<tool_call>", "<function=", "<parameter="], Dialect::QwenCoder),
+    (&["<tool_call>", "<arg_key>"], Dialect::Glm),
     (&["<tool_call>"], Dialect::Hermes),
     (&["<|start_of_role|>"], Dialect::Granite),
     (&["<|tool_call|>"], Dialect::Phi4),
@@ -60,7 +67,7 @@ const SIGNS: &[(&[&str], Dialect)] = &[
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Plain,
         Self::Hermes,
         Self::Llama3,
@@ -75,6 +82,8 @@ impl Dialect {
         Self::Granite,
         Self::Phi4,
         Self::Nemotron,
+        Self::QwenCoder,
+        Self::Glm,
     ];
 
     /// The dialect that a chat template is written in; where it shows no trace of any, what its models are taught
@@ -88,7 +97,7 @@ impl Dialect {
     /// Whether the words of this dialect are control tokens, which are otherwise left out of text.
     #[must_use]
     pub fn has_control_words(self) -> bool {
-        !matches!(self, Self::Plain | Self::Hermes | Self::Gemma | Self::CommandR | Self::Nemotron)
+        !matches!(self, Self::Plain | Self::Hermes | Self::QwenCoder | Self::Gemma | Self::CommandR | Self::Nemotron)
     }
 
     /// Whether its models may think before they answer.
@@ -127,6 +136,8 @@ mod tests {
             ("{{'<|im_start|>' + message['role']}}", Dialect::Hermes),
             ("<|im_start|>{{ '\\n<tool_call>\\n{\"name\": \"' }}<think>", Dialect::Hermes),
             ("<|start_header_id|>{{ '<tool_call>' }}", Dialect::Hermes),
+            ("{{ '\\n<tool_call>\\n<function=' + call.name + '>\\n' }}{{ '<parameter=' + name }}", Dialect::QwenCoder),
+            ("[gMASK]<sop>{{ '\\n<tool_call>' + tc.name }}<arg_key>{{ k }}</arg_key>", Dialect::Glm),
             ("<|start_header_id|>{{ '{\"name\": \"' }}\"parameters\"<|python_tag|>", Dialect::Llama3),
             ("[INST]{{ '[TOOL_CALLS] [' }}", Dialect::Mistral),
             ("[INST]{{ '[TOOL_CALLS]' + name + '[ARGS]' }}[THINK]", Dialect::MistralNamed),

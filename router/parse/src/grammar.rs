@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::Dialect;
 use crate::block::Block;
-use crate::schema::{arguments_of, json_of};
+use crate::escaped::escaped_lark;
+use crate::input::INPUT;
+use crate::schema::{arguments_of, closed, json_of};
 use crate::words::MESSAGE;
 
 /// Calls of one answer where a call is forced: a small model would go on until its tokens are used up.
@@ -48,7 +50,8 @@ pub fn grammar(dialect: Dialect, tools: &Tools, form: Option<&Form>, in_thought:
     if !is_limited {
         return None;
     }
-    let is_parallel = tools.parallel && !matches!(tools.choice, ToolChoice::Named(_));
+    // Where nothing is said, a call that must be made is one: a small model would repeat it until it may not.
+    let is_parallel = tools.parallel.unwrap_or(!is_forced) && !matches!(tools.choice, ToolChoice::Named(_));
     let calls_max = if is_parallel { CALLS_MAX } else { 1 };
     let mut writer = Writer::new();
     let start = if dialect == Dialect::Harmony {
@@ -71,7 +74,7 @@ enum Said {
 fn rule_of(form: &Form) -> Option<String> {
     match form {
         Form::JsonObject => Some(json_of(&json!({"type": "object"}))),
-        Form::JsonSchema(schema) => serde_json::from_str(schema).ok().map(|schema| json_of(&schema)),
+        Form::JsonSchema(schema) => serde_json::from_str(schema).ok().map(|schema| json_of(&closed(&schema))),
         Form::Choice(choices) => {
             let choices: Vec<String> = choices.iter().map(|choice| quoted(choice)).collect();
             Some(format!("({})", choices.join(" | ")))
@@ -87,7 +90,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// A regular expression between slashes, on one line.
-fn slashes_escaped(regex: &str) -> String {
+pub(crate) fn slashes_escaped(regex: &str) -> String {
     let mut escaped = String::with_capacity(regex.len());
     let mut is_escape = false;
     for character in regex.chars() {
@@ -150,7 +153,17 @@ impl Writer {
 
     /// The arguments of a tool.
     pub(crate) fn arguments(&mut self, tool: &Tool) -> String {
-        self.rule(&arguments_of(&tool.parameters))
+        let lark = tool.text.as_ref().and_then(|text| match &text.form {
+            Some(Form::Lark(lark)) => escaped_lark(lark).ok(),
+            _ => None,
+        });
+        match lark {
+            Some(lark) => {
+                let text = self.rule(&format!("%lark {{\n{lark}\n}}"));
+                self.rule(&format!("{} {text} {}", quoted(&format!("{{\"{INPUT}\": \"")), quoted("\"}")))
+            }
+            None => self.rule(&arguments_of(&tool.parameters)),
+        }
     }
 
     fn format(self, start: &str) -> Format {

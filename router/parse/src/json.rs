@@ -84,7 +84,7 @@ impl Quoted {
 }
 
 /// What an encoded string says, character by character.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Unescape {
     /// An escape that is not whole yet, with its backslash.
     escape: String,

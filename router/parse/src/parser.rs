@@ -1,8 +1,11 @@
 //! Reads an answer while it streams in.
 
+use allerac_wire::Tool;
+
 use crate::Dialect;
 use crate::call::{Call, HEAD_BYTES_MAX, Step};
 use crate::json::is_space;
+use crate::markup::Schemas;
 use crate::sink::Sink;
 use crate::words::{MESSAGE, Words};
 
@@ -42,6 +45,7 @@ pub enum Piece {
 #[derive(Debug)]
 pub struct Parser {
     words: &'static Words,
+    schemas: Schemas,
     calls: bool,
     state: State,
     /// Text that came in; all before `at` is read.
@@ -85,7 +89,17 @@ impl Parser {
     pub fn new(dialect: Dialect, calls: bool, thinking: bool) -> Self {
         let state = if thinking { State::Thought { fresh: true } } else { State::Start };
         let (pending, held, sink) = (String::new(), String::new(), Sink::default());
-        Self { words: dialect.words(), calls, state, pending, at: 0, held, ended: false, sink }
+        let schemas = Schemas::default();
+        Self { words: dialect.words(), schemas, calls, state, pending, at: 0, held, ended: false, sink }
+    }
+
+    /// The same, knowing these tools: in some dialects only a tool's schema tells a string from a number.
+    #[must_use]
+    pub fn with_tools(mut self, tools: &[Tool]) -> Self {
+        if self.words.marks.is_some() {
+            self.schemas = Schemas::of(tools);
+        }
+        self
     }
 
     /// Reads on. What may yet become a call or the end of a thought is held back.
@@ -145,7 +159,7 @@ impl Parser {
             self.state = State::Header;
         } else if self.calls && self.words.bare && begun.starts_with('{') {
             self.hold(space);
-            self.state = State::Call(Call::block(self.words));
+            self.state = State::Call(Call::block(self.words, self.schemas.clone()));
         } else if !self.ended && (open.starts_with(begun) || recipient.starts_with(begun)) && self.waits_at_start() {
             return false;
         } else {
@@ -181,7 +195,7 @@ impl Parser {
         let Some(word) = word else { return false };
         if opens_calls {
             self.hold(length - said + word.len());
-            self.state = State::Call(Call::block(self.words));
+            self.state = State::Call(Call::block(self.words, self.schemas.clone()));
         } else if self.words.headers.contains(&word) {
             self.hold(word.len());
             self.state = State::Header;

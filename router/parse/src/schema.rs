@@ -35,14 +35,22 @@ pub(crate) fn json_of(schema: &Value) -> String {
 /// What a tool is given: an object of its schema. Where the schema lists properties and says nothing of others, there
 /// are no others: a small model would invent some until its tokens are used up.
 pub(crate) fn arguments_of(schema: &Value) -> String {
-    let mut schema = schema.clone();
-    if !joins(&schema) {
-        close(&mut schema);
-    }
+    let mut schema = closed(schema);
     if let Value::Object(map) = &mut schema {
         map.entry("type").or_insert_with(|| json!("object"));
     }
     json_of(&schema)
+}
+
+/// A schema whose objects have no properties but those that it lists, where it lists any. What it accepts, the one that
+/// it is made of accepts, too.
+#[must_use]
+pub fn closed(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    if !joins(&schema) {
+        close(&mut schema);
+    }
+    schema
 }
 
 /// Whether an object is described in several places, which would close it to each other's properties.
@@ -86,16 +94,11 @@ fn names_all(map: &Map<String, Value>) -> bool {
 mod tests {
     use super::*;
 
-    fn closed(mut schema: Value) -> Value {
-        close(&mut schema);
-        schema
-    }
-
     #[test]
     fn objects_that_list_properties_have_no_others() {
         let inner = json!({"properties": {"x": {"type": "string"}}});
         let nested =
-            closed(json!({"properties": {"a": inner}, "items": inner, "$defs": {"d": inner}, "required": ["a"]}));
+            closed(&json!({"properties": {"a": inner}, "items": inner, "$defs": {"d": inner}, "required": ["a"]}));
         let wanted = json!({"properties": {"x": {"type": "string"}}, "additionalProperties": false});
         for place in ["/properties/a", "/items", "/$defs/d"] {
             assert_eq!(nested.pointer(place), Some(&wanted), "{place}");
@@ -107,7 +110,7 @@ mod tests {
             json!({"properties": {"a": {}}, "required": ["b"]}),
             json!({"properties": {"a": {}}, "patternProperties": {"^x": {}}}),
         ] {
-            assert_eq!(closed(open.clone()), open);
+            assert_eq!(closed(&open), open);
         }
     }
 

@@ -1,8 +1,10 @@
 //! Calls as a dialect spells them.
 
 use allerac_wire::ToolCall;
+use serde_json::{Map, Value};
 
 use crate::Dialect;
+use crate::markup::Marks;
 use crate::words::{ARGS, SEPARATOR};
 
 /// How a dialect writes several calls.
@@ -31,7 +33,8 @@ impl Shape {
         let words = dialect.words();
         let (before, after, several) = match dialect {
             Dialect::Plain | Dialect::Harmony | Dialect::Llama3 => ("", "", Several::Never),
-            Dialect::Hermes => ("\n", "\n", Several::Blocks("\n")),
+            Dialect::Hermes | Dialect::QwenCoder => ("\n", "\n", Several::Blocks("\n")),
+            Dialect::Glm => ("", "", Several::Blocks("\n")),
             // A fence is no word of its own: other text has it, too.
             Dialect::Gemma => ("\n", "\n```", Several::Blocks("\n")),
             Dialect::MistralNamed => ("", "", Several::Blocks("")),
@@ -71,6 +74,9 @@ pub(crate) fn spelled(dialect: Dialect, calls: &[ToolCall]) -> String {
 fn one(dialect: Dialect, index: usize, call: &ToolCall) -> String {
     let name = &call.name;
     let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
+    if let (Some(marks), Ok(given)) = (dialect.words().marks, serde_json::from_str(arguments)) {
+        return marked(marks, name, &given);
+    }
     match dialect {
         Dialect::Llama3 => format!(r#"{{"name": "{name}", "parameters": {arguments}}}"#),
         Dialect::CommandR => format!(r#"{{"tool_name": "{name}", "parameters": {arguments}}}"#),
@@ -84,4 +90,17 @@ fn one(dialect: Dialect, index: usize, call: &ToolCall) -> String {
         Dialect::DeepSeek31 => format!("<｜tool▁call▁begin｜>{name}{SEPARATOR}{arguments}<｜tool▁call▁end｜>"),
         _ => format!(r#"{{"name": "{name}", "arguments": {arguments}}}"#),
     }
+}
+
+/// A call whose arguments are marked up one by one: strings as they are, all else as JSON.
+fn marked(marks: &Marks, name: &str, given: &Map<String, Value>) -> String {
+    let line = if marks.lines { "\n" } else { "" };
+    let mut call = format!("{}{name}{}{line}", marks.tool, marks.named);
+    for (key, value) in given {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let ((key_open, key_close), (open, close)) = (marks.key, marks.value);
+        let between = if open.is_empty() { "" } else { "\n" };
+        call += &format!("{key_open}{key}{key_close}{between}{open}{line}{text}{line}{close}\n");
+    }
+    call + marks.end
 }

@@ -1,6 +1,7 @@
 //! What each dialect writes around thoughts and calls.
 
 use crate::Dialect;
+use crate::markup::Marks;
 
 /// The words of a dialect.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Words {
     pub(crate) close: &'static str,
     /// Whether a tool's name may stand before its arguments and not in one object with them.
     pub(crate) heads: bool,
+    /// How arguments are marked up, where they are no JSON.
+    pub(crate) marks: Option<&'static Marks>,
     /// Whether an answer that is a call's object alone is a call.
     pub(crate) bare: bool,
     /// What frames text and is none.
@@ -43,6 +46,7 @@ const NONE: Words = Words {
     tails: &[],
     close: "",
     heads: false,
+    marks: None,
     bare: false,
     frames: &[],
     headers: &[],
@@ -50,6 +54,34 @@ const NONE: Words = Words {
 
 static PLAIN: Words = NONE;
 static HERMES: Words = Words { thought: THINK, opens: &["<tool_call>"], close: "</tool_call>", ..NONE };
+static QWEN_CODER: Words = Words {
+    thought: THINK,
+    opens: &["<tool_call>"],
+    close: "</tool_call>",
+    marks: Some(&Marks {
+        tool: "<function=",
+        named: ">",
+        key: ("<parameter=", ">"),
+        value: ("", "</parameter>"),
+        end: "</function>",
+        lines: true,
+    }),
+    ..NONE
+};
+static GLM: Words = Words {
+    thought: THINK,
+    opens: &["<tool_call>"],
+    close: "</tool_call>",
+    marks: Some(&Marks {
+        tool: "",
+        named: "\n",
+        key: ("<arg_key>", "</arg_key>"),
+        value: ("<arg_value>", "</arg_value>"),
+        end: "",
+        lines: false,
+    }),
+    ..NONE
+};
 static LLAMA3: Words = Words { opens: &["<|python_tag|>"], bare: true, ..NONE };
 static MISTRAL: Words = Words { thought: Some(("[THINK]", "[/THINK]")), opens: &["[TOOL_CALLS]"], heads: true, ..NONE };
 static DEEPSEEK: Words = Words {
@@ -87,6 +119,8 @@ impl Dialect {
         match self {
             Self::Plain => &PLAIN,
             Self::Hermes => &HERMES,
+            Self::QwenCoder => &QWEN_CODER,
+            Self::Glm => &GLM,
             Self::Llama3 => &LLAMA3,
             Self::Mistral | Self::MistralNamed => &MISTRAL,
             Self::DeepSeek | Self::DeepSeek31 => &DEEPSEEK,

@@ -6,7 +6,7 @@
 use allerac_engine_core::{Grammar, TokenId};
 use allerac_engine_grammar::{Compiler, GrammarError, Vocabulary};
 use allerac_parse::{Dialect, Parser, Piece, grammar};
-use allerac_wire::{Form, Tool, ToolChoice, Tools};
+use allerac_wire::{Form, FreeText, Tool, ToolChoice, Tools};
 use serde_json::{Value, json};
 
 /// Ends a turn; behind the bytes.
@@ -38,6 +38,10 @@ const WORDS: &[&str] = &[
     "<|python_tag|>",
     "<tool_call>",
     "</tool_call>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
     "<think>",
     "</think>",
 ];
@@ -109,8 +113,8 @@ struct Answer {
     calls: Vec<(String, Value)>,
 }
 
-fn read(dialect: Dialect, in_thought: bool, text: &str) -> Answer {
-    let mut parser = Parser::new(dialect, true, in_thought);
+fn read(dialect: Dialect, tools: &Tools, in_thought: bool, text: &str) -> Answer {
+    let mut parser = Parser::new(dialect, true, in_thought).with_tools(&tools.list);
     let mut pieces = parser.push(text);
     pieces.extend(parser.finish());
     let mut answer = Answer::default();
@@ -131,7 +135,7 @@ fn read(dialect: Dialect, in_thought: bool, text: &str) -> Answer {
 }
 
 fn tool(name: &str, strict: bool, parameters: Value) -> Tool {
-    Tool { name: name.into(), description: None, parameters, strict }
+    Tool { name: name.into(), description: None, parameters, strict, text: None, namespace: None }
 }
 
 fn tools(choice: ToolChoice, parallel: bool, strict: bool) -> Tools {
@@ -140,7 +144,7 @@ fn tools(choice: ToolChoice, parallel: bool, strict: bool) -> Tools {
     let time = json!({"properties": {"zone": {"$ref": "#/$defs/zone"}}, "required": ["zone"],
         "$defs": {"zone": {"type": "integer", "minimum": -12, "maximum": 14}}});
     let list = vec![tool("get_weather", strict, weather), tool("time.now", strict, time)];
-    Tools { list, choice, parallel }
+    Tools { list, choice, parallel: Some(parallel) }
 }
 
 /// Whether a call is what its schema asks for.
@@ -170,7 +174,7 @@ fn answers(dialect: Dialect, tools: &Tools, form: Option<&Form>, in_thought: boo
         compiler.check(&grammar).unwrap_or_else(|error| panic!("{dialect:?}: {error}\n{grammar:?}"));
         let written = (1..=seeds).filter_map(|seed| write(&mut compiler, words, &grammar, &mut Random(seed * 7919)));
         let before = all.len();
-        all.extend(written.map(|text| read(dialect, in_thought, &text)));
+        all.extend(written.map(|text| read(dialect, tools, in_thought, &text)));
         assert!(all.len() >= before + usize::try_from(seeds).unwrap() / 2, "{dialect:?} seldom ends");
     }
     all
@@ -191,6 +195,63 @@ fn a_forced_call_is_a_call_of_what_was_offered() {
         for answer in answers(dialect, &named, Some(&Form::JsonObject), false, 4) {
             assert_eq!(answer.calls.len(), 1, "{dialect:?}");
             assert!(answer.calls[0].0 == "time.now" && is_valid(&answer.calls[0]), "{dialect:?} {answer:?}");
+        }
+    }
+}
+
+/// Tools whose parameters can be marked up one by one.
+fn plain_tools(choice: ToolChoice) -> Tools {
+    let parameters = json!({"type": "object", "properties": {
+        "text": {"type": "string"}, "unit": {"enum": ["C", "F"]}, "count": {"type": "integer", "minimum": 3},
+        "zone": {"$ref": "#/$defs/zone"}, "note": {"type": ["string", "null"]}},
+        "required": ["text", "count"], "$defs": {"zone": {"type": "object", "properties": {"x": {"type": "boolean"}}}}});
+    Tools { list: vec![tool("edit", false, parameters)], choice, parallel: None }
+}
+
+#[test]
+fn arguments_that_are_marked_up_are_what_their_schemas_ask_for() {
+    let tools = plain_tools(ToolChoice::Required);
+    for dialect in [Dialect::QwenCoder, Dialect::Glm] {
+        let lark = grammar(dialect, &tools, None, false).unwrap().lark;
+        assert!(!lark.contains("\"arguments\""), "{dialect:?} writes JSON: {lark}");
+        let mut seen = std::collections::BTreeSet::new();
+        for answer in answers(dialect, &tools, None, false, 32) {
+            for (name, given) in &answer.calls {
+                assert_eq!((name.as_str(), answer.text.as_str()), ("edit", ""), "{dialect:?} {answer:?}");
+                assert!(given["text"].is_string() && given["count"].as_f64().unwrap() >= 3.0, "{dialect:?} {given}");
+                seen.extend(given.as_object().unwrap().keys().cloned());
+                for (key, value) in given.as_object().unwrap() {
+                    let is_right = match key.as_str() {
+                        "unit" => value == "C" || value == "F",
+                        "zone" => {
+                            value.as_object().unwrap().iter().all(|(key, value)| key == "x" && value.is_boolean())
+                        }
+                        "note" => value.is_string() || value.is_null(),
+                        other => ["text", "count"].contains(&other),
+                    };
+                    assert!(is_right, "{dialect:?} {given}");
+                }
+            }
+        }
+        assert_eq!(seen.len(), 5, "{dialect:?} leaves out what it may write: {seen:?}");
+    }
+}
+
+#[test]
+fn a_custom_tool_is_given_text_of_its_grammar() {
+    let lark = "start: \"*** \" word LF \"\\\"\" /[^a]{1,3}/ \"\\\"\"\nword: /[a-z]+/ -> line\n%import common.LF\n";
+    let parameters = json!({"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]});
+    let text = Some(FreeText { form: Some(Form::Lark(lark.into())) });
+    let note = Tool { text, ..tool("note", true, parameters) };
+    let tools = Tools { list: vec![note], choice: ToolChoice::Named("note".into()), parallel: None };
+    for dialect in dialects() {
+        for answer in answers(dialect, &tools, None, false, 6) {
+            let [(name, given)] = answer.calls.as_slice() else { panic!("{dialect:?} {answer:?}") };
+            let text = given["input"].as_str().unwrap();
+            let (first, second) = text.split_once('\n').unwrap();
+            assert!(name == "note" && first.len() > 4 && first.starts_with("*** "), "{dialect:?} {text}");
+            let quoted = second.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+            assert!((1..=3).contains(&quoted.chars().count()) && !quoted.contains('a'), "{dialect:?} {text}");
         }
     }
 }
@@ -266,7 +327,7 @@ fn what_nothing_limits_has_no_grammar() {
 #[test]
 fn a_schema_that_cannot_be_kept_to_is_refused() {
     let list = vec![tool("f", false, json!({"type": "object", "properties": {"x": {"not": {}}}}))];
-    let bad = Tools { list, choice: ToolChoice::Required, parallel: true };
+    let bad = Tools { list, choice: ToolChoice::Required, parallel: None };
     let format = grammar(Dialect::Hermes, &bad, None, false).unwrap();
     let grammar = Grammar::Words { lark: format.lark, words: format.words };
     let Err(GrammarError::Wrong(message)) = compiler(&[]).check(&grammar) else { panic!("it is compiled") };

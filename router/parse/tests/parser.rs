@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use allerac_parse::{Dialect, Parser, Piece};
+use allerac_wire::Tool;
 use proptest::prelude::*;
+use serde_json::json;
 
 /// Concatenates what belongs together.
 fn joined(pieces: Vec<Piece>) -> Vec<Piece> {
@@ -369,5 +371,105 @@ proptest! {
         let encoded = serde_json::Value::from(json).to_string();
         let encoded = format!("{open}{{\"name\": \"f\", \"arguments\": {encoded}}}{close}");
         prop_assert_eq!(read(dialect, true, false, &[&encoded]), wanted);
+    }
+}
+
+/// As `check`, of an answer by a model that knows these tools.
+fn check_knowing(dialect: Dialect, tools: &[Tool], answer: &str, wanted: &[&[Piece]]) {
+    let read = |parts: &mut dyn Iterator<Item = &str>| {
+        let mut parser = Parser::new(dialect, true, false).with_tools(tools);
+        let mut pieces: Vec<Piece> = parts.flat_map(|part| parser.push(part)).collect();
+        pieces.extend(parser.finish());
+        joined(pieces)
+    };
+    assert_eq!(read(&mut std::iter::once(answer)), wanted.concat(), "{dialect:?} {answer}");
+    let mut letters = answer.char_indices().map(|(place, letter)| &answer[place..place + letter.len_utf8()]);
+    assert_eq!(read(&mut letters), wanted.concat(), "{dialect:?} {answer}, by letters");
+}
+
+fn weather_and_edit() -> [Tool; 2] {
+    let tool = |name: &str, parameters| Tool {
+        name: name.into(),
+        description: None,
+        parameters,
+        strict: false,
+        text: None,
+        namespace: None,
+    };
+    let weather = json!({"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"},
+        "wind": {"type": ["string", "null"]}, "at": {"$ref": "#/$defs/place"}, "exact": {"type": "boolean"}},
+        "$defs": {"place": {"type": "object"}}});
+    let edit = json!({"type": "object", "properties": {"text": {"type": "string"}}});
+    [tool("weather", weather), tool("edit", edit)]
+}
+
+#[test]
+fn qwen_coder() {
+    let tools = weather_and_edit();
+    let parameter = |name: &str, value: &str| format!("<parameter={name}>\n{value}\n</parameter>\n");
+    let call_of =
+        |tool: &str, parameters: &str| format!("<tool_call>\n<function={tool}>\n{parameters}</function>\n</tool_call>");
+    let wanted = |json: &str| call(0, "weather", json);
+    let knowing = |answer: &str, pieces: &[&[Piece]]| check_knowing(Dialect::QwenCoder, &tools, answer, pieces);
+    // The words of the published template.
+    let bern = call_of("weather", &(parameter("city", "Bern") + &parameter("days", "3")));
+    knowing(&bern, &[&wanted(r#"{"city": "Bern", "days": 3}"#)]);
+    knowing(&format!("Let me see.\n\n{bern}"), &[&[text("Let me see.")], &wanted(r#"{"city": "Bern", "days": 3}"#)]);
+    knowing(
+        &format!("<think>\nhm\n</think>\n\n{bern}"),
+        &[&[thought("hm")], &wanted(r#"{"city": "Bern", "days": 3}"#)],
+    );
+    let two = format!("{bern}\n{}", call_of("edit", &parameter("text", "a\n\n  \"b\" <c>\n")));
+    knowing(&two, &[&wanted(r#"{"city": "Bern", "days": 3}"#), &call(1, "edit", r#"{"text": "a\n\n  \"b\" <c>\n"}"#)]);
+    // A string stays one, whatever it looks like; all else is what it is as JSON.
+    knowing(&call_of("weather", &parameter("city", "12")), &[&wanted(r#"{"city": "12"}"#)]);
+    knowing(&call_of("weather", &parameter("wind", "null")), &[&wanted(r#"{"wind": null}"#)]);
+    knowing(&call_of("weather", &parameter("wind", "5")), &[&wanted(r#"{"wind": "5"}"#)]);
+    knowing(&call_of("weather", &parameter("exact", "True")), &[&wanted(r#"{"exact": true}"#)]);
+    knowing(&call_of("weather", &parameter("at", "{\"x\": [1]}")), &[&wanted(r#"{"at": {"x": [1]}}"#)]);
+    // What looks like the end of a value within a string of JSON is none.
+    let nested = r#"{"x": "</parameter>"}"#;
+    knowing(&call_of("weather", &parameter("at", nested)), &[&wanted(r#"{"at": {"x": "</parameter>"}}"#)]);
+    knowing(&call_of("weather", &parameter("wind", "\"open")), &[&wanted(r#"{"wind": "\"open"}"#)]);
+    knowing(&call_of("weather", &parameter("days", "many")), &[&wanted(r#"{"days": "many"}"#)]);
+    knowing(&call_of("weather", &parameter("more", "[1]")), &[&wanted(r#"{"more": [1]}"#)]);
+    knowing(&call_of("weather", ""), &[&wanted("{}")]);
+    knowing(&call_of("weather", "<parameter=city>Bern</parameter>"), &[&wanted(r#"{"city": "Bern"}"#)]);
+    // Several in one block, never closed, and as its cousins write it.
+    let both = bern.replace("</tool_call>", "<function=edit>\n</function>\n</tool_call>");
+    knowing(&both, &[&wanted(r#"{"city": "Bern", "days": 3}"#), &call(1, "edit", "{}")]);
+    knowing("<tool_call>\n<function=edit>\n</tool_call> ok", &[&call(0, "edit", "{}"), &[text("ok")]]);
+    knowing("<tool_call>\n{\"name\": \"edit\", \"arguments\": {}}\n</tool_call>", &[&call(0, "edit", "{}")]);
+    // Cut in a string, and in a number.
+    knowing("<tool_call>\n<function=weather>\n<parameter=city>\nBer", &[&wanted(r#"{"city": "Ber"#)]);
+    knowing("<tool_call>\n<function=weather>\n<parameter=days>\n3", &[&wanted("{")]);
+    for answer in ["<tool_call>\nnone\n</tool_call>", "<tool_call>\n<function=a b>\n", "<tool_call>\n<functio"] {
+        knowing(answer, &[&[text(answer)]]);
+    }
+}
+
+#[test]
+fn glm() {
+    let tools = weather_and_edit();
+    let knowing = |answer: &str, pieces: &[&[Piece]]| check_knowing(Dialect::Glm, &tools, answer, pieces);
+    let parameter = |name: &str, value: &str| format!("<arg_key>{name}</arg_key>\n<arg_value>{value}</arg_value>\n");
+    let bern = format!("<tool_call>weather\n{}{}</tool_call>", parameter("city", "Bern"), parameter("days", "3"));
+    let wanted = call(0, "weather", r#"{"city": "Bern", "days": 3}"#);
+    knowing(&bern, &[&wanted]);
+    knowing(
+        &format!("<think>hm</think>\nSo:\n{bern}\n<tool_call>edit\n</tool_call>"),
+        &[&[thought("hm"), text("So:")], &wanted, &call(1, "edit", "{}")],
+    );
+    // Since 4.7 without line breaks.
+    knowing(&bern.replace('\n', ""), &[&wanted]);
+    knowing("<tool_call>edit</tool_call>", &[&call(0, "edit", "{}")]);
+    let lines = format!("<tool_call>edit\n{}</tool_call>", parameter("text", "\na <b>\n"));
+    knowing(&lines, &[&call(0, "edit", r#"{"text": "\na <b>\n"}"#)]);
+    knowing(
+        "<tool_call>edit\n<arg_key>text</arg_key>\n<arg_value>cut </arg_va",
+        &[&call(0, "edit", r#"{"text": "cut </arg_va"#)],
+    );
+    for answer in ["<tool_call>", "<tool_call>not so\n", "<tool_call>f<b>", "<tool_call>weather"] {
+        knowing(answer, &[&[text(answer)]]);
     }
 }

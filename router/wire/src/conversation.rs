@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::constraint::Form;
 use crate::options::Options;
 
 /// A validated request to go on with a conversation.
@@ -105,8 +106,8 @@ pub struct Tools {
     pub list: Vec<Tool>,
     /// Whether one must be called.
     pub choice: ToolChoice,
-    /// Whether several may be called at once.
-    pub parallel: bool,
+    /// Whether several may be called at once; `None` where nothing is said of it.
+    pub parallel: Option<bool>,
 }
 
 /// A function that the model may ask to be called.
@@ -120,6 +121,17 @@ pub struct Tool {
     pub parameters: Value,
     /// Whether a call never differs from the schema, also where the model is free to call.
     pub strict: bool,
+    /// Where the client's program is given text: a custom tool. Models write it as the one argument `input`.
+    pub text: Option<FreeText>,
+    /// The group that it is one of, by which its name begins, in the Responses API.
+    pub namespace: Option<String>,
+}
+
+/// What a custom tool is given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FreeText {
+    /// What the text must be, where it may not be anything: a regular expression or a Lark grammar.
+    pub form: Option<Form>,
 }
 
 /// Whether a tool must be called.
@@ -253,6 +265,14 @@ impl Part {
 }
 
 impl Tool {
+    /// The name that it has in its namespace.
+    #[must_use]
+    pub fn own_name(&self) -> &str {
+        let namespace = self.namespace.as_deref().unwrap_or_default();
+        let own = self.name.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('.'));
+        own.filter(|_| !namespace.is_empty()).unwrap_or(&self.name)
+    }
+
     /// As templates and OpenAI's API have it.
     #[must_use]
     pub fn json(&self) -> Value {

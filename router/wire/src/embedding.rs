@@ -7,7 +7,7 @@ use crate::completion::{Prompt, tokens};
 use crate::fields::{Envelope, Fields, WireError};
 
 /// Texts of one request, as OpenAI's API has it.
-const INPUTS_MAX: usize = 2048;
+pub(crate) const INPUTS_MAX: usize = 2048;
 
 /// A validated request for embeddings.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -122,6 +122,11 @@ impl Fields {
         Self { path: String::new(), ..self }
     }
 
+    /// What was not looked at yet, as fields of their own.
+    pub(crate) fn rest(&mut self) -> Self {
+        Self { map: std::mem::take(&mut self.map), path: self.path.clone() }
+    }
+
     /// The path of a field.
     pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }

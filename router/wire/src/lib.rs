@@ -27,15 +27,16 @@ pub use batch::{BatchEndpoint, BatchLine, BatchRequest, file_expiry};
 pub use chat::metadata_of;
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{Constraint, Form};
-pub use conversation::{ChatRequest, Effort, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};
+pub use conversation::{ChatRequest, Effort, FreeText, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};
 pub use embedding::{Embedding, EmbeddingEncoding, EmbeddingList, EmbeddingRequest, EmbeddingVector, EncoderUsage};
 pub use fields::{Envelope, WireError};
 pub use options::{Options, ServiceTier};
 pub use rerank::{RankedDocument, RankedText, RerankRequest, Reranking};
 pub use response::{
-    CallDelta, CalledFunction, CalledTool, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs,
-    ChatMessage, Completion, CompletionChoice, CompletionLogprobs, CompletionTokensDetails, CompletionUsage, Delta,
-    ErrorBody, ErrorDetail, FunctionDelta, Logprob, Model, ModelList, PromptTokensDetails, TopLogprob,
+    CallDelta, CalledCustom, CalledFunction, CalledTool, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion,
+    ChatLogprobs, ChatMessage, Completion, CompletionChoice, CompletionLogprobs, CompletionTokensDetails,
+    CompletionUsage, CustomDelta, Delta, ErrorBody, ErrorDetail, FunctionDelta, Logprob, Model, ModelList,
+    PromptTokensDetails, TopLogprob,
 };
 pub use responses::{ResponseError, ResponseObject, ResponseStatus, ResponsesRequest, item_messages};
 pub use sampling::{DryOptions, LastTokens, MirostatOptions, Sampling};

@@ -1,9 +1,10 @@
 //! The messages of `POST /v1/chat/completions`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::conversation::{Message, Part, Role, ToolCall};
 use crate::fields::{Fields, WireError};
+use crate::tools::cache_control;
 
 /// Messages of one conversation.
 pub(crate) const MESSAGES_MAX: usize = 4096;
@@ -70,6 +71,7 @@ fn message(path: &str, value: Value) -> Result<Message, WireError> {
         });
     }
     fields.only("annotations", |value| value.as_array().is_some_and(Vec::is_empty))?;
+    cache_control(&mut fields)?;
     fields.finish(&["audio", "function_call"])?;
     // What a model refused with was its answer.
     let content = content.into_iter().chain(refusal.map(Part::Text)).collect();
@@ -118,6 +120,7 @@ fn part(path: &str, role: Role, value: Value) -> Result<Part, WireError> {
         }
         _ => return Err(fields.out_of_range("type", "text or image_url")),
     };
+    cache_control(&mut fields)?;
     fields.finish(&[])?;
     Ok(part)
 }
@@ -141,23 +144,31 @@ fn tool_calls(path: &str, value: Value) -> Result<Vec<ToolCall>, WireError> {
 fn tool_call(path: &str, value: Value) -> Result<ToolCall, WireError> {
     let mut fields = Fields::of(path, value)?;
     let id = fields.required_string("id")?;
-    if let Some(kind) = fields.string("type")?.filter(|kind| kind != "function") {
+    let kind = fields.string("type")?.unwrap_or_else(|| "function".into());
+    if !matches!(kind.as_str(), "function" | "custom") {
+        let kind: String = kind.chars().take(64).collect();
         return Err(fields.unsupported("type", &format!(" for `{kind}` calls")));
     }
     // Some clients send back the place that a call had in a stream.
     fields.integer("index", 0..=i64::from(u32::MAX))?;
-    let mut function = Fields::of(&fields.path_of("function"), fields.required("function")?)?;
+    let mut inner = Fields::of(&fields.path_of(&kind), fields.required(&kind)?)?;
+    // What another server signed of its own thoughts is nothing to a model here.
+    fields.take("extra_content");
     fields.finish(&[])?;
-    let name = function.required_string("name")?;
-    let arguments = function.string("arguments")?.unwrap_or_default();
-    function.finish(&[])?;
+    let name = inner.required_string("name")?;
+    let arguments = if kind == "custom" {
+        // As models write it.
+        json!({"input": inner.required_string("input")?}).to_string()
+    } else {
+        inner.string("arguments")?.unwrap_or_default()
+    };
+    inner.finish(&[])?;
     Ok(ToolCall { id, name, arguments })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn call(id: &str) -> Value {
         json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}})

@@ -48,12 +48,11 @@ pub struct ChatMessage {
 
 /// A call in an answer.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
-pub struct CalledTool {
-    pub id: String,
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    pub function: CalledFunction,
+pub enum CalledTool {
+    Function { id: String, function: CalledFunction },
+    Custom { id: String, custom: CalledCustom },
 }
 
 /// What is called.
@@ -65,6 +64,14 @@ pub struct CalledFunction {
     pub arguments: String,
 }
 
+/// What is called, and the text that it is given.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[allow(missing_docs, reason = "the fields are OpenAI's")]
+pub struct CalledCustom {
+    pub name: String,
+    pub input: String,
+}
+
 /// What a chunk adds to a call.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
@@ -74,7 +81,11 @@ pub struct CallDelta {
     pub id: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
-    pub function: FunctionDelta,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionDelta>,
+    /// Of a custom tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomDelta>,
 }
 
 /// What a chunk adds to what is called.
@@ -84,6 +95,15 @@ pub struct FunctionDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub arguments: String,
+}
+
+/// What a chunk adds to a call of a custom tool.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[allow(missing_docs, reason = "the fields are OpenAI's")]
+pub struct CustomDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub input: String,
 }
 
 /// One event of a streamed chat completion.

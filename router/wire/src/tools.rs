@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::conversation::{Tool, ToolChoice, Tools};
+use crate::constraint::Form;
+use crate::conversation::{FreeText, Tool, ToolChoice, Tools};
 use crate::fields::{Fields, WireError};
 
 /// Tools of one request: agents send dozens.
@@ -11,6 +12,8 @@ pub(crate) const TOOLS_MAX: usize = 512;
 pub(crate) const NAME_CHARS_MAX: usize = 64;
 /// Bytes of what all tools are given together, as JSON text.
 const SCHEMAS_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of what a custom tool's text must be.
+pub(crate) const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
 
 impl Tools {
     /// Takes what chat completions say of tools.
@@ -20,7 +23,7 @@ impl Tools {
             Some(value) => tools(&fields.path_of("tools"), value, tool)?,
         };
         let choice = fields.take("tool_choice");
-        let parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
+        let parallel = fields.boolean("parallel_tool_calls")?;
         let tools = Self { list, choice: ToolChoice::Auto, parallel };
         let Some(choice) = choice else { return Ok(tools) };
         tools.chosen(&fields.path_of("tool_choice"), choice)
@@ -34,18 +37,17 @@ impl Tools {
         let mut fields = Fields::of(path, value)?;
         let kind = fields.required_string("type")?;
         match kind.as_str() {
-            "function" => {
-                let name = function_name(&mut fields)?;
+            "function" | "custom" => {
+                let name = tool_name(&kind, &mut fields)?;
                 fields.finish(&[])?;
                 self.choosing(path, ToolChoice::Named(name))
             }
             "allowed_tools" => {
                 let allowed = Fields::of(&fields.path_of("allowed_tools"), fields.required("allowed_tools")?)?;
                 fields.finish(&[])?;
-                self.allowed(allowed, function_name)
+                self.allowed(allowed, tool_name)
             }
-            "custom" => Err(fields.unsupported("type", " for `custom`")),
-            _ => Err(fields.out_of_range("type", "function or allowed_tools")),
+            _ => Err(fields.out_of_range("type", "function, custom or allowed_tools")),
         }
     }
 
@@ -53,7 +55,7 @@ impl Tools {
     pub(crate) fn allowed(
         self,
         mut fields: Fields,
-        name: impl Fn(&mut Fields) -> Result<String, WireError>,
+        name: impl Fn(&str, &mut Fields) -> Result<String, WireError>,
     ) -> Result<Self, WireError> {
         let choice = match fields.required_string("mode")?.as_str() {
             "auto" => ToolChoice::Auto,
@@ -68,10 +70,11 @@ impl Tools {
         let mut names = Vec::new();
         for (index, value) in values.into_iter().enumerate() {
             let mut tool = Fields::of(&format!("{path}[{index}]"), value)?;
-            if tool.required_string("type")? != "function" {
-                return Err(tool.out_of_range("type", "function"));
+            let kind = tool.required_string("type")?;
+            if !matches!(kind.as_str(), "function" | "custom") {
+                return Err(tool.out_of_range("type", "function or custom"));
             }
-            names.push(name(&mut tool)?);
+            names.push(name(&kind, &mut tool)?);
             tool.finish(&[])?;
         }
         self.narrowed(&path, &names)?.choosing(&path, choice)
@@ -109,9 +112,9 @@ impl Tools {
     }
 }
 
-/// The name in `function`, as chat completions have it.
-fn function_name(fields: &mut Fields) -> Result<String, WireError> {
-    let mut function = Fields::of(&fields.path_of("function"), fields.required("function")?)?;
+/// The name in `function` or `custom`, as chat completions have it.
+fn tool_name(kind: &str, fields: &mut Fields) -> Result<String, WireError> {
+    let mut function = Fields::of(&fields.path_of(kind), fields.required(kind)?)?;
     let name = function.required_string("name")?;
     function.finish(&[])?;
     Ok(name)
@@ -131,7 +134,7 @@ pub(crate) fn word_choice(path: &str, word: &str) -> Result<ToolChoice, WireErro
 pub(crate) fn tools(
     path: &str,
     value: Value,
-    read: impl Fn(&str, Value) -> Result<Tool, WireError>,
+    mut read: impl FnMut(&str, Value) -> Result<Tool, WireError>,
 ) -> Result<Vec<Tool>, WireError> {
     let Value::Array(values) = value else { return Err(WireError::wrong_type(path, "an array", &value)) };
     if values.len() > TOOLS_MAX {
@@ -158,14 +161,88 @@ pub(crate) fn tools(
 /// A tool of chat completions.
 fn tool(path: &str, value: Value) -> Result<Tool, WireError> {
     let mut fields = Fields::of(path, value)?;
-    match fields.required_string("type")?.as_str() {
-        "function" => {}
-        "custom" => return Err(fields.unsupported("type", " for `custom`; send a function")),
-        _ => return Err(fields.out_of_range("type", "function")),
+    let kind = fields.required_string("type")?;
+    if !matches!(kind.as_str(), "function" | "custom") {
+        return Err(fields.out_of_range("type", "function or custom"));
     }
-    let function = Fields::of(&fields.path_of("function"), fields.required("function")?)?;
+    let inner = Fields::of(&fields.path_of(&kind), fields.required(&kind)?)?;
+    cache_control(&mut fields)?;
     fields.finish(&[])?;
-    function_of(function)
+    if kind == "custom" {
+        return custom_of(inner, |fields| Fields::of(&fields.path_of("grammar"), fields.required("grammar")?));
+    }
+    function_of(inner)
+}
+
+/// Where a prompt's cache is to end, in the words of clients that also speak to Anthropic's models. What was known
+/// before is found without it.
+pub(crate) fn cache_control(fields: &mut Fields) -> Result<(), WireError> {
+    match fields.take("cache_control") {
+        None | Some(Value::Object(_)) => Ok(()),
+        Some(other) => Err(fields.wrong_type("cache_control", "an object", &other)),
+    }
+}
+
+/// A custom tool, with its fields side by side; `grammar` finds what its format says of a grammar.
+pub(crate) fn custom_of(
+    mut fields: Fields,
+    grammar: impl Fn(&mut Fields) -> Result<Fields, WireError>,
+) -> Result<Tool, WireError> {
+    let name = fields.required_string("name")?;
+    check_name(&fields, &name)?;
+    let described = fields.string("description")?;
+    let form = match fields.take("format") {
+        None => None,
+        Some(value) => {
+            let mut format = Fields::of(&fields.path_of("format"), value)?;
+            match format.required_string("type")?.as_str() {
+                "text" => {
+                    format.finish(&[])?;
+                    None
+                }
+                "grammar" => {
+                    let mut inner = grammar(&mut format)?;
+                    let form = grammar_form(&mut inner)?;
+                    inner.finish(&[])?;
+                    Some(form)
+                }
+                _ => return Err(format.out_of_range("type", "text or grammar")),
+            }
+        }
+    };
+    fields.finish(&[])?;
+    Ok(custom(name, described, form))
+}
+
+fn grammar_form(fields: &mut Fields) -> Result<Form, WireError> {
+    let definition = fields.required_string("definition")?;
+    if definition.is_empty() || definition.len() > GRAMMAR_BYTES_MAX {
+        return Err(fields.out_of_range("definition", &format!("1 to {GRAMMAR_BYTES_MAX} bytes long")));
+    }
+    match fields.required_string("syntax")?.as_str() {
+        "regex" => Ok(Form::Regex(definition)),
+        "lark" => Ok(Form::Lark(definition)),
+        _ => Err(fields.out_of_range("syntax", "lark or regex")),
+    }
+}
+
+/// A tool whose one argument is its text. What the text must be is also told in words: models write better what they
+/// know of, and another server has nothing else to go by.
+fn custom(name: String, described: Option<String>, form: Option<Form>) -> Tool {
+    let mut input = json!({"type": "string"});
+    let told = match &form {
+        Some(Form::Regex(regex)) => {
+            input["pattern"] = json!(format!("^(?:{regex})$"));
+            Some(format!("The input matches the regular expression {regex}"))
+        }
+        Some(Form::Lark(lark)) => Some(format!("The input is text of this Lark grammar:\n{lark}")),
+        _ => None,
+    };
+    let description = [described, told].into_iter().flatten().reduce(|said, told| format!("{said}\n\n{told}"));
+    let parameters = json!({"type": "object", "properties": {"input": input}, "required": ["input"],
+        "additionalProperties": false});
+    let strict = form.is_some();
+    Tool { name, description, parameters, strict, text: Some(FreeText { form }), namespace: None }
 }
 
 /// A function, with its fields side by side.
@@ -180,7 +257,7 @@ pub(crate) fn function_of(mut fields: Fields) -> Result<Tool, WireError> {
     };
     let strict = fields.boolean("strict")?.unwrap_or(false);
     fields.finish(&[])?;
-    Ok(Tool { name, description, parameters, strict })
+    Ok(Tool { name, description, parameters, strict, text: None, namespace: None })
 }
 
 pub(crate) fn check_name(fields: &Fields, name: &str) -> Result<(), WireError> {
@@ -223,12 +300,18 @@ mod tests {
         let weather = json!({"type": "function", "function":
             {"name": "weather", "description": "It rains.", "parameters": schema, "strict": true}});
         let tools = take(json!({"tools": [weather, function("time")], "parallel_tool_calls": false})).unwrap();
-        let read =
-            Tool { name: "weather".into(), description: Some("It rains.".into()), parameters: schema, strict: true };
+        let read = Tool {
+            name: "weather".into(),
+            description: Some("It rains.".into()),
+            parameters: schema,
+            strict: true,
+            text: None,
+            namespace: None,
+        };
         assert_eq!(tools.list[0], read);
         let nothing = json!({"type": "object", "properties": {}});
         assert_eq!((tools.list[1].strict, &tools.list[1].parameters), (false, &nothing));
-        assert_eq!((tools.choice, tools.parallel), (ToolChoice::Auto, false));
+        assert_eq!((tools.choice, tools.parallel), (ToolChoice::Auto, Some(false)));
 
         let choose = |choice: Value| take(json!({"tools": [function("a"), function("b")], "tool_choice": choice}));
         assert_eq!(choose(json!("required")).unwrap().choice, ToolChoice::Required);
@@ -250,7 +333,12 @@ mod tests {
         refused(json!({"tools": 5}), "tools", "invalid_type");
         refused(one(json!("f")), "tools[0]", "invalid_type");
         refused(one(json!({"type": "function"})), "tools[0].function", "missing_required_parameter");
-        refused(one(json!({"type": "custom", "custom": {}})), "tools[0].type", "unsupported_parameter");
+        refused(one(json!({"type": "custom", "custom": {}})), "tools[0].custom.name", "missing_required_parameter");
+        let noted = |format: Value| one(json!({"type": "custom", "custom": {"name": "n", "format": format}}));
+        refused(noted(json!({"type": "xml"})), "tools[0].custom.format.type", "invalid_value");
+        let grammar = json!({"type": "grammar", "grammar": {"syntax": "bnf", "definition": "x"}});
+        refused(noted(grammar), "tools[0].custom.format.grammar.syntax", "invalid_value");
+        refused(one(json!({"type": "web_search"})), "tools[0].type", "invalid_value");
         refused(one(function("")), "tools[0].function.name", "invalid_value");
         refused(one(function("a b")), "tools[0].function.name", "invalid_value");
         refused(one(function(&"x".repeat(65))), "tools[0].function.name", "invalid_value");

@@ -20,7 +20,7 @@ impl ChatRequest {
         if !self.tools.list.is_empty() {
             set("tools", self.tools.list.iter().map(Tool::json).collect());
             set("tool_choice", choice(&self.tools.choice));
-            if !self.tools.parallel {
+            if self.tools.parallel == Some(false) {
                 set("parallel_tool_calls", json!(false));
             }
         }

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use allerac_ledger::Principal;
-use allerac_parse::Piece;
+use allerac_parse::{Piece, input_of};
 use allerac_router_core::Endpoint;
 use allerac_wire::{
-    CallDelta, CalledFunction, CalledTool, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatMessage,
-    ChatRequest, CompletionUsage, Delta, Envelope, FunctionDelta,
+    CallDelta, CalledCustom, CalledFunction, CalledTool, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion,
+    ChatMessage, ChatRequest, CompletionUsage, CustomDelta, Delta, Envelope, FunctionDelta,
 };
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use super::keep::Keeper;
 use super::stored::Stored;
 use super::{FINGERPRINT, logprobs, now_s};
 use crate::auth::Admitted;
+use crate::custom::Customs;
 use crate::error::ApiError;
 use crate::prepare::Ask;
 use crate::progress::Progress;
@@ -35,6 +36,7 @@ pub(crate) struct Answer {
     wants_logprobs: bool,
     /// Choices whose role was sent.
     begun: HashSet<u32>,
+    customs: Customs,
 }
 
 impl Shape for Answer {
@@ -53,6 +55,7 @@ impl Shape for Answer {
             service_tier: options.service_tier.as_str(),
             wants_logprobs: request.top_logprobs.is_some(),
             begun: HashSet::new(),
+            customs: Customs::of(&request.tools),
         };
         Ok((Ask::Chat(Box::new(request)), answer))
     }
@@ -79,12 +82,14 @@ impl Shape for Answer {
     }
 }
 
-fn message(choice: Collected) -> ChatMessage {
+fn message(choice: Collected, customs: &Customs) -> ChatMessage {
     let Collected { text, reasoning, calls, .. } = choice;
-    let call = |Call { id, name, arguments }| CalledTool {
-        id,
-        kind: "function",
-        function: CalledFunction { name, arguments },
+    let call = |Call { id, name, arguments }| {
+        if customs.has(&name) {
+            CalledTool::Custom { id, custom: CalledCustom { input: input_of(&arguments), name } }
+        } else {
+            CalledTool::Function { id, function: CalledFunction { name, arguments } }
+        }
     };
     ChatMessage {
         role: "assistant",
@@ -96,20 +101,26 @@ fn message(choice: Collected) -> ChatMessage {
     }
 }
 
-/// What a piece adds to a message.
-fn delta(piece: Piece) -> Delta {
+/// What a piece adds to a message; `is_custom` where it is of a call that is given text.
+fn delta(piece: Piece, is_custom: bool) -> Delta {
     let call = |call| Delta { tool_calls: vec![call], ..Delta::default() };
     match piece {
         Piece::Text(text) => Delta { content: Some(text), ..Delta::default() },
         Piece::Reasoning(text) => Delta { reasoning_content: Some(text), ..Delta::default() },
         Piece::Call { index, id, name } => {
-            let function = FunctionDelta { name: Some(name), arguments: String::new() };
-            call(CallDelta { index, id, kind: Some("function"), function })
+            let kind = Some(if is_custom { "custom" } else { "function" });
+            call(CallDelta { id, kind, ..given(index, Some(name), String::new(), is_custom) })
         }
-        Piece::Arguments { index, json } => {
-            let function = FunctionDelta { name: None, arguments: json };
-            call(CallDelta { index, function, ..CallDelta::default() })
-        }
+        Piece::Arguments { index, json } => call(given(index, None, json, is_custom)),
+    }
+}
+
+/// What is called, or more of what it is given.
+fn given(index: u32, name: Option<String>, text: String, is_custom: bool) -> CallDelta {
+    if is_custom {
+        CallDelta { index, custom: Some(CustomDelta { name, input: text }), ..CallDelta::default() }
+    } else {
+        CallDelta { index, function: Some(FunctionDelta { name, arguments: text }), ..CallDelta::default() }
     }
 }
 
@@ -119,7 +130,7 @@ impl Answer {
             index,
             logprobs: self.wants_logprobs.then(|| logprobs::chat(&choice.logprobs)),
             finish_reason: choice.finish.as_str(),
-            message: message(choice),
+            message: message(choice, &self.customs),
         });
         ChatCompletion {
             choices: choices.collect(),
@@ -150,6 +161,16 @@ impl Answer {
         self.chunk(vec![ChatChunkChoice { index, delta, logprobs: None, finish_reason }], None)
     }
 
+    /// What a piece adds, where it says something.
+    fn read(&mut self, choice: u32, piece: Piece) -> Option<Delta> {
+        let piece = self.customs.read(choice, piece)?;
+        let is_custom = match &piece {
+            Piece::Call { index, .. } | Piece::Arguments { index, .. } => self.customs.reads(choice, *index),
+            _ => false,
+        };
+        Some(delta(piece, is_custom))
+    }
+
     /// The first event of a choice names the role, as OpenAI's streams do.
     fn begin(&mut self, index: u32) -> String {
         if !self.begun.insert(index) {
@@ -167,7 +188,7 @@ impl sse::Format<Progress> for Answer {
             Progress::Started(_) => (String::new(), false),
             Progress::Chunk { index, pieces, logprobs } => {
                 let mut text = self.begin(index);
-                let mut deltas: Vec<Delta> = pieces.into_iter().map(delta).collect();
+                let mut deltas: Vec<Delta> = pieces.into_iter().filter_map(|piece| self.read(index, piece)).collect();
                 if deltas.is_empty() && self.wants_logprobs && !logprobs.is_empty() {
                     deltas.push(Delta { content: Some(String::new()), ..Delta::default() });
                 }
@@ -180,8 +201,11 @@ impl sse::Format<Progress> for Answer {
                 (text, false)
             }
             Progress::Finished { index, reason } => {
-                let text = self.begin(index) + &self.delta(index, Delta::default(), Some(reason.as_str()));
-                (text, false)
+                let mut text = self.begin(index);
+                for piece in self.customs.finish(index) {
+                    text += &self.delta(index, delta(piece, true), None);
+                }
+                (text + &self.delta(index, Delta::default(), Some(reason.as_str())), false)
             }
             Progress::Done(usage) => {
                 let usage = if self.include_usage { self.chunk(Vec::new(), Some(usage)) } else { String::new() };

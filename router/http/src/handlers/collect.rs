@@ -34,8 +34,8 @@ impl Collected {
             Piece::Call { id, name, .. } => {
                 self.calls.push(Call { id: id.unwrap_or_default(), name, arguments: String::new() });
             }
-            Piece::Arguments { json, .. } => {
-                if let Some(call) = self.calls.last_mut() {
+            Piece::Arguments { index, json } => {
+                if let Some(call) = self.calls.get_mut(index as usize) {
                     call.arguments += &json;
                 }
             }

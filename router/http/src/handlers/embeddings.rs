@@ -2,7 +2,7 @@
 
 use allerac_engine_core::TokenId;
 use allerac_engine_link::protocol::{EncodeInput, Produces};
-use allerac_router_core::{Endpoint, LocalModel, ModelKind, Route, route};
+use allerac_router_core::{Endpoint, LocalModel, ModelKind, Route};
 use allerac_wire::{
     Embedding, EmbeddingEncoding, EmbeddingList, EmbeddingRequest, EmbeddingVector, EncoderUsage, Envelope, Prompt,
 };
@@ -28,8 +28,7 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
     drop(body);
-    let place = route(&envelope.model, &state.registry, &state.upstreams, &caller)
-        .map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
     let model = match place {
         Route::Local(model) => model,
         Route::Upstream(upstream, name) => {

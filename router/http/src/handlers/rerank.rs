@@ -2,7 +2,7 @@
 //! vectors for them are compared.
 
 use allerac_engine_link::protocol::EncodeInput;
-use allerac_router_core::{Endpoint, ModelKind, Route, route};
+use allerac_router_core::{Endpoint, ModelKind, Route};
 use allerac_wire::{EncoderUsage, Envelope, RankedDocument, RankedText, RerankRequest, Reranking};
 use axum::Json;
 use axum::extract::State;
@@ -25,8 +25,7 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let envelope = Envelope::parse(&body)?;
     drop(body);
-    let place = route(&envelope.model, &state.registry, &state.upstreams, &caller)
-        .map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
     let model = match place {
         Route::Local(model) => model,
         Route::Upstream(upstream, name) => {

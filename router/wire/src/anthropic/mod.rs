@@ -20,13 +20,14 @@ use crate::options::{Options, ServiceTier, stops};
 use crate::sampling::Sampling;
 use thinking::Thinking;
 
+/// The API's code for a request that a server cannot hold a conversation for.
+pub const NO_THREADS: &str = "thread_unsupported_request";
 /// Stop sequences of one request. Each is looked for in every token.
 const STOPS_MAX: usize = 16;
 /// Characters of the name that a client gives its user.
 const USER_ID_CHARS_MAX: usize = 512;
 /// Fields of the API that are refused whatever they say: what they ask for is done by Anthropic's own servers.
-const UNSUPPORTED: &[&str] =
-    &["billing_policy", "compaction", "container", "fallback_credit_token", "fallbacks", "thread"];
+const UNSUPPORTED: &[&str] = &["billing_policy", "compaction", "container", "fallback_credit_token", "fallbacks"];
 
 /// A validated request for a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,6 +126,7 @@ impl Asked {
         }
         let edits = context_management(fields)?;
         content::cache_control(fields)?;
+        thread(fields)?;
         accept_what_changes_nothing(fields)?;
         Ok(Self { messages, tools, effort, thinking, constraint, edits })
     }
@@ -198,6 +200,17 @@ fn metadata(fields: &mut Fields) -> Result<(), WireError> {
         return Err(inner.out_of_range("user_id", &format!("at most {USER_ID_CHARS_MAX} characters long")));
     }
     inner.finish(&[])
+}
+
+/// Conversations that a server holds. The API's own word for one that does not makes its clients send all of it.
+fn thread(fields: &mut Fields) -> Result<(), WireError> {
+    match fields.take("thread") {
+        None => Ok(()),
+        Some(_) => {
+            let message = "`thread` is not supported here: send the whole conversation as `messages`";
+            Err(fields.error("thread", NO_THREADS, message))
+        }
+    }
 }
 
 /// Fields that are checked, and have no effect on an answer here.

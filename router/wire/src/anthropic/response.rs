@@ -170,6 +170,9 @@ pub struct ProblemDetail {
     #[serde(rename = "type")]
     pub kind: &'static str,
     pub message: String,
+    /// For clients that know what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Value>,
 }
 
 /// The tokens of a conversation.

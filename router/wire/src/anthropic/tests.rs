@@ -62,7 +62,7 @@ fn every_field_is_read() {
     assert_eq!((chat.effort, request.thoughts, request.edits), (Some(Effort::Low), Thoughts::Shown, true));
     assert_eq!(
         (&chat.tools.choice, chat.tools.parallel, chat.tools.list[0].strict),
-        (&ToolChoice::Required, false, true)
+        (&ToolChoice::Required, Some(false), true)
     );
 }
 

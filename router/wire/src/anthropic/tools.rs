@@ -16,7 +16,7 @@ pub(super) fn take(fields: &mut Fields) -> Result<Tools, WireError> {
         None => Vec::new(),
         Some(value) => tools("tools", value, tool)?,
     };
-    let tools = Tools { list, choice: ToolChoice::Auto, parallel: true };
+    let tools = Tools { list, choice: ToolChoice::Auto, parallel: None };
     let Some(value) = fields.take("tool_choice") else { return Ok(tools) };
     let mut inner = Fields::of("tool_choice", value)?;
     let choice = match inner.required_string("type")?.as_str() {
@@ -26,9 +26,9 @@ pub(super) fn take(fields: &mut Fields) -> Result<Tools, WireError> {
         "tool" => ToolChoice::Named(inner.required_string("name")?),
         _ => return Err(inner.out_of_range("type", "auto, any, tool or none")),
     };
-    let single = inner.boolean("disable_parallel_tool_use")?.unwrap_or(false);
+    let single = inner.boolean("disable_parallel_tool_use")?;
     inner.finish(&[])?;
-    Tools { parallel: !single, ..tools }.choosing("tool_choice", choice)
+    Tools { parallel: single.map(|single| !single), ..tools }.choosing("tool_choice", choice)
 }
 
 fn tool(path: &str, value: Value) -> Result<Tool, WireError> {
@@ -54,5 +54,5 @@ fn tool(path: &str, value: Value) -> Result<Tool, WireError> {
     fields.only("allowed_callers", |value| *value == serde_json::json!(["direct"]))?;
     fields.only("input_examples", |value| value.as_array().is_some_and(Vec::is_empty))?;
     fields.finish(&[])?;
-    Ok(Tool { name, description, parameters, strict })
+    Ok(Tool { name, description, parameters, strict, text: None, namespace: None })
 }

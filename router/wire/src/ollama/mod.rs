@@ -86,7 +86,7 @@ impl OllamaChat {
             None => Vec::new(),
             Some(value) => tools("tools", value, tool)?,
         };
-        let tools = Tools { list, choice: ToolChoice::Auto, parallel: true };
+        let tools = Tools { list, choice: ToolChoice::Auto, parallel: None };
         let rest = Rest::take(&mut fields)?;
         fields.finish(&[])?;
         Ok(Self(rest.chat(envelope.model, messages, tools)))

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::tools::echoed;
 use crate::conversation::{ChatRequest, Tool};
 use crate::fields::Fields;
 
@@ -47,11 +48,7 @@ impl Echo {
     }
 
     pub(super) fn tools(&mut self, list: &[Tool]) {
-        let tool = |tool: &Tool| {
-            json!({"type": "function", "name": tool.name, "description": tool.description,
-                "parameters": tool.parameters, "strict": tool.strict})
-        };
-        self.map.insert("tools".into(), list.iter().map(tool).collect());
+        self.map.insert("tools".into(), Value::Array(echoed(list)));
     }
 
     /// A schema always binds here.

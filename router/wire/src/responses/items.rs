@@ -51,8 +51,9 @@ fn item(path: &str, value: Value) -> Result<Value, WireError> {
     }
     match kind.as_str() {
         "message" => message(&common, fields),
-        "function_call" => function_call(&common, fields),
-        "function_call_output" => function_call_output(&common, fields),
+        "function_call" => call(&common, fields, "function_call", "arguments"),
+        "custom_tool_call" => call(&common, fields, "custom_tool_call", "input"),
+        "function_call_output" | "custom_tool_call_output" => call_output(&common, fields, &kind),
         "reasoning" => reasoning(&common, fields),
         "item_reference" => {
             let id = common.get("id").cloned().ok_or_else(|| fields.missing("id"))?;
@@ -142,17 +143,21 @@ fn image(fields: &mut Fields) -> Result<Value, WireError> {
     Ok(json!({"type": "input_image", "image_url": url, "detail": detail, "file_id": null}))
 }
 
-fn function_call(common: &Map<String, Value>, mut fields: Fields) -> Result<Value, WireError> {
+/// A call; what was given is in the field `given`.
+fn call(common: &Map<String, Value>, mut fields: Fields, kind: &str, given: &str) -> Result<Value, WireError> {
     let call_id = fields.required_string("call_id")?;
     let name = fields.required_string("name")?;
-    let arguments = fields.required_string("arguments")?;
+    let text = fields.required_string(given)?;
+    let namespace = fields.string("namespace")?;
     fields.finish(&[])?;
-    let call = json!({"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments,
-        "status": "completed"});
+    let mut call = json!({"type": kind, "call_id": call_id, "name": name, given: text, "status": "completed"});
+    if let Some(namespace) = namespace {
+        call["namespace"] = json!(namespace);
+    }
     Ok(complete(common, call))
 }
 
-fn function_call_output(common: &Map<String, Value>, mut fields: Fields) -> Result<Value, WireError> {
+fn call_output(common: &Map<String, Value>, mut fields: Fields, kind: &str) -> Result<Value, WireError> {
     let call_id = fields.required_string("call_id")?;
     let path = fields.path_of("output");
     let output = match fields.required("output")? {
@@ -163,8 +168,11 @@ fn function_call_output(common: &Map<String, Value>, mut fields: Fields) -> Resu
         }
         other => return Err(WireError::wrong_type(&path, "a string or an array of parts", &other)),
     };
+    // Some clients repeat what was called.
+    fields.string("name")?;
+    fields.string("namespace")?;
     fields.finish(&[])?;
-    let output = json!({"type": "function_call_output", "call_id": call_id, "output": output, "status": "completed"});
+    let output = json!({"type": kind, "call_id": call_id, "output": output, "status": "completed"});
     Ok(complete(common, output))
 }
 

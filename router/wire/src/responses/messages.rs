@@ -1,7 +1,8 @@
 //! From complete items to the messages of a conversation.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::tools::full_name;
 use crate::conversation::{Message, Part, Role, ToolCall};
 use crate::fields::WireError;
 
@@ -38,15 +39,18 @@ impl Builder {
                     self.thought.get_or_insert_default().push_str(&thought);
                 }
             }
-            "function_call" => {
-                let call = ToolCall {
-                    id: text("call_id").into(),
-                    name: text("name").into(),
-                    arguments: text("arguments").into(),
+            kind @ ("function_call" | "custom_tool_call") => {
+                let arguments = match kind {
+                    "function_call" => text("arguments").to_owned(),
+                    // As models write it.
+                    _ => json!({"input": text("input")}).to_string(),
                 };
-                self.assistant(true).tool_calls.push(call);
+                let name = full_name(item["namespace"].as_str(), text("name"));
+                self.assistant(true).tool_calls.push(ToolCall { id: text("call_id").into(), name, arguments });
             }
-            "function_call_output" => self.output(index, text("call_id"), &item["output"])?,
+            "function_call_output" | "custom_tool_call_output" => {
+                self.output(index, text("call_id"), &item["output"])?
+            }
             _ if text("role") == "assistant" => {
                 let content = parts(&item["content"]);
                 self.assistant(false).content.extend(content);
@@ -120,7 +124,6 @@ fn parts(value: &Value) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn thoughts_words_and_calls_become_the_turns_they_were() {

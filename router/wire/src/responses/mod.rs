@@ -5,6 +5,7 @@ mod items;
 mod messages;
 mod object;
 mod request;
+mod tools;
 
 pub use messages::item_messages;
 pub use object::{ResponseError, ResponseObject, ResponseStatus};

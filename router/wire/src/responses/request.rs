@@ -3,14 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::echo::Echo;
-use super::items;
+use super::{items, tools};
 use crate::chat::{metadata, verbosity};
 use crate::constraint::{Constraint, Form, json_schema};
-use crate::conversation::{ChatRequest, Effort, ToolChoice, Tools};
+use crate::conversation::{ChatRequest, Effort};
 use crate::fields::{Envelope, Fields, WireError};
 use crate::options::{Options, ServiceTier};
 use crate::sampling::Sampling;
-use crate::tools::{function_of, tools, word_choice};
 
 /// Fields of OpenAI's API that are refused whatever they say.
 const UNSUPPORTED: &[&str] =
@@ -79,7 +78,8 @@ impl ResponsesRequest {
             return Err(fields.out_of_range("input", "a string or at least one item"));
         }
         let instructions = fields.string("instructions")?;
-        let tools = take_tools(&mut fields, &mut echo)?;
+        let tools = tools::take(&mut fields)?;
+        echo.tools(&tools.list);
         let (effort, summary) = reasoning(&mut fields)?;
         let constraint = text(&mut fields, &mut echo)?;
         let metadata = metadata(&mut fields)?;
@@ -161,38 +161,6 @@ fn include(fields: &mut Fields) -> Result<Vec<String>, WireError> {
     wanted.collect()
 }
 
-fn take_tools(fields: &mut Fields, echo: &mut Echo) -> Result<Tools, WireError> {
-    let list = match fields.take("tools") {
-        None => Vec::new(),
-        Some(value) => tools("tools", value, |path, value| {
-            let mut fields = Fields::of(path, value)?;
-            match fields.required_string("type")?.as_str() {
-                "function" => function_of(fields),
-                other => Err(fields.unsupported("type", &format!(" for `{}`", items::shorten(other)))),
-            }
-        })?,
-    };
-    echo.tools(&list);
-    let choice = fields.take("tool_choice");
-    let parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
-    let tools = Tools { list, choice: ToolChoice::Auto, parallel };
-    const PATH: &str = "tool_choice";
-    let Some(choice) = choice else { return Ok(tools) };
-    if let Value::String(word) = &choice {
-        return tools.choosing(PATH, word_choice(PATH, word)?);
-    }
-    let mut choice = Fields::of(PATH, choice)?;
-    match choice.required_string("type")?.as_str() {
-        "function" => {
-            let name = choice.required_string("name")?;
-            choice.finish(&[])?;
-            tools.choosing(PATH, ToolChoice::Named(name))
-        }
-        "allowed_tools" => tools.allowed(choice, |tool| tool.required_string("name")),
-        other => Err(choice.unsupported("type", &format!(" for `{}`", items::shorten(other)))),
-    }
-}
-
 /// How much to think, and whether that is told as its summary.
 fn reasoning(fields: &mut Fields) -> Result<(Option<Effort>, bool), WireError> {
     let Some(value) = fields.take("reasoning") else { return Ok((None, false)) };
@@ -248,8 +216,11 @@ fn accept_what_changes_nothing(fields: &mut Fields) -> Result<(), WireError> {
         None | Some("in_memory" | "in-memory" | "24h") => {}
         Some(_) => return Err(fields.out_of_range("prompt_cache_retention", "in_memory or 24h")),
     }
-    if let Some(value) = fields.take("prompt_cache_options") {
-        Fields::of("prompt_cache_options", value)?;
+    // What Codex tells of itself, beside the prompt.
+    for name in ["prompt_cache_options", "client_metadata"] {
+        if let Some(value) = fields.take(name) {
+            Fields::of(name, value)?;
+        }
     }
     Ok(())
 }
@@ -257,6 +228,7 @@ fn accept_what_changes_nothing(fields: &mut Fields) -> Result<(), WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conversation::ToolChoice;
     use serde_json::json;
 
     fn parse(body: &Value) -> Result<ResponsesRequest, WireError> {
@@ -290,7 +262,7 @@ mod tests {
         );
         let chat = &request.chat;
         assert_eq!((chat.effort, chat.top_logprobs, &chat.metadata["a"]), (Some(Effort::Low), Some(2), &json!("b")));
-        assert_eq!((chat.tools.choice.clone(), chat.tools.parallel), (ToolChoice::Named("f".into()), false));
+        assert_eq!((chat.tools.choice.clone(), chat.tools.parallel), (ToolChoice::Named("f".into()), Some(false)));
         let options = &chat.options;
         assert_eq!((options.max_tokens, options.stream, options.service_tier), (Some(9), true, ServiceTier::Flex));
         assert_eq!((options.sampling.temperature, options.sampling.top_p), (Some(0.5), Some(0.25)));
@@ -314,8 +286,8 @@ mod tests {
             refused(name, json!({"id": "x"}), name, "unsupported_parameter");
         }
         refused("truncation", json!("auto"), "truncation", "unsupported_parameter");
-        refused("tools", json!([{"type": "web_search"}]), "tools[0].type", "unsupported_parameter");
-        refused("tools", json!([{"type": "custom", "name": "x"}]), "tools[0].type", "unsupported_parameter");
+        refused("tools", json!([{"type": "file_search"}]), "tools[0].type", "unsupported_parameter");
+        refused("tools", json!([{"type": "custom"}]), "tools[0].name", "missing_required_parameter");
         refused("tools", json!([{"type": "function"}]), "tools[0].name", "missing_required_parameter");
         refused("tool_choice", json!({"type": "mcp"}), "tool_choice.type", "unsupported_parameter");
         refused("tool_choice", json!("required"), "tool_choice", "invalid_value");

@@ -7,7 +7,7 @@ use super::{any_object, any_of, array, boolean, described, example, integer, lis
 use crate::chat::{METADATA_MAX, PREDICTION_BYTES_MAX};
 use crate::conversation::Effort;
 use crate::message::{CALLS_MAX, MESSAGES_MAX, PARTS_MAX};
-use crate::tools::{NAME_CHARS_MAX, TOOLS_MAX};
+use crate::tools::{GRAMMAR_BYTES_MAX, NAME_CHARS_MAX, TOOLS_MAX};
 
 /// A request to go on with a conversation.
 #[must_use]
@@ -58,17 +58,13 @@ pub(super) fn model() -> Value {
 /// A message, by who speaks.
 fn message() -> Value {
     let said = |roles: &[&str], content: Value| {
-        object(&["role", "content"], [("role", word(roles)), ("content", content), ("name", string())])
+        let said = [("role", word(roles)), ("content", content), ("name", string()), cache_control()];
+        object(&["role", "content"], said)
     };
-    let call = object(
-        &["id", "function"],
-        [
-            ("id", string()),
-            ("type", word(&["function"])),
-            ("index", described("Its place in a stream, without effect.", integer(0, i64::from(u32::MAX)))),
-            ("function", object(&["name"], [("name", string()), ("arguments", described("JSON text.", string()))])),
-        ],
-    );
+    let function = object(&["name"], [("name", string()), ("arguments", described("JSON text.", string()))]);
+    let custom = object(&["name", "input"], [("name", string()), ("input", string())]);
+    let call =
+        any_of([call(&["id", "function"], "function", function), call(&["id", "type", "custom"], "custom", custom)]);
     let answer = object(
         &["role"],
         [
@@ -80,6 +76,7 @@ fn message() -> Value {
             ("reasoning", described("Another name of `reasoning_content`.", string())),
             ("tool_calls", array(call, 0, CALLS_MAX)),
             ("annotations", array(any_object(), 0, 0)),
+            cache_control(),
         ],
     );
     let result = object(
@@ -89,17 +86,37 @@ fn message() -> Value {
             ("content", text_content()),
             ("tool_call_id", described("The id of a call in the message before.", string())),
             ("name", string()),
+            cache_control(),
         ],
     );
     any_of([said(&["user"], user_content()), said(&["system", "developer"], text_content()), answer, result])
 }
 
+/// A call of this kind.
+fn call(required: &[&str], kind: &'static str, called: Value) -> Value {
+    object(
+        required,
+        [
+            ("id", string()),
+            ("type", word(&[kind])),
+            ("index", described("Its place in a stream, without effect.", integer(0, i64::from(u32::MAX)))),
+            ("extra_content", described("What another server signed, without effect.", any_object())),
+            (kind, called),
+        ],
+    )
+}
+
+/// Where a cache is to end, in Anthropic's words.
+fn cache_control() -> (&'static str, Value) {
+    ("cache_control", described("Without effect: what begins alike is found.", any_object()))
+}
+
 fn text_part() -> Value {
-    object(&["type", "text"], [("type", word(&["text"])), ("text", string())])
+    object(&["type", "text"], [("type", word(&["text"])), ("text", string()), cache_control()])
 }
 
 fn refusal_part() -> Value {
-    object(&["type", "refusal"], [("type", word(&["refusal"])), ("refusal", string())])
+    object(&["type", "refusal"], [("type", word(&["refusal"])), ("refusal", string()), cache_control()])
 }
 
 /// Text, or text in parts.
@@ -110,29 +127,45 @@ fn text_content() -> Value {
 /// Text, or parts.
 fn user_content() -> Value {
     let image = object(&["url"], [("url", string()), ("detail", string())]);
-    let image = object(&["type", "image_url"], [("type", word(&["image_url"])), ("image_url", image)]);
+    let image = object(&["type", "image_url"], [("type", word(&["image_url"])), ("image_url", image), cache_control()]);
     any_of([string(), list(any_of([text_part(), described("For models that see.", image)]))])
 }
 
-/// A function that the model may ask to be called.
+/// A function that the model may ask to be called, or a custom tool, which is given text.
 fn tool() -> Value {
-    let name = json!({"type": "string", "pattern": format!("^[A-Za-z0-9_.-]{{1,{NAME_CHARS_MAX}}}$")});
+    let name = || json!({"type": "string", "pattern": format!("^[A-Za-z0-9_.-]{{1,{NAME_CHARS_MAX}}}$")});
     let parameters = json!({"type": "object", "properties": {"type": {"const": "object"}}});
     let function = object(
         &["name"],
         [
-            ("name", name),
+            ("name", name()),
             ("description", described("What it does, for the model.", string())),
             ("parameters", described("The JSON schema of its arguments.", parameters)),
             ("strict", described("Whether calls always follow the schema.", boolean())),
         ],
     );
-    object(&["type", "function"], [("type", word(&["function"])), ("function", function)])
+    let function =
+        object(&["type", "function"], [("type", word(&["function"])), ("function", function), cache_control()]);
+    let definition = text(1, GRAMMAR_BYTES_MAX);
+    let grammar = object(&["syntax", "definition"], [("syntax", word(&["lark", "regex"])), ("definition", definition)]);
+    let grammar = object(&["type", "grammar"], [("type", word(&["grammar"])), ("grammar", grammar)]);
+    let format = any_of([object(&["type"], [("type", word(&["text"]))]), grammar]);
+    let custom = object(
+        &["name"],
+        [
+            ("name", name()),
+            ("description", described("What it does, for the model.", string())),
+            ("format", described("What its text must be.", format)),
+        ],
+    );
+    let custom = object(&["type", "custom"], [("type", word(&["custom"])), ("custom", custom), cache_control()]);
+    any_of([function, custom])
 }
 
 fn tool_choice() -> Value {
     let name = || object(&["name"], [("name", string())]);
-    let named = || object(&["type", "function"], [("type", word(&["function"])), ("function", name())]);
+    let of_kind = |kind: &'static str| object(&["type", kind], [("type", word(&[kind])), (kind, name())]);
+    let named = || any_of([of_kind("function"), of_kind("custom")]);
     let some =
         object(&["mode", "tools"], [("mode", word(&["auto", "required"])), ("tools", array(named(), 0, TOOLS_MAX))]);
     let some = object(&["type", "allowed_tools"], [("type", word(&["allowed_tools"])), ("allowed_tools", some)]);
@@ -140,7 +173,8 @@ fn tool_choice() -> Value {
 }
 
 fn prediction() -> Value {
-    let content = any_of([text(0, PREDICTION_BYTES_MAX), list(text_part())]);
+    let part = object(&["type", "text"], [("type", word(&["text"])), ("text", string())]);
+    let content = any_of([text(0, PREDICTION_BYTES_MAX), list(part)]);
     object(&["type", "content"], [("type", word(&["content"])), ("content", content)])
 }
 

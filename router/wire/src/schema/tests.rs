@@ -44,10 +44,12 @@ fn full_chat() -> Value {
             {"role": "system", "content": [{"type": "text", "text": "a"}]},
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]},
             {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "tool_calls": [
-                {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                {"id": "d", "type": "custom", "custom": {"name": "n", "input": "a"}}]},
             {"role": "tool", "tool_call_id": "c", "content": "1"},
         ],
-        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "n", "format":
+            {"type": "grammar", "grammar": {"syntax": "regex", "definition": "a"}}}}],
         "prediction": {"type": "content", "content": [{"type": "text", "text": "a"}]},
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
     })
@@ -57,7 +59,9 @@ fn full_chat() -> Value {
 fn chat_is_described_as_it_is_read() {
     asked::take();
     let mut choices = vec![json!("auto"), json!({"type": "function", "function": {"name": "f"}})];
-    let allowed = json!({"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]});
+    choices.push(json!({"type": "custom", "custom": {"name": "n"}}));
+    let allowed = json!({"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}},
+        {"type": "custom", "custom": {"name": "n"}}]});
     choices.push(json!({"type": "allowed_tools", "allowed_tools": allowed}));
     for choice in choices {
         let mut body = full_chat();

@@ -146,6 +146,8 @@ fn named(mut item: Value, name: &str, index: usize) -> Value {
     let prefix = match item["type"].as_str() {
         Some("function_call") => "fc",
         Some("function_call_output") => "fco",
+        Some("custom_tool_call") => "ctc",
+        Some("custom_tool_call_output") => "ctco",
         Some("reasoning") => "rs",
         _ => "msg",
     };

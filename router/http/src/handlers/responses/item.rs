@@ -19,7 +19,16 @@ pub(crate) struct Item {
 pub(crate) enum Body {
     Thought { text: String },
     Message { text: String, logprobs: Vec<Value> },
-    Call { call_id: String, name: String, arguments: String },
+    Call { call_id: String, called: Called, given: String },
+}
+
+/// What a call is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Called {
+    pub(crate) name: String,
+    pub(crate) namespace: Option<String>,
+    /// Whether it is given text.
+    pub(crate) is_custom: bool,
 }
 
 impl Item {
@@ -31,8 +40,9 @@ impl Item {
         Self::new(format!("msg_{name}"), Body::Message { text: String::new(), logprobs: Vec::new() })
     }
 
-    pub(crate) fn call(name: &str, call_id: String, function: String) -> Self {
-        Self::new(format!("fc_{name}"), Body::Call { call_id, name: function, arguments: String::new() })
+    pub(crate) fn call(name: &str, call_id: String, called: Called) -> Self {
+        let prefix = if called.is_custom { "ctc" } else { "fc" };
+        Self::new(format!("{prefix}_{name}"), Body::Call { call_id, called, given: String::new() })
     }
 
     fn new(id: String, body: Body) -> Self {
@@ -61,9 +71,15 @@ impl Item {
                 let content = if new { json!([]) } else { json!([part]) };
                 json!({"id": id, "type": "message", "status": status, "role": "assistant", "content": content})
             }
-            Body::Call { call_id, name, arguments } => {
-                json!({"id": id, "type": "function_call", "status": status, "call_id": call_id, "name": name,
-                    "arguments": arguments})
+            Body::Call { call_id, called: Called { name, namespace, is_custom }, given } => {
+                let (kind, field) =
+                    if *is_custom { ("custom_tool_call", "input") } else { ("function_call", "arguments") };
+                let mut call = json!({"id": id, "type": kind, "status": status, "call_id": call_id, "name": name,
+                    field: given});
+                if let Some(namespace) = namespace {
+                    call["namespace"] = json!(namespace);
+                }
+                call
             }
         }
     }

@@ -70,7 +70,7 @@ pub(crate) async fn respond(
         logprobs: request.chat.top_logprobs.is_some(),
         events: stream || background,
     };
-    let writer = Writer::new(response, name, manner);
+    let writer = Writer::new(response, name, manner).with_tools(&request.chat.tools);
     let run = Run { store: state.store.clone(), owner, context, is_kept: store, writer };
     // A place in the background is taken before anything is computed.
     let running = background.then(|| run.go_background(&state.background)).transpose()?;

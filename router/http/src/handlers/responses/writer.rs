@@ -1,13 +1,16 @@
 //! Writes a response: from what a model says to items, and to the events that tell of them as they come.
 
+use std::collections::HashMap;
+
 use allerac_engine_core::TokenLogprob;
 use allerac_objects::Seal;
 use allerac_parse::Piece;
-use allerac_wire::{CompletionUsage, ResponseError, ResponseObject, ResponseStatus};
+use allerac_wire::{CompletionUsage, ResponseError, ResponseObject, ResponseStatus, Tools};
 use serde_json::{Value, json};
 
-use super::item::{Body, Item};
+use super::item::{Body, Called, Item};
 use crate::background::Event;
+use crate::custom::Customs;
 use crate::error::ApiError;
 use crate::handlers::{logprobs, now_s};
 use crate::progress::{Finish, Progress};
@@ -36,6 +39,9 @@ pub(crate) enum End {
 pub(crate) struct Writer {
     response: ResponseObject,
     manner: Manner,
+    customs: Customs,
+    /// What calls are of, by the names that models have for it, where these are others.
+    spaces: HashMap<String, Called>,
     /// What its ids are made of.
     name: String,
     items: Vec<Item>,
@@ -56,6 +62,8 @@ impl Writer {
         Self {
             response,
             manner,
+            customs: Customs::default(),
+            spaces: HashMap::new(),
             name,
             items: Vec::new(),
             open: None,
@@ -65,6 +73,17 @@ impl Writer {
             events: Vec::new(),
             number: 0,
         }
+    }
+
+    /// The same for a request that offers these tools.
+    pub(crate) fn with_tools(mut self, tools: &Tools) -> Self {
+        self.customs = Customs::of(tools);
+        let spaces = tools.list.iter().filter(|tool| tool.namespace.is_some()).map(|tool| {
+            let (name, namespace) = (tool.own_name().to_owned(), tool.namespace.clone());
+            (tool.name.clone(), Called { name, namespace, is_custom: tool.text.is_some() })
+        });
+        self.spaces = spaces.collect();
+        self
     }
 
     pub(crate) fn response(&self) -> &ResponseObject {
@@ -98,10 +117,15 @@ impl Writer {
                 if self.manner.logprobs {
                     self.held.extend(logprobs);
                 }
-                pieces.into_iter().for_each(|piece| self.piece(piece));
+                for piece in pieces {
+                    if let Some(piece) = self.customs.read(0, piece) {
+                        self.piece(piece);
+                    }
+                }
                 None
             }
             Progress::Finished { reason, .. } => {
+                self.customs.finish(0).into_iter().for_each(|piece| self.piece(piece));
                 self.finish = reason;
                 None
             }
@@ -122,19 +146,26 @@ impl Writer {
             }
             Piece::Call { id, name, .. } => {
                 let call_id = id.unwrap_or_default();
-                let place = self.add(|id| Item::call(id, call_id, name));
+                let called = self.called(name);
+                let place = self.add(|id| Item::call(id, call_id, called));
                 self.calls.push(place);
             }
             Piece::Arguments { index, json } => {
                 let Some(place) = self.calls.get(index as usize).copied() else { return };
                 // A call that was ended goes on where another server mixes its calls.
                 self.resume(place);
-                if let Body::Call { arguments, .. } = &mut self.items[place].body {
-                    arguments.push_str(&json);
-                }
-                self.tell("response.function_call_arguments.delta", place, json!({"delta": json}));
+                let Body::Call { called, given, .. } = &mut self.items[place].body else { return };
+                given.push_str(&json);
+                let kind = if called.is_custom { "custom_tool_call_input" } else { "function_call_arguments" };
+                self.tell(&format!("response.{kind}.delta"), place, json!({"delta": json}));
             }
         }
+    }
+
+    /// What a call is of, by the name that the model has for it.
+    fn called(&self, name: String) -> Called {
+        let is_custom = self.customs.has(&name);
+        self.spaces.get(&name).cloned().unwrap_or(Called { name, namespace: None, is_custom })
     }
 
     /// The place of the open item where it is of the wanted kind, else of a new one.
@@ -226,8 +257,11 @@ impl Writer {
                 self.tell("response.output_text.done", place, text);
                 self.tell("response.content_part.done", place, json!({"content_index": 0, "part": part}));
             }
-            Body::Call { name, arguments, .. } => {
-                let whole = json!({"name": name, "arguments": arguments});
+            Body::Call { called, given, .. } if called.is_custom => {
+                self.tell("response.custom_tool_call_input.done", place, json!({"input": given}));
+            }
+            Body::Call { called, given, .. } => {
+                let whole = json!({"name": called.name, "arguments": given});
                 self.tell("response.function_call_arguments.done", place, whole);
             }
         }
