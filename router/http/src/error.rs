@@ -8,7 +8,7 @@ use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
 use allerac_objects::StoreError;
 use allerac_router_core::{ModelsError, NoEngine, NoRoute, UpstreamError};
-use allerac_wire::anthropic::{Problem, ProblemDetail};
+use allerac_wire::anthropic::{NO_THREADS, Problem, ProblemDetail};
 use allerac_wire::ollama::Trouble;
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
 use axum::Json;
