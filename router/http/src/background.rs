@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde_json::Value;
+use allerac_wire::ErrorDetail;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -184,7 +185,14 @@ impl sse::Format<Told> for AsTold {
         match told {
             Told::Events { text, last } => (text, last),
             Told::Comment(text) => (text, false),
-            Told::Failed(error) => (sse::error_event(&error), true),
+            Told::Failed(error) => (failure(error), true),
         }
     }
+}
+
+/// The event of a response that failed while its client waited for the first one.
+fn failure(error: ApiError) -> String {
+    let ErrorDetail { message, param, code, .. } = error.about_input().body().error;
+    let event = json!({"type": "error", "sequence_number": 0, "code": code, "message": message, "param": param});
+    format!("event: error\nid: 0\ndata: {event}\n\n")
 }

@@ -13,6 +13,10 @@ pub use response::{
 };
 pub use thinking::Thoughts;
 
+pub(crate) use content::MEDIA_TYPES;
+pub(crate) use thinking::BUDGET_MIN;
+pub(crate) use tools::NAME_CHARS_MAX;
+
 use crate::constraint::{Constraint, schema_text};
 use crate::conversation::{ChatRequest, Effort, Tools};
 use crate::fields::{Envelope, Fields, WireError};
@@ -21,9 +25,9 @@ use crate::sampling::Sampling;
 use thinking::Thinking;
 
 /// Stop sequences of one request. Each is looked for in every token.
-const STOPS_MAX: usize = 16;
+pub(crate) const STOPS_MAX: usize = 16;
 /// Characters of the name that a client gives its user.
-const USER_ID_CHARS_MAX: usize = 512;
+pub(crate) const USER_ID_CHARS_MAX: usize = 512;
 /// Fields of the API that are refused whatever they say: what they ask for is done by Anthropic's own servers.
 const UNSUPPORTED: &[&str] =
     &["billing_policy", "compaction", "container", "fallback_credit_token", "fallbacks", "thread"];

@@ -116,18 +116,26 @@ fn user_content() -> Value {
 
 /// A function that the model may ask to be called.
 fn tool() -> Value {
-    let name = json!({"type": "string", "pattern": format!("^[A-Za-z0-9_.-]{{1,{NAME_CHARS_MAX}}}$")});
-    let parameters = json!({"type": "object", "properties": {"type": {"const": "object"}}});
     let function = object(
         &["name"],
         [
-            ("name", name),
+            ("name", tool_name()),
             ("description", described("What it does, for the model.", string())),
-            ("parameters", described("The JSON schema of its arguments.", parameters)),
+            ("parameters", tool_parameters()),
             ("strict", described("Whether calls always follow the schema.", boolean())),
         ],
     );
     object(&["type", "function"], [("type", word(&["function"])), ("function", function)])
+}
+
+pub(super) fn tool_name() -> Value {
+    json!({"type": "string", "pattern": format!("^[A-Za-z0-9_.-]{{1,{NAME_CHARS_MAX}}}$")})
+}
+
+/// What a tool is given: always an object.
+pub(super) fn tool_parameters() -> Value {
+    let parameters = json!({"type": "object", "properties": {"type": {"const": "object"}}});
+    described("The JSON schema of its arguments.", parameters)
 }
 
 fn tool_choice() -> Value {
@@ -144,7 +152,7 @@ fn prediction() -> Value {
     object(&["type", "content"], [("type", word(&["content"])), ("content", content)])
 }
 
-fn metadata() -> Value {
+pub(super) fn metadata() -> Value {
     let (pairs, key_chars, value_chars) = METADATA_MAX;
     json!({
         "type": "object", "maxProperties": pairs, "propertyNames": {"maxLength": key_chars},

@@ -1,13 +1,25 @@
 //! What requests look like, as JSON schemas, for the API's own description. The limits are the parsers' own, and a
 //! test holds the names beside those that the parsers read.
 
+mod anthropic;
+mod batch;
 mod chat;
 mod completion;
+mod encoder;
 mod form;
+mod ollama;
 mod options;
+mod response;
+mod responses;
 
+pub use anthropic::{count_tokens_request, messages_request};
+pub use batch::{batch_request, file_form};
 pub use chat::{chat_request, metadata_update};
 pub use completion::completion_request;
+pub use encoder::{embedding_request, rerank_request};
+pub use ollama::{ollama_chat_request, ollama_generate_request, ollama_model_request};
+pub use response::{InputItem, OutputItem, ResponseEvent};
+pub use responses::responses_request;
 
 use serde_json::{Map, Value, json};
 
@@ -60,6 +72,11 @@ fn example(value: impl Into<Value>, mut schema: Value) -> Value {
 
 fn string() -> Value {
     json!({"type": "string"})
+}
+
+/// A string that says something.
+fn some_text() -> Value {
+    json!({"type": "string", "minLength": 1})
 }
 
 /// A string of so many characters.

@@ -7,14 +7,14 @@ mod stopwatch;
 
 use allerac_router_core::Route;
 use allerac_wire::Envelope;
-use allerac_wire::ollama::{Answered, AnsweredMessage, only_loads};
+use allerac_wire::ollama::{Answered, AnsweredMessage, OllamaChat, OllamaGenerate, only_loads};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-pub(crate) use models::{ps, show, tags, version};
-pub(crate) use orders::{blobs, copy, create, delete, pull, push};
+pub(crate) use models::{SHOW_KNOWN, ps, show, tags, version};
+pub(crate) use orders::{PULL_KNOWN, blobs, copy, create, delete, pull, push};
 
 use super::generate::respond;
 use super::{Body, Bounded};
@@ -34,7 +34,7 @@ pub(crate) async fn chat(
     let envelope = Envelope::parse(&body)?;
     drop(body);
     if only_loads(&envelope.body, "messages") {
-        return load(&state, &caller, &envelope, true).await;
+        return load(&state, &caller, envelope, true).await;
     }
     respond::<Chat>(&state, caller, admitted, envelope).await
 }
@@ -49,15 +49,16 @@ pub(crate) async fn generate(
     let envelope = Envelope::parse(&body)?;
     drop(body);
     if only_loads(&envelope.body, "prompt") {
-        return load(&state, &caller, &envelope, false).await;
+        return load(&state, &caller, envelope, false).await;
     }
     respond::<Generate>(&state, caller, admitted, envelope).await
 }
 
 /// A request that asks nothing: its model is loaded. A client that is done with a model says so by a `keep_alive` of
 /// nothing; how long models stay is for the box, as others may want them.
-async fn load(state: &AppState, caller: &Authenticated, envelope: &Envelope, chat: bool) -> Result<Response, ApiError> {
+async fn load(state: &AppState, caller: &Authenticated, envelope: Envelope, chat: bool) -> Result<Response, ApiError> {
     let place = state.route(&envelope.model, caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    check_the_rest(envelope.clone(), chat)?;
     let keep_alive = envelope.body.get("keep_alive").unwrap_or(&Value::Null);
     let is_done = keep_alive.as_f64() == Some(0.0) || keep_alive == "0" || keep_alive == "0s";
     if let (Route::Local(model), false) = (place, is_done) {
@@ -76,6 +77,21 @@ async fn load(state: &AppState, caller: &Authenticated, envelope: &Envelope, cha
         durations: None,
     })
     .into_response())
+}
+
+/// What a request says besides what it asks is checked also where it asks nothing.
+fn check_the_rest(mut envelope: Envelope, chat: bool) -> Result<(), ApiError> {
+    let (name, nothing) = if chat { ("messages", json!([])) } else { ("prompt", json!("")) };
+    let asked = envelope.body.entry(name).or_insert(Value::Null);
+    if asked.is_null() {
+        *asked = nothing;
+    }
+    if chat {
+        OllamaChat::parse(envelope)?;
+    } else {
+        OllamaGenerate::parse(envelope)?;
+    }
+    Ok(())
 }
 
 fn now() -> String {

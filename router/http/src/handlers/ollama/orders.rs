@@ -11,13 +11,16 @@ use crate::error::ApiError;
 use crate::handlers::{Bounded, SmallBody};
 use crate::state::AppState;
 
+/// What else a request for a model says; it changes nothing here.
+pub(crate) const PULL_KNOWN: &[&str] = &["stream", "insecure", "username", "password"];
+
 /// `POST /api/pull`: a model that is here already is there at once.
 pub(crate) async fn pull(
     State(state): State<AppState>,
     _: Owner,
     Bounded(body): SmallBody,
 ) -> Result<Response, ApiError> {
-    let name = model_name(&body, &["stream", "insecure", "username", "password"])?;
+    let name = model_name(&body, PULL_KNOWN)?;
     let model = state.aliases.model(&name, &state.registry, &state.upstreams);
     if state.registry.find(model).is_none() {
         return Err(ApiError::not_done_here(

@@ -1,6 +1,7 @@
 //! Responses that were kept: `GET`, `DELETE`, `cancel` and `input_items` of `/v1/responses/{id}`.
 
 use allerac_objects::{Kind, Order};
+use allerac_wire::{Deleted, ListPage};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -89,7 +90,7 @@ pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     let owner = caller.0.salt;
     if let Some(running) = state.background.find(owner, &id) {
         running.delete();
@@ -98,7 +99,7 @@ pub(crate) async fn delete(
     if !state.store.delete(Kind::Response, owner, &id).await? {
         return Err(ApiError::not_kept("response", &id));
     }
-    Ok(Json(json!({"id": id, "object": "response", "deleted": true})))
+    Ok(Json(Deleted { id, object: "response", deleted: true }))
 }
 
 /// Ends it; of one that has ended, says how.
@@ -125,7 +126,7 @@ pub(crate) async fn input_items(
     caller: Authenticated,
     Path(id): Path<String>,
     mut params: Params,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ListPage<Value>>, ApiError> {
     let wanted = params.page(Order::Descending, 100)?;
     params.take_all("include");
     params.finish()?;
