@@ -135,9 +135,14 @@ def test_a_client_that_was_cut_off_finds_the_answer(box, key, books, stream):
     assert rows == [("completed", rows[0][1], 120)]
 
 
+def said(lines):
+    """The lines of a stream that say something: a slow one has comments too."""
+    return (line for line in lines if line and not line.startswith(":"))
+
+
 def numbered(lines) -> list[tuple[int, str]]:
     """The events of a stream with their numbers."""
-    lines = [line for line in lines if line]
+    lines = list(said(lines))
     numbers = [int(line.removeprefix("id: ")) for line in lines[::2]]
     return list(zip(numbers, lines[1::2], strict=True))
 
@@ -152,16 +157,16 @@ def test_a_stream_goes_on_after_the_last_event_that_came(box, key, http, books, 
 
     before = charged()
     with http.stream("POST", path, json=body, headers=headers) as answer:
-        lines = answer.iter_lines()
-        first = numbered([next(lines) for _ in range(9)])
+        lines = said(answer.iter_lines())
+        first = numbered([next(lines) for _ in range(6)])
     assert [number for number, _ in first] == [0, 1, 2]
     assert http.post(path, json=body, headers=headers).status_code == 409
     other = http.post(path, json=body | {"n": 2}, headers=headers | {"last-event-id": "0"})
     assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
     with http.stream("POST", path, json=body, headers=headers | {"last-event-id": "1"}) as answer:
         assert (answer.status_code, answer.headers["x-allerac-served-by"]) == (200, "upstream:scripted")
-        lines = answer.iter_lines()
-        again = numbered([next(lines) for _ in range(3)])
+        lines = said(answer.iter_lines())
+        again = numbered([next(lines) for _ in range(2)])
         assert again == first[2:]
         # Only now does the rest come.
         scripted.go_on.release()
