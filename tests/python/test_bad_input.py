@@ -230,6 +230,30 @@ def test_two_hundred_tools_of_three_hundred_kilobytes(http, api):
 
 
 @pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"name": 5}, {"name": ""}, {"name": "a b"}, {"name": "f", "parameters": 5}, {"name": "f", "parameters": {"type": "array"}},
+        {"name": "f", "parameters": {"type": "object", "properties": 5}}, {"name": "f", "parameters": {}, "extra": 1},
+        {"description": "no name"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_tools_that_are_none(http, api, tool):
+    if api is Ollama and tool.get("parameters") == {"type": "object", "properties": 5}:
+        # Nothing is forced there, so that no grammar is made of it: the model reads it as it is.
+        return
+    refused(http, api, api.tools([{"parameters": {"type": "object"}} | tool]))
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_tools_that_are_no_objects(http, api):
+    refused(http, api, api.body(tools=[5]), "tools[0]")
+    refused(http, api, api.body(tools=[{}]), "tools[0]")
+    refused(http, api, api.body(tools={"f": 1}), "tools")
+
+
+@pytest.mark.parametrize("api", APIS)
 def test_pictures_for_a_model_that_reads(http, api):
     refused(http, api, api.image(PIXEL), "image")
     refused(http, api, api.image(GARBAGE))

@@ -405,6 +405,56 @@ def test_models_of_ollama(http, promises):
         held(promises, "post", path, wrong, Shape(), 400)
 
 
+# What other servers get wrong.
+
+STREAMS = {
+    "/v1/chat/completions": {"messages": ASKED, "max_tokens": 3},
+    "/v1/completions": {"prompt": "1, 2,", "max_tokens": 3},
+    "/v1/responses": {"input": "hi", "max_output_tokens": 3},
+    "/v1/messages": {"messages": ASKED, "max_tokens": 3},
+    "/api/chat": {"messages": ASKED, "options": {"num_predict": 3}},
+    "/api/generate": {"prompt": "hi", "options": {"num_predict": 3}},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_connection_goes_on_after_a_stream(box, http, path):
+    ports = set()
+    with box.http(http.headers["authorization"].removeprefix("Bearer ")) as client:
+        for _ in range(3):
+            with client.stream("POST", path, json=STREAMS[path] | {"model": allerac.MODEL, "stream": True}) as answer:
+                assert answer.status_code == 200
+                ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+                answer.read()
+    assert len(ports) == 1
+
+
+NAMED = {
+    "/v1/chat/completions": {"messages": ASKED, "max_tokens": 60, "tools": [CHAT_TOOL],
+                             "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+    "/v1/responses": {"input": "hi", "max_output_tokens": 60, "tools": [RESPONSE_TOOL],
+                      "tool_choice": {"type": "function", "name": "weather"}},
+    "/v1/messages": {"messages": ASKED, "max_tokens": 60, "tools": [CLAUDE_TOOL],
+                     "tool_choice": {"type": "tool", "name": "weather"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", NAMED)
+def test_a_named_tool_is_called(http, path):
+    answer = http.post(path, json=NAMED[path] | {"model": allerac.MODEL}).json()
+    if path == "/v1/chat/completions":
+        (call,) = answer["choices"][0]["message"]["tool_calls"]
+        name, given = call["function"]["name"], json.loads(call["function"]["arguments"])
+    elif path == "/v1/responses":
+        (call,) = answer["output"]
+        name, given = call["name"], json.loads(call["arguments"])
+    else:
+        (call,) = answer["content"]
+        name, given = call["name"], call["input"]
+    assert (name, list(given)) == ("weather", ["city"])
+    assert given["city"] in {"Wien", "Bonn"}
+
+
 # Errors.
 
 POSTED = [
@@ -419,4 +469,12 @@ def test_refusals(box, http, promises, path):
         answer = http.post(path, content=content)
         assert 400 <= answer.status_code < 500
         promises.ours.answer("post", path, answer)
-    promises.ours.answer("post", path, httpx.post(f"{box.url}{path}", content=b"{}"))
+    stranger = httpx.post(f"{box.url}{path}", content=b"{}")
+    assert stranger.status_code == 401
+    promises.ours.answer("post", path, stranger)
+
+
+@pytest.mark.parametrize("path", [path for path in POSTED if path != "/v1/batches"])
+def test_an_unknown_model_is_not_found(http, promises, path):
+    answer = http.post(path, json={"model": "nobody"})
+    held(promises, "post", path, answer, status=404)
