@@ -137,7 +137,7 @@ impl Operation {
 
     /// It answers one or the other, by the API that is spoken: OpenAI's, or Anthropic's where its header is there.
     pub(crate) fn gives_either<T: JsonSchema, A: JsonSchema>(self) -> Self {
-        let version = json!({"type": "string", "examples": ["2023-06-01"]});
+        let version = json!({"type": "string"});
         let this = self.in_header("anthropic-version", "With it the answer is in Anthropic's shape.", version);
         let errors = either::<ErrorBody, Problem>;
         Self { errors, ..this }.answers(200, JSON, either::<T, A>)
