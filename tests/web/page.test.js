@@ -249,7 +249,7 @@ test("the API's description lets its reader try a call with the key that the bro
   ]) {
     const operation = page.locator(`.opblock[id$="-${name}"]`);
     await operation.locator(".opblock-summary-control").click();
-    if (id) await operation.getByPlaceholder("id").fill(id);
+    if (id) await operation.getByPlaceholder("id", { exact: true }).fill(id);
     await operation.getByRole("button", { name: "Execute" }).click();
     const answer = operation.locator(".live-responses-table").first();
     await answer.getByText(said).first().waitFor({ timeout: ANSWER_MS_MAX });
