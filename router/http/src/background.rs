@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde_json::Value;
+use allerac_wire::ErrorDetail;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -59,9 +60,8 @@ impl Background {
         if own >= PERSON_MAX || all.len() >= ALL_MAX {
             return Err(ApiError::too_many_requests());
         }
-        let said = Mutex::new(Said { response, events: Vec::new(), deleted: false });
-        let progress = watch::Sender::new((0, false));
-        let running = Arc::new(Running { cancel: CancellationToken::new(), said, progress });
+        let running = Arc::new(Running::new());
+        running.note(Some(response), Vec::new());
         all.insert((owner, id.to_owned()), Arc::clone(&running));
         Ok(running)
     }
@@ -82,6 +82,12 @@ impl Background {
 }
 
 impl Running {
+    /// One that said nothing yet.
+    pub(crate) fn new() -> Self {
+        let said = Mutex::new(Said { response: Value::Null, events: Vec::new(), deleted: false });
+        Self { cancel: CancellationToken::new(), said, progress: watch::Sender::new((0, false)) }
+    }
+
     /// Notes how it stands, and what it said since.
     pub(crate) fn note(&self, response: Option<Value>, events: Vec<Event>) {
         let count = {
@@ -184,7 +190,14 @@ impl sse::Format<Told> for AsTold {
         match told {
             Told::Events { text, last } => (text, last),
             Told::Comment(text) => (text, false),
-            Told::Failed(error) => (sse::error_event(&error), true),
+            Told::Failed(error) => (failure(error), true),
         }
     }
+}
+
+/// The event of a response that failed while its client waited for the first one.
+fn failure(error: ApiError) -> String {
+    let ErrorDetail { message, param, code, .. } = error.about_input().body().error;
+    let event = json!({"type": "error", "sequence_number": 0, "code": code, "message": message, "param": param});
+    format!("event: error\nid: 0\ndata: {event}\n\n")
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use allerac_router_core::ModelKind;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{any, delete, get, post};
+use axum::routing::get;
 use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -20,9 +21,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::api::Api;
-use crate::handlers::responses::{self, kept};
-use crate::handlers::{anthropic, batches, embeddings, files, generate, ollama, rerank, unknown, wrong_method};
-use crate::openapi::document;
+use crate::handlers::{unknown, wrong_method};
+use crate::openapi::{document, name_models};
 use crate::operations::operations;
 use crate::state::AppState;
 use crate::{assets, handlers};
@@ -41,17 +41,13 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Everything that is served.
 pub fn app(state: AppState) -> Router {
     let operations = operations();
-    let document = Bytes::from(document(&operations).to_string());
+    let mut document = document(&operations);
+    let encoder = state.registry.models().iter().find(|model| model.kind == ModelKind::Embedding);
+    name_models(&mut document, [state.registry.default_model(), encoder.map(|model| model.id.as_str())]);
+    let document = Bytes::from(document.to_string());
     let api = operations.into_iter().fold(Router::new(), |api, operation| api.route(operation.path, operation.handler));
     api.route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], document) }))
         .route("/docs", get(assets::docs))
-        .route("/v1/embeddings", post(embeddings::create))
-        .route("/v1/rerank", post(rerank::create))
-        .route("/v1/messages", post(generate::create::<anthropic::Answer>))
-        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
-        .merge(ollama_routes())
-        .merge(responses_routes())
-        .merge(kept_routes())
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(unknown)
@@ -59,47 +55,6 @@ pub fn app(state: AppState) -> Router {
         // Outermost, so that refusals carry it too.
         .layer(from_fn_with_state(state.clone(), name_request))
         .with_state(state)
-}
-
-/// OpenAI's responses.
-fn responses_routes() -> Router<AppState> {
-    Router::new()
-        .route("/v1/responses", post(responses::create))
-        .route("/v1/responses/input_tokens", post(responses::input_tokens))
-        .route("/v1/responses/{id}", get(kept::get).delete(kept::delete))
-        .route("/v1/responses/{id}/cancel", post(kept::cancel))
-        .route("/v1/responses/{id}/input_items", get(kept::input_items))
-}
-
-/// Files and batches.
-fn kept_routes() -> Router<AppState> {
-    Router::new()
-        // It bounds by itself what it reads.
-        .route("/v1/files", post(files::create).layer(DefaultBodyLimit::disable()).get(files::list))
-        .route("/v1/files/{id}", get(files::get).delete(files::delete))
-        .route("/v1/files/{id}/content", get(files::content))
-        .route("/v1/batches", post(batches::create).get(batches::list))
-        .route("/v1/batches/{id}", get(batches::get))
-        .route("/v1/batches/{id}/cancel", post(batches::cancel))
-}
-
-/// Ollama's own paths.
-fn ollama_routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/embed", post(ollama::embed))
-        .route("/api/embeddings", post(ollama::embeddings))
-        .route("/api/chat", post(ollama::chat))
-        .route("/api/generate", post(ollama::generate))
-        .route("/api/tags", get(ollama::tags))
-        .route("/api/ps", get(ollama::ps))
-        .route("/api/show", post(ollama::show))
-        .route("/api/version", get(ollama::version))
-        .route("/api/pull", post(ollama::pull))
-        .route("/api/delete", delete(ollama::delete))
-        .route("/api/copy", post(ollama::copy))
-        .route("/api/create", post(ollama::create))
-        .route("/api/push", post(ollama::push))
-        .route("/api/blobs/{digest}", any(ollama::blobs))
 }
 
 /// The name of one request, by its time.

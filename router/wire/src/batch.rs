@@ -10,11 +10,11 @@ use crate::fields::{Envelope, Fields, WireError, object};
 /// The longest time that a batch may take.
 const WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long what a batch gave may be kept, in seconds, as OpenAI's API has it: an hour to 30 days.
-const KEPT_S: std::ops::RangeInclusive<i64> = 3600..=2_592_000;
+pub(crate) const KEPT_S: std::ops::RangeInclusive<i64> = 3600..=2_592_000;
 /// Characters of a line's own name.
 const CUSTOM_ID_CHARS_MAX: usize = 512;
 /// Characters of an id, as a client sends it.
-const ID_CHARS_MAX: usize = 128;
+pub(crate) const ID_CHARS_MAX: usize = 128;
 
 /// What the lines of a batch ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,8 @@ fn duration(text: &str) -> Option<Duration> {
     let (number, unit_s) = [("h", 3600), ("m", 60), ("s", 1)]
         .into_iter()
         .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
-    let number: u64 = number.parse::<u32>().ok().filter(|number| *number > 0)?.into();
+    // A number as people write it: no sign, and no zero before it.
+    let number: u64 = number.parse::<u32>().ok().filter(|read| *read > 0 && read.to_string() == number)?.into();
     Some(Duration::from_secs(number * unit_s))
 }
 
@@ -192,6 +193,8 @@ mod tests {
             ("completion_window", json!("25h")),
             ("completion_window", json!("0s")),
             ("completion_window", json!("soon")),
+            ("completion_window", json!("+5m")),
+            ("completion_window", json!("05m")),
             ("input_file_id", json!("")),
             ("speed", json!(1)),
         ] {

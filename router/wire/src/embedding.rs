@@ -1,5 +1,6 @@
 //! `POST /v1/embeddings`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -84,7 +85,7 @@ pub(crate) fn not_empty(path: &str, text: String) -> Result<String, WireError> {
 }
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct EmbeddingList<'a> {
     /// `list`.
     pub object: &'static str,
@@ -97,7 +98,7 @@ pub struct EmbeddingList<'a> {
 }
 
 /// A text's vector.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Embedding {
     /// `embedding`.
     pub object: &'static str,
@@ -108,7 +109,7 @@ pub struct Embedding {
 }
 
 /// A vector as it is written.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum EmbeddingVector {
     /// As numbers.
@@ -118,7 +119,7 @@ pub enum EmbeddingVector {
 }
 
 /// Tokens of a request that has no output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EncoderUsage {
     /// Of all texts, with the special tokens that the model expects.
     pub prompt_tokens: u32,

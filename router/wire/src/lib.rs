@@ -11,6 +11,7 @@ mod constraint;
 mod conversation;
 mod embedding;
 mod fields;
+mod kept;
 mod message;
 pub mod ollama;
 mod options;
@@ -30,6 +31,10 @@ pub use constraint::{Constraint, Form};
 pub use conversation::{ChatRequest, Effort, FreeText, Message, Part, Role, Tool, ToolCall, ToolChoice, Tools};
 pub use embedding::{Embedding, EmbeddingEncoding, EmbeddingList, EmbeddingRequest, EmbeddingVector, EncoderUsage};
 pub use fields::{Envelope, WireError};
+pub use kept::{
+    BatchCounts, BatchError, BatchErrors, BatchInputDetails, BatchObject, BatchOutputDetails, BatchStatus, BatchUsage,
+    Deleted, FileObject, ListPage,
+};
 pub use options::{Options, ServiceTier};
 pub use rerank::{RankedDocument, RankedText, RerankRequest, Reranking};
 pub use response::{
@@ -38,5 +43,5 @@ pub use response::{
     CompletionUsage, CustomDelta, Delta, ErrorBody, ErrorDetail, FunctionDelta, Logprob, Model, ModelList,
     PromptTokensDetails, TopLogprob,
 };
-pub use responses::{ResponseError, ResponseObject, ResponseStatus, ResponsesRequest, item_messages};
+pub use responses::{InputTokens, ResponseError, ResponseObject, ResponseStatus, ResponsesRequest, item_messages};
 pub use sampling::{DryOptions, LastTokens, MirostatOptions, Sampling};

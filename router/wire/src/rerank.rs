@@ -1,5 +1,6 @@
 //! `POST /v1/rerank`, in the shape that Cohere's and Jina's APIs share.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use crate::embedding::{EncoderUsage, not_empty};
 use crate::fields::{Envelope, Fields, WireError};
 
 /// Documents of one request.
-const DOCUMENTS_MAX: usize = 2048;
+pub(crate) const DOCUMENTS_MAX: usize = 2048;
 
 /// A validated request to rank documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ fn documents(value: Value) -> Result<Vec<String>, WireError> {
 }
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Reranking<'a> {
     /// The request's name.
     pub id: String,
@@ -83,7 +84,7 @@ pub struct Reranking<'a> {
 }
 
 /// A document's place.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct RankedDocument {
     /// Which document of the request.
     pub index: usize,
@@ -95,7 +96,7 @@ pub struct RankedDocument {
 }
 
 /// A document as it came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RankedText {
     /// Its text.
     pub text: String,

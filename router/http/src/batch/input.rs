@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use allerac_objects::{Kind, PIECE_BYTES, Store};
-use allerac_wire::{BatchEndpoint, BatchLine};
-use serde_json::{Value, json};
+use allerac_wire::{BatchEndpoint, BatchError, BatchLine};
+use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::handlers::files::File;
@@ -32,7 +32,7 @@ struct Checker {
     endpoint: BatchEndpoint,
     names: HashSet<String>,
     models: HashSet<String>,
-    errors: Vec<Value>,
+    errors: Vec<BatchError>,
     lines: Vec<(u64, u64)>,
 }
 
@@ -46,7 +46,7 @@ impl Input {
         owner: u64,
         id: &str,
         endpoint: BatchEndpoint,
-    ) -> Result<Result<Self, Vec<Value>>, ApiError> {
+    ) -> Result<Result<Self, Vec<BatchError>>, ApiError> {
         let Ok(file) = File::find(store, owner, id).await else {
             return Ok(Err(vec![error("file_not_found", "the input file was deleted", None, None)]));
         };
@@ -127,7 +127,7 @@ impl Checker {
         }
     }
 
-    fn finish(mut self, owner: u64, file: String) -> Result<Input, Vec<Value>> {
+    fn finish(mut self, owner: u64, file: String) -> Result<Input, Vec<BatchError>> {
         if self.lines.is_empty() {
             self.errors.push(error("empty_file", "the input file has no line", None, None));
         }
@@ -145,6 +145,11 @@ impl Checker {
 }
 
 /// An error of a batch, in OpenAI's shape. Lines are counted from 1.
-pub(crate) fn error(code: &str, message: &str, line: Option<usize>, param: Option<&str>) -> Value {
-    json!({"code": code, "message": message, "line": line, "param": param})
+pub(crate) fn error(code: &str, message: &str, line: Option<usize>, param: Option<&str>) -> BatchError {
+    BatchError {
+        code: code.to_owned(),
+        message: message.to_owned(),
+        line: line.map(|line| line as u64),
+        param: param.map(str::to_owned),
+    }
 }

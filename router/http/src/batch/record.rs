@@ -1,26 +1,16 @@
 //! A batch as it is kept, and as it is told.
 
 use allerac_objects::{Kind, New};
-use allerac_wire::{BatchEndpoint, BatchRequest};
+pub(crate) use allerac_wire::BatchStatus as Status;
+use allerac_wire::{
+    BatchCounts, BatchEndpoint, BatchError, BatchErrors, BatchInputDetails, BatchObject, BatchOutputDetails,
+    BatchRequest, BatchUsage,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::handlers::{KEPT_S, now_s};
-
-/// Where a batch stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Status {
-    Validating,
-    Failed,
-    InProgress,
-    Finalizing,
-    Completed,
-    Expired,
-    Cancelling,
-    Cancelled,
-}
 
 /// A batch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,7 +30,7 @@ pub(crate) struct Record {
     /// When it came to each status, by OpenAI's name for that time.
     times: Map<String, Value>,
     /// Why it failed: what was wrong with which line.
-    pub(crate) errors: Vec<Value>,
+    pub(crate) errors: Vec<BatchError>,
     pub(crate) output_file_id: Option<String>,
     pub(crate) error_file_id: Option<String>,
     pub(crate) total: u32,
@@ -74,10 +64,14 @@ impl Usage {
         self.reasoning += number(details, Some("reasoning_tokens")).unwrap_or(0);
     }
 
-    fn json(self) -> Value {
-        json!({"input_tokens": self.input, "input_tokens_details": {"cached_tokens": self.cached},
-            "output_tokens": self.output, "output_tokens_details": {"reasoning_tokens": self.reasoning},
-            "total_tokens": self.input + self.output})
+    fn told(self) -> BatchUsage {
+        BatchUsage {
+            input_tokens: self.input,
+            input_tokens_details: BatchInputDetails { cached_tokens: self.cached },
+            output_tokens: self.output,
+            output_tokens_details: BatchOutputDetails { reasoning_tokens: self.reasoning },
+            total_tokens: self.input + self.output,
+        }
     }
 }
 
@@ -159,20 +153,33 @@ impl Record {
     }
 
     /// As on the wire.
-    pub(crate) fn json(&self) -> Value {
-        let time = |name: &str| self.times.get(name).cloned().unwrap_or_default();
-        let errors = (!self.errors.is_empty()).then(|| json!({"object": "list", "data": self.errors}));
-        json!({
-            "id": self.id, "object": "batch", "endpoint": self.endpoint, "errors": errors,
-            "input_file_id": self.input_file_id, "completion_window": self.completion_window, "status": self.status,
-            "output_file_id": self.output_file_id, "error_file_id": self.error_file_id, "created_at": self.created_at,
-            "in_progress_at": time("in_progress_at"), "expires_at": self.expires_at,
-            "finalizing_at": time("finalizing_at"), "completed_at": time("completed_at"),
-            "failed_at": time("failed_at"), "expired_at": time("expired_at"), "cancelling_at": time("cancelling_at"),
-            "cancelled_at": time("cancelled_at"), "metadata": self.metadata, "model": self.model,
-            "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
-            "usage": self.usage.json(),
-        })
+    pub(crate) fn told(&self) -> BatchObject {
+        let time = |name: &str| self.times.get(name).and_then(Value::as_i64);
+        let errors = Some(self.errors.clone()).filter(|errors| !errors.is_empty());
+        BatchObject {
+            id: self.id.clone(),
+            object: "batch",
+            endpoint: self.endpoint.clone(),
+            errors: errors.map(|data| BatchErrors { object: "list", data }),
+            input_file_id: self.input_file_id.clone(),
+            completion_window: self.completion_window.clone(),
+            status: self.status,
+            output_file_id: self.output_file_id.clone(),
+            error_file_id: self.error_file_id.clone(),
+            created_at: self.created_at,
+            in_progress_at: time("in_progress_at"),
+            expires_at: self.expires_at,
+            finalizing_at: time("finalizing_at"),
+            completed_at: time("completed_at"),
+            failed_at: time("failed_at"),
+            expired_at: time("expired_at"),
+            cancelling_at: time("cancelling_at"),
+            cancelled_at: time("cancelled_at"),
+            metadata: self.metadata.clone(),
+            model: self.model.clone(),
+            request_counts: BatchCounts { total: self.total, completed: self.completed, failed: self.failed },
+            usage: self.usage.told(),
+        }
     }
 
     /// Notes the model that its lines name, where it is one.

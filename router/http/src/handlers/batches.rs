@@ -1,10 +1,9 @@
 //! `/v1/batches`.
 
 use allerac_objects::{Kind, Order};
-use allerac_wire::BatchRequest;
+use allerac_wire::{BatchObject, BatchRequest, ListPage};
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::Value;
 
 use super::files::File;
 use super::list::{Params, page};
@@ -20,7 +19,7 @@ pub(crate) async fn create(
     caller: Authenticated,
     _admitted: Admitted,
     Bounded(body): Body,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<BatchObject>, ApiError> {
     const PARAM: &str = "input_file_id";
     let request = BatchRequest::parse(&body)?;
     let owner = caller.0.salt;
@@ -32,12 +31,12 @@ pub(crate) async fn create(
     }
     let record = Record::new(request, caller.0.key_id);
     state.store.put(record.object(owner)).await?;
-    let json = record.json();
+    let told = record.told();
     if let Err(error) = state.batches.begin(&state, owner, record.clone()) {
         state.store.delete(Kind::Batch, owner, &record.id).await?;
         return Err(error);
     }
-    Ok(Json(json))
+    Ok(Json(told))
 }
 
 /// One as it stands.
@@ -45,8 +44,8 @@ pub(crate) async fn get(
     State(state): State<AppState>,
     caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    Ok(Json(state.batches.find(&state.store, caller.0.salt, &id).await?.json()))
+) -> Result<Json<BatchObject>, ApiError> {
+    Ok(Json(state.batches.find(&state.store, caller.0.salt, &id).await?.told()))
 }
 
 /// Ends one; of one that has ended, says how.
@@ -54,8 +53,8 @@ pub(crate) async fn cancel(
     State(state): State<AppState>,
     caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    Ok(Json(state.batches.cancel(&state.store, caller.0.salt, &id).await?.json()))
+) -> Result<Json<BatchObject>, ApiError> {
+    Ok(Json(state.batches.cancel(&state.store, caller.0.salt, &id).await?.told()))
 }
 
 /// Those of the caller, newest first.
@@ -63,7 +62,7 @@ pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Authenticated,
     mut params: Params,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ListPage<BatchObject>>, ApiError> {
     let owner = caller.0.salt;
     let wanted = params.page(Order::Descending, 100)?;
     params.finish()?;
@@ -72,7 +71,7 @@ pub(crate) async fn list(
     let listed = listed.ok_or_else(|| ApiError::not_kept("batch", &after))?;
     let mut data = Vec::new();
     for object in listed.objects {
-        data.push(state.batches.find(&state.store, owner, &object.id).await?.json());
+        data.push(state.batches.find(&state.store, owner, &object.id).await?.told());
     }
-    Ok(page(&data, listed.has_more))
+    Ok(page(data, listed.has_more, |batch| &batch.id))
 }

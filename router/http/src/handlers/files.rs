@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use allerac_objects::{Kind, New, Object, Order, PIECE_BYTES, Piece, Store};
-use allerac_wire::file_expiry;
+use allerac_wire::{Deleted, FileObject, ListPage, file_expiry};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart};
@@ -13,7 +13,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::list::{Params, page};
@@ -35,9 +34,9 @@ const NAME_CHARS_MAX: usize = 255;
 /// How long an upload may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Files on a page, as OpenAI's API has it.
-const LIMIT_MAX: u64 = 10_000;
+pub(crate) const LIMIT_MAX: u64 = 10_000;
 /// What files may be for here.
-const PURPOSES: &[&str] = &["batch", "user_data", "assistants", "vision"];
+pub(crate) const PURPOSES: &[&str] = &["batch", "user_data", "assistants", "vision"];
 
 /// A file, as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -88,10 +87,18 @@ impl File {
     }
 
     /// As on the wire.
-    fn json(&self) -> Value {
-        json!({"id": self.id, "object": "file", "bytes": self.bytes, "created_at": self.created_at,
-            "expires_at": self.expires_at, "filename": self.filename, "purpose": self.purpose, "status": "processed",
-            "status_details": null})
+    fn told(self) -> FileObject {
+        FileObject {
+            id: self.id,
+            object: "file",
+            bytes: self.bytes,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            filename: self.filename,
+            purpose: self.purpose,
+            status: "processed",
+            status_details: None,
+        }
     }
 }
 
@@ -164,7 +171,7 @@ pub(crate) async fn create(
     caller: Authenticated,
     _admitted: Admitted,
     multipart: Result<Multipart, axum::extract::multipart::MultipartRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<FileObject>, ApiError> {
     let mut multipart =
         multipart.map_err(|_| ApiError::invalid_value("file", "send the file as a form (multipart/form-data)"))?;
     let mut form = Form::default();
@@ -177,7 +184,7 @@ pub(crate) async fn create(
     match finish(taken, &mut filling, form).await {
         Ok(file) => {
             state.store.put(file.object(caller.0.salt, false)).await?;
-            Ok(Json(file.json()))
+            Ok(Json(file.told()))
         }
         Err(error) => {
             filling.give_up().await;
@@ -271,8 +278,8 @@ pub(crate) async fn get(
     State(state): State<AppState>,
     caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    Ok(Json(File::find(&state.store, caller.0.salt, &id).await?.json()))
+) -> Result<Json<FileObject>, ApiError> {
+    Ok(Json(File::find(&state.store, caller.0.salt, &id).await?.told()))
 }
 
 /// Those of the caller, of one purpose where that is wanted.
@@ -280,7 +287,7 @@ pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Authenticated,
     mut params: Params,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ListPage<FileObject>>, ApiError> {
     let wanted = params.page(Order::Descending, LIMIT_MAX)?;
     let purpose = params.take("purpose");
     params.finish()?;
@@ -290,8 +297,8 @@ pub(crate) async fn list(
     };
     let listed = state.store.list(Kind::File, caller.0.salt, wanted, fits).await?;
     let listed = listed.ok_or_else(|| ApiError::not_kept("file", &after))?;
-    let data: Vec<Value> = listed.objects.iter().filter_map(File::read).map(|file| file.json()).collect();
-    Ok(page(&data, listed.has_more))
+    let data: Vec<FileObject> = listed.objects.iter().filter_map(File::read).map(File::told).collect();
+    Ok(page(data, listed.has_more, |file| &file.id))
 }
 
 /// Forgets it.
@@ -299,10 +306,10 @@ pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     File::find(&state.store, caller.0.salt, &id).await?;
     state.store.delete(Kind::File, caller.0.salt, &id).await?;
-    Ok(Json(json!({"id": id, "object": "file", "deleted": true})))
+    Ok(Json(Deleted { id, object: "file", deleted: true }))
 }
 
 /// What is in it, as it came.

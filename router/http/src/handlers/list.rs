@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use allerac_objects::{Order, Page};
+use allerac_wire::ListPage;
 use axum::Json;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::ApiError;
 
@@ -93,15 +94,15 @@ impl Params {
     }
 }
 
-/// A page of objects that have ids.
-pub(crate) fn page(data: &[Value], has_more: bool) -> Json<Value> {
-    let id = |object: Option<&Value>| object.map_or(Value::Null, |object| object["id"].clone());
-    let (first, last) = (id(data.first()), id(data.last()));
-    Json(json!({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more}))
+/// A page of objects, each of which has an id.
+pub(crate) fn page<T>(data: Vec<T>, has_more: bool, id: impl Fn(&T) -> &str) -> Json<ListPage<T>> {
+    let id = |object: Option<&T>| object.map(|object| id(object).to_owned());
+    let (first_id, last_id) = (id(data.first()), id(data.last()));
+    Json(ListPage { object: "list", data, first_id, last_id, has_more })
 }
 
 /// The page of a list that is at hand as a whole, oldest first; `None` where `page.after` is not in it.
-pub(crate) fn slice(mut all: Vec<Value>, wanted: &Page) -> Option<Json<Value>> {
+pub(crate) fn slice(mut all: Vec<Value>, wanted: &Page) -> Option<Json<ListPage<Value>>> {
     if wanted.order == Order::Descending {
         all.reverse();
     }
@@ -111,5 +112,5 @@ pub(crate) fn slice(mut all: Vec<Value>, wanted: &Page) -> Option<Json<Value>> {
     }
     let has_more = all.len() > wanted.limit;
     all.truncate(wanted.limit);
-    Some(page(&all, has_more))
+    Some(page(all, has_more, |item| item["id"].as_str().unwrap_or_default()))
 }

@@ -53,8 +53,9 @@ pub(crate) async fn list(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let models = usable(&state, &caller);
+    let Query(page) = page.map_err(|error| ApiError::invalid_value("limit", &error.body_text()))?;
+    page.check()?;
     if Api::of(uri.path(), &headers) == Api::Anthropic {
-        let Query(page) = page.map_err(|error| ApiError::invalid_value("limit", &error.body_text()))?;
         let listed = models.iter().map(|model| anthropic(&state, &model.id, &model.place)).collect();
         return Ok(Json(page.of(listed)?).into_response());
     }
@@ -108,27 +109,29 @@ fn anthropic(state: &AppState, id: &str, place: &Route<'_>) -> ListedModel {
 }
 
 impl Page {
+    /// Whether it can be had; also of those whose list has no pages, so that nothing is passed over silently.
+    fn check(&self) -> Result<(), ApiError> {
+        let most = PAGE.1;
+        match self.limit {
+            Some(limit) if !(1..=most).contains(&limit) => {
+                Err(ApiError::invalid_value("limit", &format!("`limit` must be between 1 and {most}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The models of this page.
     fn of(self, mut all: Vec<ListedModel>) -> Result<ModelPage, ApiError> {
-        let (default, most) = PAGE;
-        let limit = self.limit.unwrap_or(default);
-        if !(1..=most).contains(&limit) {
-            return Err(ApiError::invalid_value("limit", &format!("`limit` must be between 1 and {most}")));
-        }
+        let limit = self.limit.unwrap_or(PAGE.0);
         let place = |id: &str| {
             let found = all.iter().position(|model| model.id == id);
             found.ok_or_else(|| ApiError::no_route(id, NoRoute::Unknown))
         };
-        let (begin, end) = match (self.after_id.as_deref(), self.before_id.as_deref()) {
-            (Some(_), Some(_)) => {
-                return Err(ApiError::invalid_value("before_id", "send `after_id` or `before_id`, not both"));
-            }
-            (Some(after), None) => (place(after)? + 1, all.len()),
-            (None, Some(before)) => (0, place(before)?),
-            (None, None) => (0, all.len()),
-        };
+        let begin = self.after_id.as_deref().map_or(Ok(0), |after| place(after).map(|place| place + 1))?;
+        let end = self.before_id.as_deref().map_or(Ok(all.len()), place)?.max(begin);
         // Before a model come the last ones before it.
-        let skip = if self.before_id.is_some() { (end - begin).saturating_sub(limit) } else { 0 };
+        let backwards = self.before_id.is_some() && self.after_id.is_none();
+        let skip = if backwards { (end - begin).saturating_sub(limit) } else { 0 };
         let has_more = end - begin > limit;
         let data: Vec<ListedModel> = all.drain(begin..end).skip(skip).take(limit).collect();
         let id = |model: Option<&ListedModel>| model.map(|model| model.id.clone());

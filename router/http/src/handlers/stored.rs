@@ -1,9 +1,12 @@
 //! Chat completions that were kept: `GET`, `POST` and `DELETE` of `/v1/chat/completions/{id}`, and their lists.
 
 use allerac_objects::{Kind, New, Object, Order};
-use allerac_wire::{ChatCompletion, ChatRequest, Message, metadata_of};
+use allerac_wire::{
+    CalledFunction, CalledTool, ChatCompletion, ChatRequest, Deleted, ListPage, Message, ToolCall, metadata_of,
+};
 use axum::Json;
 use axum::extract::{Path, State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -22,19 +25,51 @@ pub(crate) struct Stored {
     metadata: Map<String, Value>,
 }
 
+/// A message of a request that was kept.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Asked {
+    id: String,
+    role: &'static str,
+    content: Option<String>,
+    /// Null where it came as one text.
+    content_parts: Option<Vec<Value>>,
+    refusal: Option<()>,
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CalledTool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<String>,
+}
+
+impl Asked {
+    fn new(id: String, message: &Message) -> Self {
+        let parts = message.for_upstream()["content"].as_array().cloned();
+        let content = Some(message.all_text()).filter(|_| !message.content.is_empty());
+        let call = |call: &ToolCall| CalledTool {
+            id: call.id.clone(),
+            kind: "function",
+            function: CalledFunction { name: call.name.clone(), arguments: call.arguments.clone() },
+        };
+        Self {
+            id,
+            role: message.role.as_str(),
+            content,
+            content_parts: parts,
+            refusal: None,
+            name: message.name.clone(),
+            reasoning_content: message.reasoning.clone(),
+            tool_calls: message.tool_calls.iter().map(call).collect(),
+            tool_call_id: message.tool_call_id.clone(),
+        }
+    }
+}
+
 impl Stored {
     /// A request that will be kept under this id with its answer.
     pub(crate) fn new(id: &str, request: &ChatRequest) -> Self {
-        let message = |(index, message): (usize, &Message)| {
-            let mut json = message.for_upstream();
-            json["id"] = json!(format!("{id}-{index}"));
-            let parts = json["content"].as_array().cloned().map_or(Value::Null, Value::Array);
-            if parts.is_array() {
-                json["content"] = json!(message.all_text());
-            }
-            json["content_parts"] = parts;
-            json
-        };
+        let message = |(index, message): (usize, &Message)| json!(Asked::new(format!("{id}-{index}"), message));
         Self {
             id: id.to_owned(),
             completion: Value::Null,
@@ -66,11 +101,23 @@ impl Stored {
         serde_json::from_slice(&object.head).ok()
     }
 
-    /// As on the wire.
-    fn json(self) -> Value {
-        let mut completion = self.completion;
-        completion["metadata"] = Value::Object(self.metadata);
-        completion
+    fn told(self) -> Told {
+        Told { completion: self.completion, metadata: self.metadata }
+    }
+}
+
+/// One as on the wire.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Told {
+    #[serde(flatten)]
+    #[schemars(with = "ChatCompletion")]
+    completion: Value,
+    metadata: Map<String, Value>,
+}
+
+impl Told {
+    fn id(&self) -> &str {
+        self.completion["id"].as_str().unwrap_or_default()
     }
 }
 
@@ -85,9 +132,9 @@ pub(crate) async fn get(
     caller: Authenticated,
     Path(id): Path<String>,
     params: Params,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Told>, ApiError> {
     params.finish()?;
-    Ok(Json(find(&state, &caller, &id).await?.json()))
+    Ok(Json(find(&state, &caller, &id).await?.told()))
 }
 
 /// Changes what the client says of it.
@@ -96,13 +143,13 @@ pub(crate) async fn update(
     caller: Authenticated,
     Path(id): Path<String>,
     Bounded(body): Body,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Told>, ApiError> {
     let metadata = metadata_of(&body)?;
     let mut stored = find(&state, &caller, &id).await?;
     stored.metadata = metadata;
     let created = stored.completion["created"].as_i64().unwrap_or_else(now_s);
     state.store.put(New { owner: caller.0.salt, ..stored.object(created) }).await?;
-    Ok(Json(stored.json()))
+    Ok(Json(stored.told()))
 }
 
 /// Forgets it.
@@ -110,11 +157,11 @@ pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     if !state.store.delete(Kind::Completion, caller.0.salt, &id).await? {
         return Err(ApiError::not_kept("chat completion", &id));
     }
-    Ok(Json(json!({"object": "chat.completion.deleted", "id": id, "deleted": true})))
+    Ok(Json(Deleted { id, object: "chat.completion.deleted", deleted: true }))
 }
 
 /// Those of the caller, of one model or with some metadata where that is wanted.
@@ -122,7 +169,7 @@ pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Authenticated,
     mut params: Params,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ListPage<Told>>, ApiError> {
     let wanted = params.page(Order::Ascending, 100)?;
     let (model, metadata) = (params.take("model"), params.take_map("metadata"));
     params.finish()?;
@@ -134,8 +181,8 @@ pub(crate) async fn list(
     };
     let listed = state.store.list(Kind::Completion, caller.0.salt, wanted, fits).await?;
     let listed = listed.ok_or_else(|| ApiError::not_kept("chat completion", &after))?;
-    let data: Vec<Value> = listed.objects.iter().filter_map(Stored::read).map(Stored::json).collect();
-    Ok(page(&data, listed.has_more))
+    let data: Vec<Told> = listed.objects.iter().filter_map(Stored::read).map(Stored::told).collect();
+    Ok(page(data, listed.has_more, Told::id))
 }
 
 /// What was asked.
@@ -144,7 +191,7 @@ pub(crate) async fn messages(
     caller: Authenticated,
     Path(id): Path<String>,
     mut params: Params,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ListPage<Value>>, ApiError> {
     let wanted = params.page(Order::Ascending, 100)?;
     params.finish()?;
     let stored = find(&state, &caller, &id).await?;

@@ -8,7 +8,7 @@ use crate::fields::{Fields, WireError};
 use crate::message::MESSAGES_MAX;
 
 /// Pictures that the API has.
-const MEDIA_TYPES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+pub(crate) const MEDIA_TYPES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
 /// The conversation. Turns of one speaker in a row are one, as the API has it; what tools answered comes apart.
 pub(super) fn messages(system: Option<Value>, value: Value) -> Result<Vec<Message>, WireError> {

@@ -8,10 +8,14 @@ mod tools;
 use serde_json::Value;
 
 pub use response::{
-    Block, BlockDelta, Event, EventDelta, ListedModel, MessageBody, MessageDelta, MessageUsage, ModelPage, Problem,
-    ProblemDetail, TokenCount, ToolCaller,
+    Block, BlockDelta, DeltaUsage, Event, EventDelta, ListedModel, MessageBody, MessageDelta, MessageUsage, ModelPage,
+    Problem, ProblemDetail, TokenCount, ToolCaller,
 };
 pub use thinking::Thoughts;
+
+pub(crate) use content::MEDIA_TYPES;
+pub(crate) use thinking::BUDGET_MIN;
+pub(crate) use tools::NAME_CHARS_MAX;
 
 use crate::constraint::{Constraint, schema_text};
 use crate::conversation::{ChatRequest, Effort, Tools};
@@ -23,9 +27,9 @@ use thinking::Thinking;
 /// The API's code for a request that a server cannot hold a conversation for.
 pub const NO_THREADS: &str = "thread_unsupported_request";
 /// Stop sequences of one request. Each is looked for in every token.
-const STOPS_MAX: usize = 16;
+pub(crate) const STOPS_MAX: usize = 16;
 /// Characters of the name that a client gives its user.
-const USER_ID_CHARS_MAX: usize = 512;
+pub(crate) const USER_ID_CHARS_MAX: usize = 512;
 /// Fields of the API that are refused whatever they say: what they ask for is done by Anthropic's own servers.
 const UNSUPPORTED: &[&str] = &["billing_policy", "compaction", "container", "fallback_credit_token", "fallbacks"];
 

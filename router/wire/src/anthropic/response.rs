@@ -1,10 +1,11 @@
 //! Answers, with every field of Anthropic's schema.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 /// A whole message, or one that begins.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct MessageBody {
     pub id: String,
@@ -25,7 +26,7 @@ pub struct MessageBody {
 }
 
 /// A block of a message.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub enum Block {
@@ -35,7 +36,7 @@ pub enum Block {
 }
 
 /// Who calls a tool: always the model itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the words are Anthropic's")]
 pub enum ToolCaller {
@@ -43,7 +44,7 @@ pub enum ToolCaller {
 }
 
 /// Tokens of a message. What was cached is not among `input_tokens`.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct MessageUsage {
     pub input_tokens: u32,
@@ -58,14 +59,14 @@ pub struct MessageUsage {
     pub speed: Option<()>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct CacheCreation {
     pub ephemeral_5m_input_tokens: u32,
     pub ephemeral_1h_input_tokens: u32,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct OutputDetails {
     pub thinking_tokens: u32,
@@ -91,7 +92,7 @@ impl MessageUsage {
 }
 
 /// An event of a streamed message.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub enum Event {
@@ -123,7 +124,7 @@ impl Event {
 }
 
 /// What an event adds to a block.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub enum BlockDelta {
@@ -134,17 +135,42 @@ pub enum BlockDelta {
 }
 
 /// The end of a message: why, and what it cost in all.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct MessageDelta {
     pub delta: EventDelta,
     /// Absent unless the request has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_management: Option<Value>,
-    pub usage: MessageUsage,
+    pub usage: DeltaUsage,
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// Tokens of a message, as its end tells them: what was known before is not told again.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[allow(missing_docs, reason = "the fields are Anthropic's")]
+pub struct DeltaUsage {
+    pub input_tokens: u32,
+    pub cache_creation_input_tokens: u32,
+    pub cache_read_input_tokens: u32,
+    pub output_tokens: u32,
+    pub output_tokens_details: OutputDetails,
+    pub server_tool_use: Option<()>,
+}
+
+impl From<MessageUsage> for DeltaUsage {
+    fn from(usage: MessageUsage) -> Self {
+        Self {
+            input_tokens: usage.input_tokens,
+            cache_creation_input_tokens: usage.cache_creation_input_tokens,
+            cache_read_input_tokens: usage.cache_read_input_tokens,
+            output_tokens: usage.output_tokens,
+            output_tokens_details: usage.output_tokens_details,
+            server_tool_use: usage.server_tool_use,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct EventDelta {
     pub stop_reason: Option<&'static str>,
@@ -154,7 +180,7 @@ pub struct EventDelta {
 }
 
 /// An error.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -164,7 +190,7 @@ pub struct Problem {
 }
 
 /// What went wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct ProblemDetail {
     #[serde(rename = "type")]
@@ -176,14 +202,14 @@ pub struct ProblemDetail {
 }
 
 /// The tokens of a conversation.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct TokenCount {
     pub input_tokens: u32,
 }
 
 /// A page of the models that a key can use.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct ModelPage {
     pub data: Vec<ListedModel>,
@@ -193,7 +219,7 @@ pub struct ModelPage {
 }
 
 /// A model.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Anthropic's")]
 pub struct ListedModel {
     #[serde(rename = "type")]

@@ -4,7 +4,7 @@ use crate::conversation::Effort;
 use crate::fields::{Fields, WireError};
 
 /// The least that a model may be given to think with, in tokens.
-const BUDGET_MIN: u32 = 1024;
+pub(crate) const BUDGET_MIN: u32 = 1024;
 /// Budgets below these, in tokens, are low and medium effort.
 const BUDGETS: [(u32, Effort); 2] = [(4096, Effort::Low), (16_384, Effort::Medium)];
 

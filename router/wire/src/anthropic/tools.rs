@@ -8,7 +8,7 @@ use crate::fields::{Fields, WireError};
 use crate::tools::{schema, tools};
 
 /// Characters of a tool's name, as Anthropic's API has it.
-const NAME_CHARS_MAX: usize = 128;
+pub(crate) const NAME_CHARS_MAX: usize = 128;
 
 /// Takes what a request says of tools.
 pub(super) fn take(fields: &mut Fields) -> Result<Tools, WireError> {

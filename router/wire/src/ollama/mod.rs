@@ -18,6 +18,8 @@ pub use response::{
     ModelEntry, Shown, Status, Trouble, VersionBody,
 };
 
+pub(crate) use options::{MACHINE, STOPS_MAX};
+
 use crate::completion::{CompletionRequest, Prompt};
 use crate::constraint::{Constraint, Form, schema_text};
 use crate::conversation::{ChatRequest, Effort, Message, Role, ToolChoice, Tools};
@@ -26,7 +28,7 @@ use crate::options::Options;
 use crate::tools::{function_of, tools};
 
 /// Alternatives at each token.
-const TOP_LOGPROBS_MAX: u32 = 20;
+pub(crate) const TOP_LOGPROBS_MAX: u32 = 20;
 
 /// A conversation to go on with, in Ollama's words.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,9 +6,9 @@ use crate::fields::{Fields, WireError};
 use crate::options::{Options, stops};
 
 /// Stop strings of one request. Each is looked for in every token.
-const STOPS_MAX: usize = 16;
+pub(crate) const STOPS_MAX: usize = 16;
 /// What Ollama lets a client say about the machine. The box knows it better: these are accepted and change nothing.
-const MACHINE: &[&str] = &[
+pub(crate) const MACHINE: &[&str] = &[
     "f16_kv",
     "low_vram",
     "main_gpu",

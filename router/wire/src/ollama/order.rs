@@ -67,7 +67,9 @@ pub(super) fn fields(bytes: &[u8]) -> Result<Fields, WireError> {
 /// The name of the model; older clients call it `name`.
 pub(super) fn name(fields: &mut Fields) -> Result<String, WireError> {
     let (model, name) = (fields.string("model")?, fields.string("name")?);
-    model.or(name).filter(|name| !name.is_empty()).ok_or_else(|| WireError::missing("model"))
+    // Clients that know both names send the other one empty.
+    let named = |name: Option<String>| name.filter(|name| !name.is_empty());
+    named(model).or_else(|| named(name)).ok_or_else(|| WireError::missing("model"))
 }
 
 #[cfg(test)]

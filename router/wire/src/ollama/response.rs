@@ -1,12 +1,13 @@
 //! Answers, with the fields of Ollama's API. Times are RFC 3339, durations are nanoseconds.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::response::Logprob;
 
 /// A line of an answer, or the whole of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct Answered<'a> {
     pub model: &'a str,
@@ -29,7 +30,7 @@ pub struct Answered<'a> {
 }
 
 /// What the model says.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct AnsweredMessage {
     pub role: &'static str,
@@ -41,7 +42,7 @@ pub struct AnsweredMessage {
 }
 
 /// A call, whole.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct Called {
     pub id: String,
@@ -49,7 +50,7 @@ pub struct Called {
 }
 
 /// What is called, and what it is given.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct CalledName {
     pub index: u32,
@@ -58,7 +59,7 @@ pub struct CalledName {
 }
 
 /// What an answer cost, in nanoseconds and tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct Durations {
     pub total_duration: u64,
@@ -70,14 +71,14 @@ pub struct Durations {
 }
 
 /// An error.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct Trouble {
     pub error: String,
 }
 
 /// How an order goes on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct Status {
     pub status: String,
@@ -90,21 +91,21 @@ pub struct Status {
 }
 
 /// The version of the API.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct VersionBody {
     pub version: &'static str,
 }
 
 /// The models that a key can use.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct ListedModels {
     pub models: Vec<ModelEntry>,
 }
 
 /// A model.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct ModelEntry {
     pub name: String,
@@ -116,7 +117,7 @@ pub struct ModelEntry {
 }
 
 /// What a model is.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct Details {
     pub parent_model: String,
@@ -128,14 +129,14 @@ pub struct Details {
 }
 
 /// The models in memory.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct LoadedModels {
     pub models: Vec<LoadedModel>,
 }
 
 /// A model in memory.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct LoadedModel {
     pub name: String,
@@ -149,7 +150,7 @@ pub struct LoadedModel {
 }
 
 /// All that is known of a model.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct Shown {
     pub license: String,

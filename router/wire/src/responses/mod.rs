@@ -8,5 +8,6 @@ mod request;
 mod tools;
 
 pub use messages::item_messages;
-pub use object::{ResponseError, ResponseObject, ResponseStatus};
+pub use object::{InputTokens, ResponseError, ResponseObject, ResponseStatus};
 pub use request::ResponsesRequest;
+pub(crate) use request::{CACHED_WORD_CHARS_MAX, ID_CHARS_MAX, INCLUDABLE, RETENTIONS};

@@ -1,5 +1,7 @@
 //! The response itself, with every field of OpenAI's schema.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::request::ResponsesRequest;
@@ -19,6 +21,9 @@ pub enum ResponseStatus {
 }
 
 impl ResponseStatus {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Queued, Self::InProgress, Self::Completed, Self::Incomplete, Self::Failed, Self::Cancelled];
+
     /// OpenAI's word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -31,6 +36,15 @@ impl ResponseStatus {
             Self::Cancelled => "cancelled",
         }
     }
+}
+
+/// What a response would cost before its answer.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[allow(missing_docs, reason = "the fields are OpenAI's")]
+pub struct InputTokens {
+    #[schemars(extend("const" = "response.input_tokens"))]
+    pub object: &'static str,
+    pub input_tokens: usize,
 }
 
 /// Why a response failed.

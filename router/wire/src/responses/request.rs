@@ -15,7 +15,7 @@ use crate::sampling::Sampling;
 const UNSUPPORTED: &[&str] =
     &["access_programs", "context_management", "conversation", "image", "moderation", "moderation_policy", "prompt"];
 /// What more an answer may tell. What belongs to tools that are not here is never there to be told.
-const INCLUDABLE: &[&str] = &[
+pub(crate) const INCLUDABLE: &[&str] = &[
     LOGPROBS,
     ENCRYPTED,
     "message.input_image.image_url",
@@ -28,7 +28,11 @@ const INCLUDABLE: &[&str] = &[
 const LOGPROBS: &str = "message.output_text.logprobs";
 const ENCRYPTED: &str = "reasoning.encrypted_content";
 /// Characters of an id, as a client sends it.
-const ID_CHARS_MAX: usize = 128;
+pub(crate) const ID_CHARS_MAX: usize = 128;
+/// Characters of a hint to OpenAI.
+pub(crate) const CACHED_WORD_CHARS_MAX: usize = 1024;
+/// How long OpenAI may remember a prompt.
+pub(crate) const RETENTIONS: &[&str] = &["in_memory", "in-memory", "24h"];
 
 /// A validated request for a response.
 #[derive(Debug, Clone)]
@@ -208,13 +212,12 @@ fn accept_what_changes_nothing(fields: &mut Fields) -> Result<(), WireError> {
     fields.count("max_tool_calls", 1..=u32::MAX)?;
     fields.only("truncation", |value| value == "disabled")?;
     for name in ["user", "safety_identifier", "prompt_cache_key"] {
-        if fields.string(name)?.is_some_and(|text| text.chars().count() > 1024) {
-            return Err(fields.out_of_range(name, "at most 1024 characters long"));
+        if fields.string(name)?.is_some_and(|text| text.chars().count() > CACHED_WORD_CHARS_MAX) {
+            return Err(fields.out_of_range(name, &format!("at most {CACHED_WORD_CHARS_MAX} characters long")));
         }
     }
-    match fields.string("prompt_cache_retention")?.as_deref() {
-        None | Some("in_memory" | "in-memory" | "24h") => {}
-        Some(_) => return Err(fields.out_of_range("prompt_cache_retention", "in_memory or 24h")),
+    if fields.string("prompt_cache_retention")?.is_some_and(|word| !RETENTIONS.contains(&word.as_str())) {
+        return Err(fields.out_of_range("prompt_cache_retention", "in_memory or 24h"));
     }
     // What Codex tells of itself, beside the prompt.
     for name in ["prompt_cache_options", "client_metadata"] {

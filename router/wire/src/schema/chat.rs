@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::options::options;
-use super::{any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text, word};
+use super::{
+    MODEL_EXAMPLES, any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text,
+    word,
+};
 use crate::chat::{METADATA_MAX, PREDICTION_BYTES_MAX};
 use crate::conversation::Effort;
 use crate::message::{CALLS_MAX, MESSAGES_MAX, PARTS_MAX};
@@ -52,7 +55,7 @@ pub fn metadata_update() -> Value {
 }
 
 pub(super) fn model() -> Value {
-    described("An id of `GET /v1/models`.", string())
+    example(MODEL_EXAMPLES[0], described("An id of `GET /v1/models`.", string()))
 }
 
 /// A message, by who speaks.
@@ -133,14 +136,12 @@ fn user_content() -> Value {
 
 /// A function that the model may ask to be called, or a custom tool, which is given text.
 fn tool() -> Value {
-    let name = || json!({"type": "string", "pattern": format!("^[A-Za-z0-9_.-]{{1,{NAME_CHARS_MAX}}}$")});
-    let parameters = json!({"type": "object", "properties": {"type": {"const": "object"}}});
     let function = object(
         &["name"],
         [
-            ("name", name()),
+            ("name", tool_name()),
             ("description", described("What it does, for the model.", string())),
-            ("parameters", described("The JSON schema of its arguments.", parameters)),
+            ("parameters", tool_parameters()),
             ("strict", described("Whether calls always follow the schema.", boolean())),
         ],
     );
@@ -153,13 +154,23 @@ fn tool() -> Value {
     let custom = object(
         &["name"],
         [
-            ("name", name()),
+            ("name", tool_name()),
             ("description", described("What it does, for the model.", string())),
             ("format", described("What its text must be.", format)),
         ],
     );
     let custom = object(&["type", "custom"], [("type", word(&["custom"])), ("custom", custom), cache_control()]);
     any_of([function, custom])
+}
+
+pub(super) fn tool_name() -> Value {
+    json!({"type": "string", "pattern": format!("^[A-Za-z0-9_.-]{{1,{NAME_CHARS_MAX}}}$")})
+}
+
+/// What a tool is given: always an object.
+pub(super) fn tool_parameters() -> Value {
+    let parameters = json!({"type": "object", "properties": {"type": {"const": "object"}}});
+    described("The JSON schema of its arguments.", parameters)
 }
 
 fn tool_choice() -> Value {
@@ -178,7 +189,7 @@ fn prediction() -> Value {
     object(&["type", "content"], [("type", word(&["content"])), ("content", content)])
 }
 
-fn metadata() -> Value {
+pub(super) fn metadata() -> Value {
     let (pairs, key_chars, value_chars) = METADATA_MAX;
     json!({
         "type": "object", "maxProperties": pairs, "propertyNames": {"maxLength": key_chars},

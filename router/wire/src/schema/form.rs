@@ -8,15 +8,17 @@ use crate::constraint::{CHOICES_MAX, GRAMMAR_BYTES_MAX, NAME_CHARS_MAX, REGEX_BY
 /// `response_format`.
 pub(super) fn response_format() -> Value {
     let of = |kind: &str| object(&["type"], [("type", word(&[kind]))]);
-    let schema = object(
-        &["name", "schema"],
-        [("name", name()), ("description", string()), ("schema", any_object()), ("strict", boolean())],
-    );
+    let schema = object(&["name", "schema"], schema_format());
     let schema = object(&["type", "json_schema"], [("type", word(&["json_schema"])), ("json_schema", schema)]);
     described("What the answer must be. A schema always binds.", any_of([of("text"), of("json_object"), schema]))
 }
 
-pub(super) fn name() -> Value {
+/// A schema with its name.
+pub(super) fn schema_format() -> [(&'static str, Value); 4] {
+    [("name", name()), ("description", string()), ("schema", any_object()), ("strict", boolean())]
+}
+
+fn name() -> Value {
     json!({"type": "string", "pattern": format!("^[A-Za-z0-9_-]{{1,{NAME_CHARS_MAX}}}$")})
 }
 

@@ -1,15 +1,33 @@
 //! What requests look like, as JSON schemas, for the API's own description. The limits are the parsers' own, and a
 //! test holds the names beside those that the parsers read.
 
+mod anthropic;
+mod batch;
 mod chat;
 mod completion;
+mod encoder;
 mod form;
+mod ollama;
 mod options;
+mod response;
+mod responses;
 
+pub use anthropic::{count_tokens_request, messages_request};
+pub use batch::{batch_request, file_form};
 pub use chat::{chat_request, metadata_update};
 pub use completion::completion_request;
+pub use encoder::{embedding_request, rerank_request};
+pub use ollama::{
+    ollama_chat_request, ollama_copy_request, ollama_embed_one_request, ollama_embed_request, ollama_generate_request,
+    ollama_model_request, ollama_pull_request,
+};
+pub use response::{InputItem, OutputItem, ResponseEvent};
+pub use responses::responses_request;
 
 use serde_json::{Map, Value, json};
+
+/// The models that examples name: one that talks, and one that makes vectors.
+pub const MODEL_EXAMPLES: [&str; 2] = ["smollm2-135m-instruct", "all-minilm-l6-v2"];
 
 /// An object of these properties; `required` ones must be there, others may be null. Nothing else may be there.
 fn object<const N: usize>(required: &[&str], properties: [(&'static str, Value); N]) -> Value {
@@ -60,6 +78,11 @@ fn example(value: impl Into<Value>, mut schema: Value) -> Value {
 
 fn string() -> Value {
     json!({"type": "string"})
+}
+
+/// A string that says something.
+fn some_text() -> Value {
+    json!({"type": "string", "minLength": 1})
 }
 
 /// A string of so many characters.

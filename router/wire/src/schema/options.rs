@@ -37,7 +37,7 @@ pub(super) fn options() -> Vec<(&'static str, Value)> {
 }
 
 /// How tokens are chosen.
-fn sampling() -> Vec<(&'static str, Value)> {
+pub(super) fn sampling() -> Vec<(&'static str, Value)> {
     let tokens = |least: i64| integer(least, i64::from(TOKENS_MAX));
     let share = || number(0.0, 1.0);
     let penalty = || number(-2.0, 2.0);

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use allerac_router_core::Route;
 use allerac_wire::Envelope;
-use allerac_wire::ollama::{Answered, AnsweredMessage, keep_alive_of, only_loads};
+use allerac_wire::ollama::{Answered, AnsweredMessage, OllamaChat, OllamaGenerate, keep_alive_of, only_loads};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 pub(crate) use embed::{embed, embeddings};
-pub(crate) use models::{ps, show, tags, version};
+pub(crate) use models::{SHOW_KNOWN, ps, show, tags, version};
 pub(crate) use orders::{blobs, copy, create, delete, push};
 pub(crate) use pull::pull;
 
@@ -41,7 +42,7 @@ pub(crate) async fn chat(
     let envelope = Envelope::parse(&body)?;
     drop(body);
     if only_loads(&envelope.body, "messages") {
-        return load(&state, &caller, &envelope, true).await;
+        return load(&state, &caller, envelope, true).await;
     }
     respond::<Chat>(&state, caller, admitted, envelope).await
 }
@@ -56,15 +57,16 @@ pub(crate) async fn generate(
     let envelope = Envelope::parse(&body)?;
     drop(body);
     if only_loads(&envelope.body, "prompt") {
-        return load(&state, &caller, &envelope, false).await;
+        return load(&state, &caller, envelope, false).await;
     }
     respond::<Generate>(&state, caller, admitted, envelope).await
 }
 
 /// A request that asks nothing: its model is loaded, or leaves memory where it is to stay for no time. It does not as
 /// long as others use it.
-async fn load(state: &AppState, caller: &Authenticated, envelope: &Envelope, chat: bool) -> Result<Response, ApiError> {
+async fn load(state: &AppState, caller: &Authenticated, envelope: Envelope, chat: bool) -> Result<Response, ApiError> {
     let place = state.route(&envelope.model, caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    check_the_rest(envelope.clone(), chat)?;
     let keep_alive = keep_alive_of(&envelope.body)?;
     let is_done = keep_alive == Some(Duration::ZERO);
     match place {
@@ -85,6 +87,21 @@ async fn load(state: &AppState, caller: &Authenticated, envelope: &Envelope, cha
         durations: None,
     })
     .into_response())
+}
+
+/// What a request says besides what it asks is checked also where it asks nothing.
+fn check_the_rest(mut envelope: Envelope, chat: bool) -> Result<(), ApiError> {
+    let (name, nothing) = if chat { ("messages", json!([])) } else { ("prompt", json!("")) };
+    let asked = envelope.body.entry(name).or_insert(Value::Null);
+    if asked.is_null() {
+        *asked = nothing;
+    }
+    if chat {
+        OllamaChat::parse(envelope)?;
+    } else {
+        OllamaGenerate::parse(envelope)?;
+    }
+    Ok(())
 }
 
 fn now() -> String {

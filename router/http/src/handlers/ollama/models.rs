@@ -23,6 +23,8 @@ use crate::state::AppState;
 
 /// The version of Ollama whose API this is like: clients look at it to know what they may send.
 const VERSION: &str = "0.12.11";
+/// What else requests about a model say of it; it changes nothing here.
+pub(crate) const SHOW_KNOWN: &[&str] = &["verbose", "system", "template", "options"];
 /// When a model leaves memory that nobody plans to take out of it.
 const NEVER: &str = "9999-12-31T23:59:59Z";
 
@@ -79,7 +81,7 @@ pub(crate) async fn show(
     caller: Authenticated,
     Bounded(body): SmallBody,
 ) -> Result<Json<Shown>, ApiError> {
-    let name = model_name(&body, &["verbose", "system", "template", "options"])?;
+    let name = model_name(&body, SHOW_KNOWN)?;
     let place = state.route(&name, &caller).map_err(|reason| ApiError::no_route(&name, reason))?;
     let mut shown = Shown {
         license: String::new(),

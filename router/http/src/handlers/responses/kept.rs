@@ -1,6 +1,7 @@
 //! Responses that were kept: `GET`, `DELETE`, `cancel` and `input_items` of `/v1/responses/{id}`.
 
 use allerac_objects::{Kind, Order};
+use allerac_wire::{Deleted, ListPage};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -13,6 +14,7 @@ use crate::auth::Authenticated;
 use crate::background::{AsTold, Told};
 use crate::error::ApiError;
 use crate::handlers::list::{Params, slice};
+use crate::numbering::events_after;
 use crate::sse;
 use crate::state::AppState;
 
@@ -58,15 +60,9 @@ async fn stream_again(
         return Err(ApiError::invalid_value("stream", message));
     };
     let (sender, told) = mpsc::channel(1);
-    let text = transcript.split_inclusive("\n\n").filter(|event| is_after(event, after)).collect();
+    let text = events_after(&transcript, after);
     sse::deliver(&sender, Told::Events { text, last: true }).await;
     sse::answer(told, AsTold).await
-}
-
-/// Whether an event comes after the one of this number.
-fn is_after(event: &str, after: Option<u64>) -> bool {
-    let number = event.lines().find_map(|line| line.strip_prefix("id: ")?.parse::<u64>().ok());
-    after.is_none_or(|after| number.is_some_and(|number| number > after))
 }
 
 async fn find(state: &AppState, caller: &Authenticated, id: &str) -> Result<Kept, ApiError> {
@@ -89,7 +85,7 @@ pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     let owner = caller.0.salt;
     if let Some(running) = state.background.find(owner, &id) {
         running.delete();
@@ -98,7 +94,7 @@ pub(crate) async fn delete(
     if !state.store.delete(Kind::Response, owner, &id).await? {
         return Err(ApiError::not_kept("response", &id));
     }
-    Ok(Json(json!({"id": id, "object": "response", "deleted": true})))
+    Ok(Json(Deleted { id, object: "response", deleted: true }))
 }
 
 /// Ends it; of one that has ended, says how.
@@ -125,7 +121,7 @@ pub(crate) async fn input_items(
     caller: Authenticated,
     Path(id): Path<String>,
     mut params: Params,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ListPage<Value>>, ApiError> {
     let wanted = params.page(Order::Descending, 100)?;
     params.take_all("include");
     params.finish()?;

@@ -7,12 +7,11 @@ mod run;
 mod writer;
 
 use allerac_router_core::{Endpoint, Route};
-use allerac_wire::{Envelope, ResponseObject, ResponsesRequest};
+use allerac_wire::{Envelope, InputTokens, ResponseObject, ResponsesRequest};
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
 
 use super::generate::{begin, granted, place};
 use super::{Body, Bounded, now_s, served_by};
@@ -105,7 +104,7 @@ pub(crate) async fn input_tokens(
     caller: Authenticated,
     admitted: Admitted,
     Bounded(body): Body,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<InputTokens>, ApiError> {
     let envelope = Envelope::parse(&body)?;
     let place = place(&state, &caller, &envelope)?;
     let mut request = ResponsesRequest::parse(envelope)?;
@@ -116,6 +115,6 @@ pub(crate) async fn input_tokens(
         return Err(ApiError::unsupported_value("model", message));
     };
     let ask = Ask::Chat(Box::new(request.chat));
-    let tokens = count_tokens(&state.registry, &model, &ask).await.map_err(ApiError::about_input)?;
-    Ok(Json(json!({"object": "response.input_tokens", "input_tokens": tokens})))
+    let input_tokens = count_tokens(&state.registry, &model, &ask).await.map_err(ApiError::about_input)?;
+    Ok(Json(InputTokens { object: "response.input_tokens", input_tokens }))
 }
