@@ -17,6 +17,8 @@ class ScriptedUpstream(ThreadingHTTPServer):
         self.seen = []
         # How many streams ended because the other side closed them.
         self.abandoned = threading.Semaphore(0)
+        # Lets one stream go on that waits.
+        self.go_on = threading.Semaphore(0)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, request, client_address):
@@ -71,6 +73,16 @@ class Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18,
                  "prompt_tokens_details": {"cached_tokens": 5}}  # fmt: skip
         self.event(usage=usage)
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def waits(self):
+        """Goes on in the middle when a test says so."""
+        self.begin_stream()
+        self.words(3)
+        self.server.go_on.acquire(timeout=60)
+        self.words(3)
+        self.event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        self.event(usage={"prompt_tokens": 11, "completion_tokens": 8, "total_tokens": 19})
         self.wfile.write(b"data: [DONE]\n\n")
 
     def agent(self):
@@ -164,6 +176,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def fails(self):
         self.answer(500, b'{"error": {"message": "secret stack trace", "type": "server_error"}}')
+
+    def hesitates(self):
+        """Fails after its client was told to wait."""
+        threading.Event().wait(6)
+        self.fails()
 
     def refuses(self):
         self.answer(422, b'{"error": {"message": "tools are not for this model", "type": "invalid_request_error"}}')

@@ -25,7 +25,7 @@ def box(tmp_path_factory, scripted):
         [[upstream]]
         name = "scripted"
         base_url = "{scripted.url}/v1"
-        models = ["good", "endless", "fails"]
+        models = ["good", "endless", "fails", "waits"]
     """
     with allerac.Server(allerac.data_dir(folder / "data"), config=config) as running:
         yield running
@@ -133,6 +133,67 @@ def test_a_client_that_was_cut_off_finds_the_answer(box, key, books, stream):
         assert answer.json()["usage"]["completion_tokens"] == 120
     rows = [row for row in books.outcomes()[len(before) :] if row[2] == 120]
     assert rows == [("completed", rows[0][1], 120)]
+
+
+def said(lines):
+    """The lines of a stream that say something: a slow one has comments too."""
+    return (line for line in lines if line and not line.startswith(":"))
+
+
+def numbered(lines) -> list[tuple[int, str]]:
+    """The events of a stream with their numbers."""
+    lines = list(said(lines))
+    numbers = [int(line.removeprefix("id: ")) for line in lines[::2]]
+    return list(zip(numbers, lines[1::2], strict=True))
+
+
+def test_a_stream_goes_on_after_the_last_event_that_came(box, key, http, books, scripted):
+    """While it is still being made, and when it is kept; by nobody else, and charged once."""
+    body, headers = {"model": "waits", "messages": MESSAGES, "stream": True}, {HEADER: "goes on"}
+    path = "/v1/chat/completions"
+
+    def charged() -> int:
+        return len([row for row in books.outcomes() if row == ("completed", 11, 8)])
+
+    before = charged()
+    with http.stream("POST", path, json=body, headers=headers) as answer:
+        lines = said(answer.iter_lines())
+        first = numbered([next(lines) for _ in range(6)])
+    assert [number for number, _ in first] == [0, 1, 2]
+    assert http.post(path, json=body, headers=headers).status_code == 409
+    other = http.post(path, json=body | {"n": 2}, headers=headers | {"last-event-id": "0"})
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    with http.stream("POST", path, json=body, headers=headers | {"last-event-id": "1"}) as answer:
+        assert (answer.status_code, answer.headers["x-allerac-served-by"]) == (200, "upstream:scripted")
+        lines = said(answer.iter_lines())
+        again = numbered([next(lines) for _ in range(2)])
+        assert again == first[2:]
+        # Only now does the rest come.
+        scripted.go_on.release()
+        rest = numbered(lines)
+    whole = first + rest
+    assert [number for number, _ in whole] == list(range(len(whole)))
+    assert whole[-1][1] == "data: [DONE]"
+    kept = http.post(path, json=body, headers=headers | {"last-event-id": "4"})
+    assert numbered(kept.text.splitlines()) == whole[5:]
+    assert numbered(http.post(path, json=body, headers=headers).text.splitlines()) == whole
+    assert kept.headers["idempotent-replayed"] == "true"
+    allerac.wait_for("the charge", lambda: charged() == before + 1)
+    # For somebody else there is nothing to go on with: it is a request of their own.
+    scripted.go_on.release()
+    stranger = box.create_key("stella", "--plan", "pro", "--allow-upstream", "all")
+    with box.http(stranger) as theirs:
+        answer = theirs.post(path, json=body, headers=headers | {"last-event-id": "4"})
+    assert "idempotent-replayed" not in answer.headers
+    assert len(numbered(answer.text.splitlines())) == len(whole)
+    allerac.wait_for("their charge", lambda: charged() == before + 2)
+
+
+def test_events_have_numbers_only_where_they_can_be_asked_for(http):
+    body = chat(stream=True)
+    assert "\nid:" not in "\n" + http.post("/v1/chat/completions", json=body).text
+    named = http.post("/v1/messages", json=chat(stream=True, temperature=1), headers={HEADER: "numbers"}).text
+    assert named.startswith("id: 0\nevent: message_start\ndata: ")
 
 
 def test_a_failure_is_tried_again(http, scripted):

@@ -60,9 +60,8 @@ impl Background {
         if own >= PERSON_MAX || all.len() >= ALL_MAX {
             return Err(ApiError::too_many_requests());
         }
-        let said = Mutex::new(Said { response, events: Vec::new(), deleted: false });
-        let progress = watch::Sender::new((0, false));
-        let running = Arc::new(Running { cancel: CancellationToken::new(), said, progress });
+        let running = Arc::new(Running::new());
+        running.note(Some(response), Vec::new());
         all.insert((owner, id.to_owned()), Arc::clone(&running));
         Ok(running)
     }
@@ -83,6 +82,12 @@ impl Background {
 }
 
 impl Running {
+    /// One that said nothing yet.
+    pub(crate) fn new() -> Self {
+        let said = Mutex::new(Said { response: Value::Null, events: Vec::new(), deleted: false });
+        Self { cancel: CancellationToken::new(), said, progress: watch::Sender::new((0, false)) }
+    }
+
     /// Notes how it stands, and what it said since.
     pub(crate) fn note(&self, response: Option<Value>, events: Vec<Event>) {
         let count = {

@@ -17,6 +17,7 @@ mod error;
 mod generation;
 mod handlers;
 mod idempotency;
+mod numbering;
 mod openapi;
 mod operations;
 mod pass;

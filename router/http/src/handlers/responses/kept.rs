@@ -14,6 +14,7 @@ use crate::auth::Authenticated;
 use crate::background::{AsTold, Told};
 use crate::error::ApiError;
 use crate::handlers::list::{Params, slice};
+use crate::numbering::events_after;
 use crate::sse;
 use crate::state::AppState;
 
@@ -59,15 +60,9 @@ async fn stream_again(
         return Err(ApiError::invalid_value("stream", message));
     };
     let (sender, told) = mpsc::channel(1);
-    let text = transcript.split_inclusive("\n\n").filter(|event| is_after(event, after)).collect();
+    let text = events_after(&transcript, after);
     sse::deliver(&sender, Told::Events { text, last: true }).await;
     sse::answer(told, AsTold).await
-}
-
-/// Whether an event comes after the one of this number.
-fn is_after(event: &str, after: Option<u64>) -> bool {
-    let number = event.lines().find_map(|line| line.strip_prefix("id: ")?.parse::<u64>().ok());
-    after.is_none_or(|after| number.is_some_and(|number| number > after))
 }
 
 async fn find(state: &AppState, caller: &Authenticated, id: &str) -> Result<Kept, ApiError> {
