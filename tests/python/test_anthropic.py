@@ -333,7 +333,9 @@ def test_models_in_the_shape_of_either_api(client, http):
     assert (model.display_name, model.max_input_tokens) == ("SmolLM2 135M Instruct (Q4_1)", allerac.CONTEXT)
     with pytest.raises(anthropic.NotFoundError):
         client.models.retrieve("nope")
-    for query in ("limit=0", "limit=x", "after_id=nope", "after_id=cut&before_id=fails"):
+    between = client.models.list(after_id=allerac.MODEL, before_id="fails")
+    assert [model.id for model in between.data] == ["agent", "cut"]
+    for query in ("limit=0", "limit=x", "after_id=nope"):
         answer = http.get(f"/v1/models?{query}", headers={"anthropic-version": "2023-06-01"})
         assert answer.json()["type"] == "error"
     assert http.get("/v1/models").json()["object"] == "list"

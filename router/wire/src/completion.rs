@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::fields::{Envelope, Fields, WireError};
+use crate::fields::{Envelope, Fields, WireError, whole};
 use crate::options::Options;
 
 /// Prompts of one request.
@@ -84,7 +84,7 @@ fn prompts(value: Value) -> Result<Vec<Prompt>, WireError> {
 
 pub(crate) fn tokens(path: &str, values: &[Value]) -> Result<Vec<u32>, WireError> {
     let token = |(index, value): (usize, &Value)| {
-        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = whole(value).and_then(|number| u32::try_from(number).ok());
         number.ok_or_else(|| WireError::out_of_range(&format!("{path}[{index}]"), "a token id"))
     };
     values.iter().enumerate().map(token).collect()
@@ -107,7 +107,7 @@ mod tests {
     fn a_prompt_has_four_forms() {
         assert_eq!(prompts_of(&json!("a")).unwrap(), [Prompt::Text("a".into())]);
         assert_eq!(prompts_of(&json!(["a", "b"])).unwrap(), [Prompt::Text("a".into()), Prompt::Text("b".into())]);
-        assert_eq!(prompts_of(&json!([1, 2])).unwrap(), [Prompt::Tokens(vec![1, 2])]);
+        assert_eq!(prompts_of(&json!([1, 2.0])).unwrap(), [Prompt::Tokens(vec![1, 2])]);
         assert_eq!(prompts_of(&json!([[1], [2]])).unwrap(), [Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2])]);
         assert_eq!(prompts_of(&json!([1, -2])).unwrap_err().param.as_deref(), Some("prompt[1]"));
         assert_eq!(prompts_of(&json!([])).unwrap_err().param.as_deref(), Some("prompt"));

@@ -49,6 +49,17 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// A whole number, also where it is written as `1.0`: JSON has one kind of numbers.
+pub(crate) fn whole(value: &Value) -> Option<i64> {
+    /// Beyond this not every whole number has a place among floats.
+    const FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
+    value.as_i64().or_else(|| {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= FLOAT_MAX)?;
+        #[allow(clippy::cast_possible_truncation, reason = "it is whole, and far within an i64")]
+        Some(number as i64)
+    })
+}
+
 /// A body as a JSON object.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, WireError> {
     let plain = |message: String| WireError { message, param: None, code: Some("invalid_json") };
@@ -180,7 +191,7 @@ impl Fields {
             return Err(self.wrong_type(name, "an integer", &value));
         }
         let wanted = format!("an integer between {} and {}", range.start(), range.end());
-        let number = value.as_i64().filter(|number| range.contains(number));
+        let number = whole(&value).filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| self.out_of_range(name, &wanted))
     }
 

@@ -58,10 +58,9 @@ fn message(path: &str, value: Value) -> Result<Message, WireError> {
     };
     let refusal = fields.string("refusal")?;
     let name = fields.string("name")?;
-    let reasoning = match fields.string("reasoning_content")? {
-        None => fields.string("reasoning")?,
-        found => found,
-    };
+    // Some servers have both names for it, and their clients send both back.
+    let (reasoning, same) = (fields.string("reasoning_content")?, fields.string("reasoning")?);
+    let reasoning = reasoning.or(same);
     let tool_call_id = fields.string("tool_call_id")?;
     if (role == Role::Tool) != tool_call_id.is_some() {
         return Err(match tool_call_id {

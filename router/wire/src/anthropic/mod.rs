@@ -8,8 +8,8 @@ mod tools;
 use serde_json::Value;
 
 pub use response::{
-    Block, BlockDelta, Event, EventDelta, ListedModel, MessageBody, MessageDelta, MessageUsage, ModelPage, Problem,
-    ProblemDetail, TokenCount, ToolCaller,
+    Block, BlockDelta, DeltaUsage, Event, EventDelta, ListedModel, MessageBody, MessageDelta, MessageUsage, ModelPage,
+    Problem, ProblemDetail, TokenCount, ToolCaller,
 };
 pub use thinking::Thoughts;
 

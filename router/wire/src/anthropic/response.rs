@@ -142,7 +142,32 @@ pub struct MessageDelta {
     /// Absent unless the request has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_management: Option<Value>,
-    pub usage: MessageUsage,
+    pub usage: DeltaUsage,
+}
+
+/// Tokens of a message, as its end tells them: what was known before is not told again.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[allow(missing_docs, reason = "the fields are Anthropic's")]
+pub struct DeltaUsage {
+    pub input_tokens: u32,
+    pub cache_creation_input_tokens: u32,
+    pub cache_read_input_tokens: u32,
+    pub output_tokens: u32,
+    pub output_tokens_details: OutputDetails,
+    pub server_tool_use: Option<()>,
+}
+
+impl From<MessageUsage> for DeltaUsage {
+    fn from(usage: MessageUsage) -> Self {
+        Self {
+            input_tokens: usage.input_tokens,
+            cache_creation_input_tokens: usage.cache_creation_input_tokens,
+            cache_read_input_tokens: usage.cache_read_input_tokens,
+            output_tokens: usage.output_tokens,
+            output_tokens_details: usage.output_tokens_details,
+            server_tool_use: usage.server_tool_use,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -61,7 +61,9 @@ pub fn model_name(bytes: &[u8], known: &[&str]) -> Result<String, WireError> {
     let (model, name) = (fields.string("model")?, fields.string("name")?);
     known.iter().for_each(|field| drop(fields.take(field)));
     fields.finish(&[])?;
-    model.or(name).filter(|name| !name.is_empty()).ok_or_else(|| WireError::missing("model"))
+    // Clients that know both names send the other one empty.
+    let named = |name: Option<String>| name.filter(|name| !name.is_empty());
+    named(model).or_else(|| named(name)).ok_or_else(|| WireError::missing("model"))
 }
 
 impl OllamaChat {

@@ -146,7 +146,7 @@ impl Answer {
         let delta =
             EventDelta { stop_reason: Some(reason), stop_sequence: sequence, stop_details: None, container: None };
         let context_management = self.applied_edits();
-        let delta = MessageDelta { delta, context_management, usage: cost(usage) };
+        let delta = MessageDelta { delta, context_management, usage: cost(usage).into() };
         event(&Event::MessageDelta(delta)) + &event(&Event::MessageStop)
     }
 }
