@@ -234,12 +234,29 @@ test("it is readable on a phone, in the dark too", async () => {
 test("the API's description lets its reader try a call with the key that the browser remembers", async () => {
   const page = await signIn({ viewport: { width: 1280, height: 900 } });
   await page.goto(`${server.url}/docs`);
-  const operation = page.locator("#operations-OpenAI-get_v1_models");
-  await operation.click();
-  await operation.getByRole("button", { name: "Execute" }).click();
-  const answer = operation.locator(".live-responses-table").first();
-  await answer.getByText(`"${MODEL}"`).first().waitFor();
-  await shot(page, "docs");
+  // One of each heading, each with the example that is there already.
+  for (const [name, said, id] of [
+    ["get_v1_models", `"${MODEL}"`],
+    ["post_v1_chat_completions", '"chat.completion"'],
+    ["get_v1_chat_completions", '"has_more"'],
+    ["get_v1_responses__id_", "you have no response `resp_1` here", "resp_1"],
+    ["get_v1_files", '"has_more"'],
+    ["get_v1_batches", '"has_more"'],
+    ["post_v1_messages", '"assistant"'],
+    ["post_api_chat", '"done_reason"'],
+    ["post_api_push", "models are not given away here"],
+    ["get_healthz", "ok"],
+  ]) {
+    const operation = page.locator(`.opblock[id$="-${name}"]`);
+    await operation.locator(".opblock-summary-control").click();
+    if (id) await operation.getByPlaceholder("id", { exact: true }).fill(id);
+    await operation.getByRole("button", { name: "Execute" }).click();
+    const answer = operation.locator(".live-responses-table").first();
+    await answer.getByText(said).first().waitFor({ timeout: ANSWER_MS_MAX });
+    await operation.scrollIntoViewIfNeeded();
+    await shot(page, `docs-${name}`);
+    await operation.locator(".opblock-summary-control").click();
+  }
   await page.context().close();
 });
 

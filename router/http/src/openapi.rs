@@ -2,6 +2,7 @@
 
 use allerac_wire::anthropic::Problem;
 use allerac_wire::ollama::Trouble;
+use allerac_wire::schema::MODEL_EXAMPLES;
 use allerac_wire::{ErrorBody, ListPage};
 use axum::http::HeaderMap;
 use axum::routing::MethodRouter;
@@ -114,7 +115,7 @@ impl Operation {
 
     /// Its request may come again, and is answered once.
     pub(crate) fn once(self) -> Self {
-        let key = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"});
+        let key = json!({"type": "string", "minLength": 1, "maxLength": 255});
         let what = "The same request with the same key gets the same answer for 24 hours, and is charged once.";
         self.in_header("Idempotency-Key", what, key)
     }
@@ -136,7 +137,7 @@ impl Operation {
 
     /// It answers one or the other, by the API that is spoken: OpenAI's, or Anthropic's where its header is there.
     pub(crate) fn gives_either<T: JsonSchema, A: JsonSchema>(self) -> Self {
-        let version = json!({"type": "string", "examples": ["2023-06-01"]});
+        let version = json!({"type": "string"});
         let this = self.in_header("anthropic-version", "With it the answer is in Anthropic's shape.", version);
         let errors = either::<ErrorBody, Problem>;
         Self { errors, ..this }.answers(200, JSON, either::<T, A>)
@@ -199,7 +200,11 @@ impl Operation {
             operation["parameters"] = json!(self.parameters);
         }
         if let Some((content_type, schema)) = &self.request {
-            operation["requestBody"] = json!({"required": true, "content": {*content_type: {"schema": schema}}});
+            let mut content = json!({"schema": schema});
+            if let Some(example) = example_of(schema) {
+                content["example"] = example;
+            }
+            operation["requestBody"] = json!({"required": true, "content": {*content_type: content}});
         }
         if !self.needs_key {
             operation["security"] = json!([]);
@@ -214,6 +219,31 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
 
 fn either<T: JsonSchema, U: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     json!({"anyOf": [of::<T>(generator), of::<U>(generator)]})
+}
+
+/// A request to begin with: what must be said, and what else there are examples of.
+fn example_of(schema: &Value) -> Option<Value> {
+    let properties = schema["properties"].as_object()?;
+    let examples =
+        properties.iter().filter_map(|(name, schema)| Some((name.clone(), schema["examples"].get(0)?.clone())));
+    let example: Map<String, Value> = examples.collect();
+    let mut required = schema["required"].as_array()?.iter().filter_map(Value::as_str);
+    (!example.is_empty() && required.all(|name| example.contains_key(name))).then_some(Value::Object(example))
+}
+
+/// Puts models of this box where examples name others, so that they can be tried as they are.
+pub(crate) fn name_models(document: &mut Value, models: [Option<&str>; 2]) {
+    let bodies = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    let operations = bodies.flat_map(|path| path.as_object_mut().into_iter().flat_map(Map::values_mut));
+    for operation in operations {
+        let Some(named) = operation.pointer_mut("/requestBody/content/application~1json/example/model") else {
+            continue;
+        };
+        let place = MODEL_EXAMPLES.iter().position(|example| named == example);
+        if let Some(model) = place.and_then(|place| models[place]) {
+            *named = json!(model);
+        }
+    }
 }
 
 /// JSON text of a value.
@@ -254,7 +284,21 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
 }
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use crate::operations::operations;
+
+    #[test]
+    fn examples_name_models_of_the_box() {
+        let mut document = super::document(&operations());
+        super::name_models(&mut document, [Some("mine"), None]);
+        let example =
+            |path: &str| &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"];
+        let chat = json!({"model": "mine", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 64});
+        assert_eq!(example("/v1/chat/completions"), &chat);
+        assert_eq!(example("/v1/embeddings"), &json!({"model": "all-minilm-l6-v2", "input": "Why is the sky blue?"}));
+        assert_eq!(example("/claim"), &json!(null));
+    }
 
     /// The description is part of what we promise: who changes it sees that here, and in the file.
     /// `ALLERAC_WRITE=1 cargo test --release -p allerac-http openapi` writes it anew.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use allerac_router_core::ModelKind;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::CONTENT_TYPE;
@@ -21,7 +22,7 @@ use uuid::Uuid;
 
 use crate::api::Api;
 use crate::handlers::{unknown, wrong_method};
-use crate::openapi::document;
+use crate::openapi::{document, name_models};
 use crate::operations::operations;
 use crate::state::AppState;
 use crate::{assets, handlers};
@@ -40,7 +41,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Everything that is served.
 pub fn app(state: AppState) -> Router {
     let operations = operations();
-    let document = Bytes::from(document(&operations).to_string());
+    let mut document = document(&operations);
+    let encoder = state.registry.models().iter().find(|model| model.kind == ModelKind::Embedding);
+    name_models(&mut document, [state.registry.default_model(), encoder.map(|model| model.id.as_str())]);
+    let document = Bytes::from(document.to_string());
     let api = operations.into_iter().fold(Router::new(), |api, operation| api.route(operation.path, operation.handler));
     api.route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], document) }))
         .route("/docs", get(assets::docs))

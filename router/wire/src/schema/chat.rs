@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::options::options;
-use super::{any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text, word};
+use super::{
+    MODEL_EXAMPLES, any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text,
+    word,
+};
 use crate::chat::{METADATA_MAX, PREDICTION_BYTES_MAX};
 use crate::conversation::Effort;
 use crate::message::{CALLS_MAX, MESSAGES_MAX, PARTS_MAX};
@@ -52,7 +55,7 @@ pub fn metadata_update() -> Value {
 }
 
 pub(super) fn model() -> Value {
-    described("An id of `GET /v1/models`.", string())
+    example(MODEL_EXAMPLES[0], described("An id of `GET /v1/models`.", string()))
 }
 
 /// A message, by who speaks.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::chat::model;
+use super::MODEL_EXAMPLES;
 use super::{any_of, array, boolean, described, example, integer, list, object, some_text, string, word};
 use crate::embedding::INPUTS_MAX;
 use crate::rerank::DOCUMENTS_MAX;
@@ -45,6 +45,11 @@ pub fn rerank_request() -> Value {
             ("user", described("Who asks, in the client's words; without effect.", string())),
         ],
     )
+}
+
+/// A model that makes vectors.
+fn model() -> Value {
+    example(MODEL_EXAMPLES[1], described("An id of `GET /v1/models`.", string()))
 }
 
 fn count() -> Value {

@@ -23,6 +23,9 @@ pub use responses::responses_request;
 
 use serde_json::{Map, Value, json};
 
+/// The models that examples name: one that talks, and one that makes vectors.
+pub const MODEL_EXAMPLES: [&str; 2] = ["smollm2-135m-instruct", "all-minilm-l6-v2"];
+
 /// An object of these properties; `required` ones must be there, others may be null. Nothing else may be there.
 fn object<const N: usize>(required: &[&str], properties: [(&'static str, Value); N]) -> Value {
     of(required, Vec::from(properties))

@@ -46,13 +46,12 @@ pub fn ollama_generate_request() -> Value {
 /// A request about a model; what else is `known` of it is accepted, and changes nothing.
 #[must_use]
 pub fn ollama_model_request(known: &[&'static str]) -> Value {
-    let mut properties = vec![
-        ("model", described("Its name.", some_text())),
-        ("name", described("The older name of `model`.", some_text())),
-    ];
+    let mut properties =
+        vec![("model", described("Its name.", string())), ("name", described("The older name of `model`.", string()))];
     properties.extend(known.iter().map(|name| (*name, described("Accepted, and without effect.", json!({})))));
     let mut request = of(&[], properties);
-    request["anyOf"] = json!([{"required": ["model"]}, {"required": ["name"]}]);
+    let named = |name: &str| json!({"required": [name], "properties": {name: some_text()}});
+    request["anyOf"] = json!([named("model"), named("name")]);
     request
 }
 
@@ -63,9 +62,15 @@ fn rest() -> Vec<(&'static str, Value)> {
     let time = json!({"type": "string", "pattern": "^[A-Za-z0-9+.-]*[0-9+.-][A-Za-zµ]*$"});
     let time = any_of([json!({"type": "number"}), time]);
     vec![
-        ("stream", described("Whether the answer comes in lines while it is made; by default it does.", boolean())),
+        (
+            "stream",
+            example(
+                false,
+                described("Whether the answer comes in lines while it is made; by default it does.", boolean()),
+            ),
+        ),
         ("format", form),
-        ("options", described("How tokens are chosen.", options())),
+        ("options", example(json!({"num_predict": 64}), described("How tokens are chosen.", options()))),
         ("think", described("How much a model thinks first, where it thinks.", thinks)),
         ("logprobs", described("Whether log probabilities come with the answer.", boolean())),
         ("top_logprobs", described("Alternatives at each token.", integer(0, i64::from(TOP_LOGPROBS_MAX)))),

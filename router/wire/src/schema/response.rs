@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{any_object, any_of, boolean, list, string, word};
 use crate::response::Logprob;
@@ -25,9 +25,9 @@ pub struct ResponseEvent;
 /// An object of exactly these fields.
 fn exactly(fields: Vec<(&'static str, Value)>) -> Value {
     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-    let properties: serde_json::Map<String, Value> =
-        fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
-    json!({"type": "object", "required": names, "properties": properties, "additionalProperties": false})
+    let required = json!(names);
+    let properties: Map<String, Value> = fields.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+    json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
 }
 
 fn or_null(kind: &str) -> Value {

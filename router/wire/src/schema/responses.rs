@@ -58,7 +58,10 @@ pub fn responses_request() -> Value {
         ("prompt_cache_options", described("A hint to OpenAI, without effect.", any_object())),
     ];
     properties.extend(sampling());
-    of(&["model"], properties)
+    let mut request = of(&["model"], properties);
+    let there = |name: &str, kinds: &[&str]| json!({"required": [name], "properties": {name: {"type": kinds}}});
+    request["anyOf"] = json!([there("input", &["string", "array"]), there("previous_response_id", &["string"])]);
+    request
 }
 
 fn id() -> Value {
