@@ -131,7 +131,8 @@ def test_a_client_that_was_cut_off_finds_the_answer(box, key, books, stream):
         assert answer.text.endswith("data: [DONE]\n\n")
     else:
         assert answer.json()["usage"]["completion_tokens"] == 120
-    rows = [row for row in books.outcomes()[len(before) :] if row[2] == 120]
+    # An answer does not wait until its charge is on the disk.
+    rows = allerac.wait_for("the charge", lambda: [row for row in books.outcomes()[len(before) :] if row[2] == 120])
     assert rows == [("completed", rows[0][1], 120)]
 
 
