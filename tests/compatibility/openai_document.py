@@ -25,7 +25,7 @@ from peer import Peer  # noqa: E402
 PATHS = {"/chat/completions": ["post"], "/completions": ["post"], "/responses": ["post"], "/models": ["get"]}
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance,negative_data_rejection"
-EXAMPLES = 25
+EXAMPLES = 10
 
 
 def restricted(model: str) -> dict:
@@ -54,7 +54,7 @@ def score(url: str, key: str, document: dict) -> collections.Counter:
     """The checks that were made, by name and outcome."""
     with tempfile.TemporaryDirectory() as folder:
         file, report = Path(folder, "openai.json"), Path(folder, "report.ndjson")
-        file.write_text(json.dumps(document))
+        file.write_text(json.dumps(document, default=str))
         command = [sys.executable, "-m", "schemathesis.cli", "run", str(file), "--url", f"{url}/v1", "--no-color",
                    "--header", f"Authorization: Bearer {key}", "--max-examples", str(EXAMPLES), "--seed", "1",
                    "--phases", "examples,coverage,fuzzing", "--checks", CHECKS, "--continue-on-failure",

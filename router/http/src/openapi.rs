@@ -161,6 +161,11 @@ impl Operation {
         self.answers(200, "application/x-ndjson", either::<T, Trouble>)
     }
 
+    /// It answers with nothing.
+    pub(crate) fn gives_nothing(self) -> Self {
+        self.answers(200, "", |_| Value::Null)
+    }
+
     /// What it answers as text.
     pub(crate) fn gives_plain(self, content_type: &'static str) -> Self {
         self.answers(200, content_type, |_| json!({"type": "string"}))
@@ -180,7 +185,9 @@ impl Operation {
         let mut answers = Map::new();
         for Answer { status, content_type, schema } in &self.answers {
             let answer = answers.entry(status.to_string()).or_insert_with(|| json!({"description": "As asked for."}));
-            answer["content"][content_type] = json!({"schema": schema(generator)});
+            if !content_type.is_empty() {
+                answer["content"][content_type] = json!({"schema": schema(generator)});
+            }
         }
         for (statuses, description) in
             [("4XX", "The request is at fault."), ("5XX", "The box, or a server behind it, is.")]

@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allerac_router_core::ModelKind;
-use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
-use bytes::Bytes;
+use axum::{Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -41,12 +40,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Everything that is served.
 pub fn app(state: AppState) -> Router {
     let operations = operations();
-    let mut document = document(&operations);
-    let encoder = state.registry.models().iter().find(|model| model.kind == ModelKind::Embedding);
-    name_models(&mut document, [state.registry.default_model(), encoder.map(|model| model.id.as_str())]);
-    let document = Bytes::from(document.to_string());
+    let document = Arc::new(document(&operations));
     let api = operations.into_iter().fold(Router::new(), |api, operation| api.route(operation.path, operation.handler));
-    api.route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], document) }))
+    api.route("/openapi.json", get(|state| async move { describe(&state, &document) }))
         .route("/docs", get(assets::docs))
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
@@ -55,6 +51,16 @@ pub fn app(state: AppState) -> Router {
         // Outermost, so that refusals carry it too.
         .layer(from_fn_with_state(state.clone(), name_request))
         .with_state(state)
+}
+
+/// The description, with models that are here now in its examples.
+fn describe(State(state): &State<AppState>, document: &Value) -> Json<Value> {
+    let models = state.registry.models();
+    let encoder = models.iter().find(|model| model.kind == ModelKind::Embedding);
+    let default = state.registry.default_model();
+    let mut document = document.clone();
+    name_models(&mut document, [default.as_deref(), encoder.map(|model| model.id.as_str())]);
+    Json(document)
 }
 
 /// The name of one request, by its time.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -78,7 +79,7 @@ fn text_of((index, value): (usize, Value)) -> Result<String, WireError> {
 }
 
 /// The answer of `/api/embed`. Times are in nanoseconds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct Embedded<'a> {
     pub model: &'a str,
@@ -89,7 +90,7 @@ pub struct Embedded<'a> {
 }
 
 /// The answer of `/api/embeddings`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are Ollama's")]
 pub struct EmbeddedOne {
     pub embedding: Vec<f32>,

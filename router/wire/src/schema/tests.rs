@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::{
     batch_request, chat_request, completion_request, count_tokens_request, embedding_request, messages_request,
-    ollama_chat_request, ollama_generate_request, ollama_model_request, rerank_request, responses_request,
+    ollama_chat_request, ollama_copy_request, ollama_embed_one_request, ollama_embed_request, ollama_generate_request,
+    ollama_model_request, ollama_pull_request, rerank_request, responses_request,
 };
 use crate::anthropic::MessagesRequest;
 use crate::fields::asked;
-use crate::ollama::{OllamaChat, OllamaGenerate, model_name};
+use crate::ollama::{CopyOrder, OllamaChat, OllamaEmbed, OllamaGenerate, PullOrder, model_name};
 use crate::{
     BatchRequest, ChatRequest, CompletionRequest, EmbeddingRequest, Envelope, RerankRequest, ResponsesRequest,
 };
@@ -207,6 +208,19 @@ fn the_conversations_of_ollama_are_described_as_they_are_read() {
     assert_eq!(asked::take(), known(&ollama_generate_request()));
     model_name(br#"{"model": "m"}"#, &["verbose"]).unwrap();
     assert_eq!(asked::take(), known(&ollama_model_request(&["verbose"])));
+}
+
+#[test]
+fn what_is_ordered_of_ollama_and_its_vectors_are_described_as_they_are_read() {
+    asked::take();
+    PullOrder::parse(br#"{"model": "m"}"#).unwrap();
+    assert_eq!(asked::take(), known(&ollama_pull_request()));
+    CopyOrder::parse(br#"{"source": "a", "destination": "b"}"#).unwrap();
+    assert_eq!(asked::take(), known(&ollama_copy_request()));
+    OllamaEmbed::parse(envelope(&json!({"model": "m", "input": "a", "options": {}}))).unwrap();
+    assert_eq!(asked::take(), known(&ollama_embed_request()));
+    OllamaEmbed::parse_old(envelope(&json!({"model": "m", "prompt": "a", "options": {}}))).unwrap();
+    assert_eq!(asked::take(), known(&ollama_embed_one_request()));
 }
 
 #[test]
