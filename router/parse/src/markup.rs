@@ -128,13 +128,13 @@ impl Markup {
                     key.push_str(named);
                     let (key, took) = (std::mem::take(key), rest.len() - behind.len());
                     if key.len() > HEAD_BYTES_MAX {
-                        return self.broken(sink);
+                        return broken(sink);
                     }
                     self.at = At::Before(key.trim().to_owned());
                     return Marked::Took(took);
                 }
                 let is_too_long = rest.len() > HEAD_BYTES_MAX + marks.key.1.len();
-                if is_too_long || ended { self.broken(sink) } else { Marked::Wait }
+                if is_too_long || ended { broken(sink) } else { Marked::Wait }
             }
             At::Before(key) => {
                 let begun = rest.trim_start_matches(is_space);
@@ -152,7 +152,7 @@ impl Markup {
                         Marked::Took(space + open.len())
                     }
                     Begins::Part if !ended => Marked::Wait,
-                    _ => self.broken(sink),
+                    _ => broken(sink),
                 }
             }
             At::Text { begun } => {
@@ -218,14 +218,8 @@ impl Markup {
             (true, false) => Marked::Wait,
             // The answer was cut within a mark.
             (true, true) => Marked::Took(rest.len()),
-            (false, _) => self.broken(sink),
+            (false, _) => broken(sink),
         }
-    }
-
-    /// What follows is no part of a call: what was read of this one is all of it.
-    fn broken(&mut self, sink: &mut Sink) -> Marked {
-        sink.argument('}');
-        Marked::Ended(0)
     }
 
     /// Before the value of a parameter.
@@ -283,7 +277,7 @@ impl Markup {
         raw.push_str(&rest[..cut]);
         quotes.are_open_behind(&rest[..cut]);
         if cut < length {
-            return if cut == 0 { self.broken(sink) } else { Marked::Took(cut) };
+            return if cut == 0 { broken(sink) } else { Marked::Took(cut) };
         }
         if !is_whole {
             return if cut == 0 { Marked::Wait } else { Marked::Took(cut) };
@@ -295,6 +289,12 @@ impl Markup {
         self.at = At::Between;
         Marked::Took(cut + close.len())
     }
+}
+
+/// What follows is no part of a call: what was read of this one is all of it.
+fn broken(sink: &mut Sink) -> Marked {
+    sink.argument('}');
+    Marked::Ended(0)
 }
 
 /// Whether a value that is read is in a string of JSON.

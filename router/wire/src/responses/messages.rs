@@ -49,7 +49,7 @@ impl Builder {
                 self.assistant(true).tool_calls.push(ToolCall { id: text("call_id").into(), name, arguments });
             }
             "function_call_output" | "custom_tool_call_output" => {
-                self.output(index, text("call_id"), &item["output"])?
+                self.output(index, text("call_id"), &item["output"])?;
             }
             _ if text("role") == "assistant" => {
                 let content = parts(&item["content"]);

@@ -82,8 +82,7 @@ impl ResponsesRequest {
             return Err(fields.out_of_range("input", "a string or at least one item"));
         }
         let instructions = fields.string("instructions")?;
-        let tools = tools::take(&mut fields)?;
-        echo.tools(&tools.list);
+        let tools = tools::take(&mut fields, |list| echo.tools(list))?;
         let (effort, summary) = reasoning(&mut fields)?;
         let constraint = text(&mut fields, &mut echo)?;
         let metadata = metadata(&mut fields)?;

@@ -19,8 +19,8 @@ const LEFT_ALONE: &[&str] = &[
     "web_search_preview_2025_03_11",
 ];
 
-/// Takes what a request says of tools.
-pub(super) fn take(fields: &mut Fields) -> Result<Tools, WireError> {
+/// Takes what a request says of tools; `offered` hears of all of them, before any are chosen.
+pub(super) fn take(fields: &mut Fields, offered: impl FnOnce(&[Tool])) -> Result<Tools, WireError> {
     let mut values = Vec::new();
     for (index, value) in array(fields, "tools")?.into_iter().enumerate() {
         flatten(&format!("tools[{index}]"), value, &mut values)?;
@@ -29,6 +29,7 @@ pub(super) fn take(fields: &mut Fields) -> Result<Tools, WireError> {
     let mut read = values.into_iter();
     let places = Value::Array(vec![Value::Null; read.len()]);
     let list = tools("tools", places, |path, _| read.next().ok_or_else(|| WireError::missing(path)))?;
+    offered(&list);
     let choice = fields.take("tool_choice");
     let parallel = fields.boolean("parallel_tool_calls")?;
     let tools = Tools { list, choice: ToolChoice::Auto, parallel };
@@ -178,8 +179,9 @@ mod tests {
     use super::*;
 
     fn tools_of(tools: Value, choice: Value) -> Result<Tools, WireError> {
-        let mut fields = Fields::of("", json!({"tools": tools, "tool_choice": choice}))?;
-        let tools = take(&mut fields)?;
+        let body = [("tools".to_owned(), tools), ("tool_choice".to_owned(), choice)];
+        let mut fields = Fields::of("", Value::Object(body.into_iter().collect()))?;
+        let tools = take(&mut fields, |_| ())?;
         fields.finish(&[])?;
         Ok(tools)
     }
