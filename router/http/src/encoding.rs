@@ -9,7 +9,7 @@ use std::time::Instant;
 use allerac_engine_core::{Class, Sequence};
 use allerac_engine_link::protocol::{EncodeInput, ModelInfo};
 use allerac_engine_link::{EncodeSpec, Engine, EngineError};
-use allerac_ledger::{Ledger, Outcome, Principal, Reserve, Settlement};
+use allerac_ledger::{Ledger, Outcome, Principal, Reserve, Settlement, Urgency};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::{Endpoint, LocalModel, ModelKind};
 use tokio::sync::oneshot;
@@ -73,7 +73,7 @@ pub(crate) async fn run(
     let labels = RequestLabels {
         endpoint: job.endpoint.name(),
         model: model.id.clone(),
-        class: Class::Chat,
+        class: class(&principal),
         served_by: LOCAL.to_owned(),
     };
     let run = Run {
@@ -126,7 +126,7 @@ impl Run {
             max_output_tokens: 0,
         };
         let mut reservation = self.ledger.reserve(&self.principal, reserve).await?;
-        let spec = EncodeSpec { salt: self.principal.salt, class: Class::Chat, sequences };
+        let spec = EncodeSpec { salt: self.principal.salt, class: class(&self.principal), sequences };
         let mut encoding = self.engine.encode(spec).await?;
         let ended = tokio::select! {
             ended = encoding.end() => Some(ended),
@@ -151,6 +151,14 @@ impl Run {
             drop(reservation.settle(settlement));
         }
         Ok(Computed { vectors: result?, tokens })
+    }
+}
+
+/// Encodings are as urgent as usual, unless the plan lets others pass.
+fn class(principal: &Principal) -> Class {
+    match principal.urgency() {
+        Urgency::Batch => Class::Batch,
+        Urgency::Chat | Urgency::Voice => Class::Chat,
     }
 }
 

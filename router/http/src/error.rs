@@ -149,6 +149,7 @@ impl ApiError {
             NoRoute::TooLargeForPlan => {
                 forbidden("model_not_allowed", format!("your plan does not include models as large as `{model}`"))
             }
+            NoRoute::NotInPlan => forbidden("model_not_allowed", format!("your plan does not include `{model}`")),
             NoRoute::MayNotLeave => forbidden(
                 "upstream_not_allowed",
                 format!("`{model}` runs on another server, and this key may not leave the box for it"),

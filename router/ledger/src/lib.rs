@@ -11,23 +11,30 @@
 //! charged its prompt and the tokens counted there; one that had not is released.* Killing the process
 //! loses nothing; losing power loses at most what the disk had not yet written.
 
+mod balance;
 mod error;
 mod inflight;
+mod journal;
 mod key;
 mod ledger;
 mod lock;
 mod people;
 mod plan;
+mod plans;
 mod reservation;
 mod schema;
 mod time;
 mod usage;
+mod users;
 mod writer;
 
 pub use error::{AuthError, LedgerError, ReserveError};
+pub use journal::{Difference, Verified};
 pub use key::{CreatedKey, KeyRow, NewKey, Principal, Role, UpstreamPolicy};
-pub use ledger::{Ledger, Recovered};
+pub use ledger::{Clock, Ledger, Recovered};
 pub use lock::{Occupied, ServeLock};
-pub use plan::Plan;
+pub use plan::{Counts, DEFAULT_PLAN, OWNER_PLAN, Plan, UnknownWord, Urgency, Weight};
+pub use plans::PlanRow;
 pub use reservation::{Outcome, Reservation, Reserve, Settlement};
 pub use usage::{QuotaState, UsageRow};
+pub use users::{Increase, UserRow};

@@ -4,6 +4,8 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod models;
+pub(crate) mod plans;
 pub(crate) mod top;
 pub(crate) mod tune;
 pub(crate) mod usage;
+pub(crate) mod users;

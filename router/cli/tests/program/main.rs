@@ -3,6 +3,7 @@
 
 mod commands;
 mod config;
+mod plans;
 mod serving;
 mod support;
 mod trouble;
