@@ -307,9 +307,12 @@ def spend(data, user: str, tokens: int):
         day, month = database.execute("SELECT strftime('%Y-%m-%d', 'now'), strftime('%Y-%m', 'now')").fetchone()
         database.execute(
             "INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,"
-            " cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at)"
-            " VALUES ('test', ?, ?, 0, 'm', 'completions', 'local', ?, 0, 0, 'completed', ?, ?, 0, 0)",
-            [key_id, user_id, tokens, day, month],
+            " cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at, user_charge)"
+            " VALUES ('test', ?, ?, 0, 'm', 'completions', 'local', ?, 0, 0, 'completed', ?, ?, 0, 0, ?)",
+            [key_id, user_id, tokens, day, month, tokens],
+        )
+        database.execute(
+            "INSERT INTO usage_daily VALUES (?, ?, ?, 'm', 'local', 1, ?, 0, 0)", [month, day, key_id, tokens]
         )
         database.execute(
             "INSERT INTO balances (account, month, used) VALUES (?, ?, ?)", [f"user:{user_id}", month, tokens]

@@ -4,6 +4,7 @@
 mod alias;
 mod kv;
 mod limits;
+mod rate;
 mod registry;
 mod route;
 pub mod sse;
@@ -12,7 +13,8 @@ mod upstream;
 pub use alias::Aliases;
 pub use allerac_models::ModelKind;
 pub use kv::KvFolder;
-pub use limits::{Limits, Permit};
+pub use limits::{Limits, NotAdmitted, Permit, TakenTokens};
+pub use rate::{Gauge, Gauges, Limited, Measure, RateLimits, Refused};
 pub use registry::{LocalModel, Registry, RegistryConfig};
 pub use route::{Access, NoRoute, Route, route};
 pub use upstream::{Endpoint, Secret, Upstream, UpstreamBody, UpstreamConfig, UpstreamError, UpstreamReply, Upstreams};

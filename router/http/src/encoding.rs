@@ -9,7 +9,7 @@ use std::time::Instant;
 use allerac_engine_core::{Class, Sequence};
 use allerac_engine_link::protocol::{EncodeInput, ModelInfo};
 use allerac_engine_link::{EncodeSpec, Engine, EngineError};
-use allerac_ledger::{Ledger, Outcome, Principal, Reserve, Settlement, Urgency};
+use allerac_ledger::{Outcome, Principal, Reserve, Settlement, Urgency};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::{Endpoint, LocalModel, ModelKind};
 use tokio::sync::oneshot;
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::auth::Admitted;
 use crate::error::ApiError;
 use crate::generation::LOCAL;
+use crate::payment::Till;
 use crate::prepare::LOAD_WAIT_MAX;
 use crate::state::AppState;
 
@@ -79,7 +80,7 @@ pub(crate) async fn run(
     let run = Run {
         measure: state.metrics.request(labels, admitted.accepted),
         engine: state.registry.engine(model),
-        ledger: state.ledger.clone(),
+        till: Till::of(state),
         model: model.id.clone(),
         principal,
         admitted,
@@ -93,7 +94,7 @@ pub(crate) async fn run(
 struct Run {
     measure: RequestMeter,
     engine: Engine,
-    ledger: Ledger,
+    till: Till,
     model: String,
     principal: Principal,
     admitted: Admitted,
@@ -125,7 +126,7 @@ impl Run {
             prompt_tokens: tokens,
             max_output_tokens: 0,
         };
-        let mut reservation = self.ledger.reserve(&self.principal, reserve).await?;
+        let mut payment = self.till.set_aside(&self.principal, &self.admitted.accounts, reserve).await?;
         let spec = EncodeSpec { salt: self.principal.salt, class: class(&self.principal), sequences };
         let mut encoding = self.engine.encode(spec).await?;
         let ended = tokio::select! {
@@ -143,12 +144,12 @@ impl Run {
         };
         self.measure.end(ended, Tokens { prompt: computed, ..Tokens::default() }, Instant::now());
         if computed == 0 {
-            drop(reservation.release());
+            payment.release();
         } else {
             // Counted before it is sent: should the process die, this stands for the settlement.
-            reservation.count(computed, 0, 0)?;
+            payment.count(computed, 0, 0)?;
             let settlement = Settlement { prompt_tokens: computed, cached_tokens: 0, completion_tokens: 0, outcome };
-            drop(reservation.settle(settlement));
+            payment.settle(settlement);
         }
         Ok(Computed { vectors: result?, tokens })
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use allerac_engine_core::{Chunk, FinishReason};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Generation, GenerationEvent};
-use allerac_ledger::{Outcome, Principal, Reservation, Settlement};
+use allerac_ledger::{Outcome, Principal, Settlement};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::{LocalModel, Permit};
 use allerac_wire::CompletionUsage;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::choice::Choice;
 use crate::error::ApiError;
+use crate::payment::{Payment, Till};
 use crate::prepare::{Job, class, prepare};
 use crate::progress::{Begun, Finish, Progress};
 use crate::sse;
@@ -45,7 +46,7 @@ pub(crate) fn start(
     wanted.min_p = wanted.min_p.or(model.sampling.min_p);
     let (sender, receiver) = mpsc::channel(PROGRESS_WAITING_MAX);
     let engine = state.registry.engine(model);
-    let (ledger, model) = (state.ledger.clone(), model.id.clone());
+    let (till, model) = (Till::of(state), model.id.clone());
     let labels = RequestLabels {
         endpoint: job.endpoint.name(),
         model: model.clone(),
@@ -55,7 +56,7 @@ pub(crate) fn start(
     let measure = state.metrics.request(labels, job.admitted.accepted);
     tokio::spawn(async move {
         let client = Client { sender: sender.clone(), measure };
-        let run = prepare(&ledger, &principal, model, &engine, job, client).await;
+        let run = prepare(&till, &principal, model, &engine, job, client).await;
         let last = match run {
             Ok((run, specs)) => run.drive(&engine, specs).await,
             Err(error) => Progress::Failed(error),
@@ -68,7 +69,7 @@ pub(crate) fn start(
 /// A running request.
 pub(crate) struct Run {
     pub(crate) request_id: Uuid,
-    pub(crate) reservation: Reservation,
+    pub(crate) payment: Payment,
     pub(crate) client: Client,
     /// Of all prompts. Each is charged once, however many choices it has.
     pub(crate) prompt_tokens: u32,
@@ -187,11 +188,7 @@ impl Run {
             }
         };
         let usage = self.usage();
-        self.reservation.count(
-            usage.prompt_tokens,
-            usage.prompt_tokens_details.cached_tokens,
-            usage.completion_tokens,
-        )?;
+        self.payment.count(usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens, usage.completion_tokens)?;
         Ok(progress)
     }
 
@@ -224,9 +221,9 @@ impl Run {
                 completion_tokens: usage.completion_tokens,
                 outcome,
             };
-            drop(self.reservation.settle(settlement));
+            self.payment.settle(settlement);
         } else {
-            drop(self.reservation.release());
+            self.payment.release();
         }
         match end {
             End::Failed(error) => Progress::Failed(error),

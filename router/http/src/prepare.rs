@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use allerac_engine_core::{Class, Grammar, SamplingParams, TokenId};
 use allerac_engine_link::protocol::{ModelInfo, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec};
-use allerac_ledger::{Ledger, Principal, Reserve};
+use allerac_ledger::{Principal, Reserve};
 use allerac_metrics::{Outcome, Tokens};
 use allerac_parse::{Dialect, Parser};
 use allerac_router_core::Endpoint;
@@ -19,6 +19,7 @@ use crate::choice::Choice;
 use crate::constraint::grammar_of;
 use crate::error::ApiError;
 use crate::generation::{Client, LOCAL, Run};
+use crate::payment::Till;
 use crate::sampling;
 
 /// Output of a choice when the client does not bound it, in tokens: a long answer. All of it is set aside
@@ -104,7 +105,7 @@ pub(crate) async fn count_tokens(engine: &Engine, ask: &Ask) -> Result<usize, Ap
 
 /// Everything up to the first token.
 pub(crate) async fn prepare(
-    ledger: &Ledger,
+    till: &Till,
     principal: &Principal,
     model: String,
     engine: &Engine,
@@ -136,13 +137,13 @@ pub(crate) async fn prepare(
         prompt_tokens,
         max_output_tokens: max_output_tokens.saturating_mul(options.choices),
     };
-    let reservation = ledger.reserve(principal, reserve).await?;
+    let payment = till.set_aside(principal, &admitted.accounts, reserve).await?;
     let specs = specs(&prepared, &limits, &ask, principal.salt);
     let choices = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
     let load_time = prepared.load_time;
     let (asked, _permit) = (Instant::now(), admitted.permit);
-    Ok((Run { request_id, reservation, client, prompt_tokens, load_time, asked, choices, stops, _permit }, specs))
+    Ok((Run { request_id, payment, client, prompt_tokens, load_time, asked, choices, stops, _permit }, specs))
 }
 
 impl Prepared {

@@ -112,7 +112,7 @@ fn users_are_listed_with_what_they_have_left() {
     let expected = json!([{
         "user": "anna", "role": "member", "plan": "starter", "keys": 1, "limit": 3_000_000, "soft_limit": null,
         "used": 0, "reserved": 0, "free": 3_000_000, "renews_at": users[0]["renews_at"],
-        "increases": [{"tokens": 2_000_000, "ends_at": 4_101_667_200i64}],
+        "increases": [{"tokens": 2_000_000, "ends_at": 4_101_753_600i64}],
     }]);
     assert_eq!(users, expected);
     assert_eq!(home.run(&["users", "increase", "anna", "--end"]).stdout, "ended 1 increases of anna\n");
