@@ -17,6 +17,8 @@ import httpx
 import openai
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Every commit of every ledger in these tests is checked.
+os.environ["ALLERAC_CHECK_BOOKS"] = "1"
 BINARY = Path(os.environ.get("ALLERAC_BINARY", REPOSITORY / "target/release/allerac"))
 TEST_DATA = Path(os.environ.get("ALLERAC_TEST_DATA", REPOSITORY / ".cache/test-data"))
 

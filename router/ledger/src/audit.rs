@@ -164,7 +164,8 @@ impl Ledger {
     pub fn audit(&self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, LedgerError> {
         let before = before.and_then(|id| i64::try_from(id).ok()).unwrap_or(i64::MAX);
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id < ?1 ORDER BY id DESC LIMIT ?2"))?;
+            let mut statement =
+                connection.prepare_cached(&format!("{SELECT} WHERE id < ?1 ORDER BY id DESC LIMIT ?2"))?;
             let rows = statement.query_map(params![before, limit.min(LISTED_MAX)], entry)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })

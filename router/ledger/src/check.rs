@@ -66,3 +66,74 @@ pub(crate) fn balanced(connection: &Connection) -> Result<(), LedgerError> {
     connection.prepare_cached("DELETE FROM temp.drift")?.execute([])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some books with a user, 90 of whose 100 tokens are used.
+    fn books() -> Connection {
+        let connection = crate::schema::in_memory();
+        let some = "INSERT INTO users VALUES (1, 'anna', 'member', 'starter', 5, 100);
+            INSERT INTO keys VALUES (1, 'aaaaaaaaaaaa', x'00', 1, '', NULL, '', 100, NULL);";
+        connection.execute_batch(some).unwrap();
+        watch(&connection).unwrap();
+        connection.execute_batch(&format!("{BALANCE}{}", usage(90))).unwrap();
+        balanced(&connection).unwrap();
+        connection
+    }
+
+    const BALANCE: &str =
+        "INSERT INTO balances (account, month, used, allowance) VALUES ('user:1', '2026-11', 90, 100);";
+
+    fn usage(tokens: u32) -> String {
+        format!(
+            "INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,
+             cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at, user_charge)
+             VALUES ('{tokens}', 1, 1, 0, 'm', 'e', 'local', {tokens}, 0, 0, 'completed', 'd', '2026-11', 1, 1, {tokens});"
+        )
+    }
+
+    fn reservation(tokens: u32) -> String {
+        format!(
+            "INSERT INTO reservations (request_id, key_id, user_id, key_account, model, endpoint, served_by, tokens, slot,
+             day, month, created_at) VALUES ('r', 1, 1, 0, 'm', 'e', 'local', {tokens}, 0, 'd', '2026-11', 1);"
+        )
+    }
+
+    #[test]
+    fn what_does_not_follow_from_the_journal_is_refused() {
+        let wrong = [
+            "UPDATE balances SET used = used + 1".to_owned(),
+            "UPDATE balances SET reserved = 7".to_owned(),
+            usage(3),
+            "DELETE FROM usage".to_owned(),
+            format!("UPDATE balances SET reserved = 4; {}", reservation(5)),
+        ];
+        for change in wrong {
+            let connection = books();
+            connection.execute_batch(&change).unwrap();
+            let refused = balanced(&connection).unwrap_err().to_string();
+            assert!(refused.contains("user:1 in 2026-11"), "{change}: {refused}");
+        }
+        let connection = books();
+        connection.execute_batch(&format!("UPDATE balances SET reserved = 10; {}", reservation(10))).unwrap();
+        balanced(&connection).unwrap();
+        let settled = "DELETE FROM reservations; UPDATE balances SET used = 93, reserved = 0;";
+        connection.execute_batch(&format!("{settled} {}", usage(3))).unwrap();
+        balanced(&connection).unwrap();
+    }
+
+    #[test]
+    fn what_must_never_happen_is_refused_at_once() {
+        let never = [
+            (format!("UPDATE balances SET reserved = 11; {}", reservation(11)), "more is set aside"),
+            ("UPDATE usage SET user_charge = 1".to_owned(), "a settled request is changed"),
+            ("DELETE FROM balances".to_owned(), "a balance is forgotten"),
+        ];
+        for (change, reason) in never {
+            let refused = books().execute_batch(&change).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{change}: {refused}");
+        }
+    }
+}

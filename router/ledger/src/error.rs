@@ -68,6 +68,9 @@ pub enum LedgerError {
     /// The file itself is damaged.
     #[error("the ledger is damaged: {0}; restore the data directory from a backup")]
     Damaged(String),
+    /// The audit log is not as it was written.
+    #[error("the audit log was tampered with: {0}")]
+    Tampered(#[from] crate::audit::Tampered),
     /// The writer has ended.
     #[error("the ledger is closed")]
     Closed,

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rusqlite::Connection;
 
+use crate::check;
 use crate::error::LedgerError;
 use crate::inflight::Inflight;
 use crate::lock;
@@ -30,7 +31,17 @@ pub struct Ledger {
     pub(crate) writer: Writer,
     zone: TimeZone,
     clock: Clock,
+    actor: Arc<str>,
     shared: Arc<Shared>,
+}
+
+/// How a ledger is opened, where that is not as usual.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Checks in each transaction that the books follow from the journal, and refuses it where they do not.
+    pub check: bool,
 }
 
 /// Tells the time. Clones tell the same.
@@ -41,6 +52,11 @@ impl Clock {
     /// A clock of one's own: tests let time jump.
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn seconds(&self) -> i64 {
+        (self.0)().as_second()
     }
 }
 
@@ -81,14 +97,14 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::NotWritable`], [`LedgerError::Full`] and others.
     pub fn open(directory: &Path, zone: TimeZone) -> Result<Self, LedgerError> {
-        Self::open_at(directory, zone, Clock::default())
+        Self::open_with(directory, zone, Options::default())
     }
 
-    /// The same by another clock.
+    /// The same, otherwise than usual.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_at(directory: &Path, zone: TimeZone, clock: Clock) -> Result<Self, LedgerError> {
+    pub fn open_with(directory: &Path, zone: TimeZone, options: Options) -> Result<Self, LedgerError> {
         let not_writable = |source| LedgerError::NotWritable { path: directory.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(not_writable)?;
         let path = database(directory);
@@ -98,14 +114,35 @@ impl Ledger {
             .map_err(|source| LedgerError::NotWritable { path: path.clone(), source })?;
         let connection = schema::open_writer(&path)?;
         drop(opening);
-        let writer = Writer::start(connection).map_err(not_writable)?;
+        if options.check {
+            check::watch(&connection)?;
+        }
+        let writer = Writer::start(connection, options.check).map_err(not_writable)?;
         let shared = Shared {
             directory: directory.to_owned(),
             readers: Mutex::default(),
             inflight: OnceLock::new(),
             plans: Mutex::default(),
         };
-        Ok(Self { writer, zone, clock, shared: Arc::new(shared) })
+        Ok(Self { writer, zone, clock: options.clock, actor: "server".into(), shared: Arc::new(shared) })
+    }
+
+    /// The same ledger in the hands of somebody else: who it is stands in the audit log.
+    #[must_use]
+    pub fn acting_as(self, actor: &str) -> Self {
+        Self { actor: actor.into(), ..self }
+    }
+
+    pub(crate) fn actor(&self) -> Arc<str> {
+        Arc::clone(&self.actor)
+    }
+
+    pub(crate) fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -123,13 +160,13 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read or written.
     pub async fn recover(&self) -> Result<Recovered, LedgerError> {
-        let inflight = self.inflight()?;
+        let (inflight, clock) = (self.inflight()?, self.clock());
         self.writer
             .call(move |connection| {
                 let mut statement = connection.prepare("SELECT id, slot FROM reservations")?;
                 let open = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 let open: Vec<(i64, u32)> = open.collect::<Result<_, _>>()?;
-                let mut recovered = Recovered::default();
+                let (mut recovered, now) = (Recovered::default(), clock.seconds());
                 for (id, slot) in open {
                     let counted = inflight.read(slot, id).map_err(inflight_error)?;
                     let settlement = counted.map(|counted| Settlement {
@@ -138,7 +175,7 @@ impl Ledger {
                         completion_tokens: counted.completion_tokens,
                         outcome: Outcome::Crashed,
                     });
-                    settle(connection, id, settlement)?;
+                    settle(connection, id, settlement, now)?;
                     *(if counted.is_some() { &mut recovered.charged } else { &mut recovered.released }) += 1;
                 }
                 Ok(recovered)

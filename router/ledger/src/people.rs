@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
 use subtle::ConstantTimeEq;
 
+use crate::audit::{self, Act};
 use crate::error::{AuthError, LedgerError};
 use crate::key::{CreatedKey, KeyRow, NewKey, Presented, Principal, Role, UpstreamPolicy, random_bytes};
 use crate::ledger::Ledger;
@@ -45,12 +47,13 @@ impl Ledger {
                 }
                 None => insert_user(connection, &owner, (Role::Owner, OWNER_PLAN), now)?,
             };
-            insert_key(
+            let detail = json!({"user": owner, "plan": OWNER_PLAN});
+            audit::note(
                 connection,
-                &created,
-                user,
-                NewRow { label: "first key", plan: None, upstreams: &UpstreamPolicy::None, now },
+                Act { at: now, actor: "claim", action: "box.claim", subject: &created.public_id, detail },
             )?;
+            let row = NewRow { label: "first key", plan: None, upstreams: &UpstreamPolicy::None, now };
+            insert_key(connection, &created, user, row)?;
             Ok(true)
         });
         if claimed.await? { Ok(key) } else { Err(LedgerError::AlreadyClaimed) }
@@ -65,9 +68,9 @@ impl Ledger {
         let user = checked_name(&new.user)?;
         let label = if new.label.is_empty() { String::new() } else { checked_name(&new.label)? };
         let key = CreatedKey::random();
-        let (created, now) = (key.clone(), self.now().seconds);
+        let (created, now, actor) = (key.clone(), self.now().seconds, self.actor());
         let made = self.writer.call(move |connection| {
-            let known = user_id(connection, &user)?;
+            let (name, known) = (&user, user_id(connection, &user)?);
             let (user_plan, key_plan) = match known {
                 Some(user) => (plan_of(connection, user)?, new.plan.clone()),
                 None => (new.plan.clone().unwrap_or_else(|| DEFAULT_PLAN.to_owned()), None),
@@ -84,6 +87,12 @@ impl Ledger {
                 Some(user) => user,
                 None => insert_user(connection, &user, (Role::Member, &user_plan), now)?,
             };
+            let detail = json!({"user": name, "label": label, "user_plan": user_plan, "plan": key_plan,
+                "upstreams": new.upstreams, "new_user": known.is_none()});
+            audit::note(
+                connection,
+                Act { at: now, actor: &actor, action: "key.create", subject: &created.public_id, detail },
+            )?;
             let row = NewRow { label: &label, plan: key_plan.as_deref(), upstreams: &new.upstreams, now };
             insert_key(connection, &created, user, row)?;
             Ok(Ok(()))
@@ -109,11 +118,17 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::UnknownKey`], and when it cannot be written.
     pub async fn revoke_key(&self, public_id: &str) -> Result<KeyRow, LedgerError> {
-        let (id, now) = (public_id.to_owned(), self.now().seconds);
+        let (id, now, actor) = (public_id.to_owned(), self.now().seconds, self.actor());
         let revoked = self.writer.call(move |connection| {
-            connection
+            let revoked = connection
                 .prepare_cached("UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE public_id = ?1")?
                 .execute(params![id, now])?;
+            if revoked == 1 {
+                audit::note(
+                    connection,
+                    Act { at: now, actor: &actor, action: "key.revoke", subject: &id, detail: json!({}) },
+                )?;
+            }
             let mut statement = connection.prepare_cached(&format!("{SELECT_KEY} WHERE keys.public_id = ?1"))?;
             Ok(statement.query_row([&id], key_row).optional()?)
         });

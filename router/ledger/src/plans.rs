@@ -6,7 +6,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
+use crate::audit::{self, Act};
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, Plan};
@@ -65,6 +67,7 @@ impl Ledger {
     /// [`LedgerError::InvalidPlan`], [`LedgerError::PlanExists`], and when it cannot be written.
     pub async fn add_plan(&self, plan: Plan) -> Result<(), LedgerError> {
         plan.check()?;
+        let (actor, at) = (self.actor(), self.now().seconds);
         let added = self.writer.call(move |connection| {
             if find(connection, &plan.name)?.is_some() {
                 return Ok(Err(LedgerError::PlanExists(plan.name.clone())));
@@ -74,6 +77,8 @@ impl Ledger {
                 return Ok(Err(LedgerError::InvalidPlan(format!("there are {PLANS_MAX} plans already; remove some"))));
             }
             put(connection, &plan)?;
+            let act = Act { at, actor: &actor, action: "plan.add", subject: &plan.name, detail: json!(plan) };
+            audit::note(connection, act)?;
             Ok(Ok(()))
         });
         added.await?
@@ -88,17 +93,20 @@ impl Ledger {
         name: &str,
         mut change: impl FnMut(&mut Plan) + Send + 'static,
     ) -> Result<Plan, LedgerError> {
-        let name = name.to_owned();
+        let (name, actor, at) = (name.to_owned(), self.actor(), self.now().seconds);
         let changed = self.writer.call(move |connection| {
             let Some(mut plan) = find(connection, &name)? else {
                 return Ok(Err(LedgerError::UnknownPlan(name.clone())));
             };
+            let before = plan.clone();
             change(&mut plan);
             plan.name.clone_from(&name);
             if let Err(error) = plan.check() {
                 return Ok(Err(error));
             }
             put(connection, &plan)?;
+            let detail = json!({"before": before, "after": plan});
+            audit::note(connection, Act { at, actor: &actor, action: "plan.change", subject: &name, detail })?;
             Ok(Ok(plan))
         });
         changed.await?
@@ -113,7 +121,7 @@ impl Ledger {
         if let Some(needed) = [DEFAULT_PLAN, OWNER_PLAN].into_iter().find(|needed| *needed == name) {
             return Err(LedgerError::PlanNeeded(needed));
         }
-        let name = name.to_owned();
+        let (name, actor, at) = (name.to_owned(), self.actor(), self.now().seconds);
         let removed = self.writer.call(move |connection| {
             let count = |table: &str| -> Result<i64, LedgerError> {
                 let query = format!("SELECT count(*) FROM {table} WHERE plan = ?1");
@@ -125,7 +133,11 @@ impl Ledger {
             }
             match connection.execute("DELETE FROM plans WHERE name = ?1", [&name])? {
                 0 => Ok(Err(LedgerError::UnknownPlan(name.clone()))),
-                _ => Ok(Ok(())),
+                _ => {
+                    let act = Act { at, actor: &actor, action: "plan.remove", subject: &name, detail: json!({}) };
+                    audit::note(connection, act)?;
+                    Ok(Ok(()))
+                }
             }
         });
         removed.await?

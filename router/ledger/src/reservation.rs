@@ -6,11 +6,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::audit;
 use crate::balance::{self, Account, Holder, Standing};
 use crate::error::{LedgerError, ReserveError};
 use crate::inflight::{Counted, Inflight};
 use crate::key::Principal;
-use crate::ledger::Ledger;
+use crate::ledger::{Clock, Ledger};
 use crate::plan::Rate;
 use crate::time::Moment;
 use crate::usage;
@@ -78,6 +79,7 @@ pub struct Reservation {
     slot: u32,
     counted: Counted,
     inflight: Arc<Inflight>,
+    clock: Clock,
     /// A place in the writer's queue, taken beforehand. `None` once settled.
     place: Option<Place>,
 }
@@ -95,7 +97,10 @@ impl Ledger {
         let slot = inflight.take_slot().ok_or(ReserveError::TooMany)?;
         let made = self.make(principal, request, slot).await;
         match made {
-            Ok((id, place)) => Ok(Reservation { id, slot, counted: Counted::default(), inflight, place: Some(place) }),
+            Ok((id, place)) => {
+                let (counted, clock) = (Counted::default(), self.clock());
+                Ok(Reservation { id, slot, counted, inflight, clock, place: Some(place) })
+            }
             Err(error) => {
                 inflight.give_back(slot);
                 Err(error)
@@ -217,10 +222,11 @@ impl Reservation {
     fn send(&mut self, settlement: Option<Settlement>) -> Option<oneshot::Receiver<Result<(), LedgerError>>> {
         let place = self.place.take()?;
         let id = self.id;
-        let (slot, inflight) = (self.slot, Arc::clone(&self.inflight));
+        let (slot, inflight, clock) = (self.slot, Arc::clone(&self.inflight), self.clock.clone());
         // The slot is free only once the settlement is durable: until then a crash must find it.
         let afterwards = Box::new(move || inflight.give_back(slot));
-        let (job, answer) = job(move |connection| settle(connection, id, settlement), Some(afterwards));
+        let (job, answer) =
+            job(move |connection| settle(connection, id, settlement, clock.seconds()), Some(afterwards));
         place.send(job);
         Some(answer)
     }
@@ -278,7 +284,12 @@ impl Open {
 
 /// Turns a reservation into usage; without a settlement, or with nothing used, it is only released.
 /// A reservation that is gone was settled before: nothing happens.
-pub(crate) fn settle(connection: &Connection, id: i64, settlement: Option<Settlement>) -> Result<(), LedgerError> {
+pub(crate) fn settle(
+    connection: &Connection,
+    id: i64,
+    settlement: Option<Settlement>,
+    now: i64,
+) -> Result<(), LedgerError> {
     let Some(open) = Open::find(connection, id)? else { return Ok(()) };
     let charge = |rate: Rate| settlement.map_or(0, |cost| rate.charge(cost.prompt_tokens, cost.completion_tokens));
     let user_charge = charge(open.user_rate);
@@ -291,7 +302,8 @@ pub(crate) fn settle(connection: &Connection, id: i64, settlement: Option<Settle
     }
     if let Some(settlement) = settlement {
         usage::undo(connection, id)?;
-        usage::insert(connection, id, settlement, (user_charge, key_charge))?;
+        usage::insert(connection, id, settlement, (user_charge, key_charge), now)?;
+        audit::note_request(connection, id, settlement, now)?;
     }
     connection.prepare_cached("DELETE FROM reservations WHERE id = ?1")?.execute([id])?;
     Ok(())

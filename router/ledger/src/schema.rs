@@ -19,6 +19,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(FIRST)
         .down("DROP TABLE usage; DROP TABLE reservations; DROP TABLE balances; DROP TABLE keys; DROP TABLE users;"),
     M::up(include_str!("schema/2_up.sql")).down(include_str!("schema/2_down.sql")),
+    M::up(include_str!("schema/3_up.sql")).down(include_str!("schema/3_down.sql")),
 ];
 
 const FIRST: &str = "CREATE TABLE users (
@@ -106,6 +107,14 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
     Ok(connection)
 }
 
+/// Empty books, for tests.
+#[cfg(test)]
+pub(crate) fn in_memory() -> Connection {
+    let mut connection = Connection::open_in_memory().unwrap();
+    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).unwrap();
+    connection
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +178,7 @@ mod tests {
         let days = rows(&connection, "SELECT day, key_id, requests, prompt_tokens, completion_tokens FROM usage_daily");
         assert_eq!(days, ["2026-11-01 1 1 10 5", "2026-11-01 2 2 21 8"]);
         // An open request is settled as it would have been.
-        crate::reservation::settle(&connection, 7, None).unwrap();
+        crate::reservation::settle(&connection, 7, None, 0).unwrap();
         assert_eq!(crate::journal::differences(&connection).unwrap(), []);
 
         // Tokens that counted for more, under a plan that the older version has no word for.

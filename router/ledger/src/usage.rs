@@ -191,13 +191,14 @@ pub(crate) fn insert(
     reservation: i64,
     settlement: Settlement,
     (user_charge, key_charge): (i64, i64),
+    now: i64,
 ) -> Result<(), LedgerError> {
     connection
         .prepare_cached(
             "INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,
              cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at, user_charge, key_charge)
              SELECT request_id, key_id, user_id, key_account, model, endpoint, served_by, ?2, ?3, ?4, ?5, day, month,
-             created_at, unixepoch(), ?6, ?7 FROM reservations WHERE id = ?1",
+             created_at, ?8, ?6, ?7 FROM reservations WHERE id = ?1",
         )?
         .execute(params![
             reservation,
@@ -206,7 +207,8 @@ pub(crate) fn insert(
             settlement.completion_tokens,
             settlement.outcome.as_str(),
             user_charge,
-            key_charge
+            key_charge,
+            now
         ])?;
     connection
         .prepare_cached(

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
+use serde_json::json;
 
+use crate::audit::{self, Act};
 use crate::balance::Account;
 use crate::error::LedgerError;
 use crate::key::Role;
@@ -86,13 +88,20 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::UnknownUser`], [`LedgerError::UnknownPlan`], and when it cannot be written.
     pub async fn set_user_plan(&self, user: &str, plan: &str) -> Result<(), LedgerError> {
-        let (user, plan) = (user.to_owned(), plan.to_owned());
+        let (user, plan, actor, at) = (user.to_owned(), plan.to_owned(), self.actor(), self.now().seconds);
         let changed = self.writer.call(move |connection| {
             if plans::find(connection, &plan)?.is_none() {
                 return Ok(Err(LedgerError::UnknownPlan(plan.clone())));
             }
-            let changed = connection.execute("UPDATE users SET plan = ?2 WHERE name = ?1", [&user, &plan])?;
-            Ok(if changed == 1 { Ok(()) } else { Err(LedgerError::UnknownUser(user.clone())) })
+            let mut before = connection.prepare_cached("SELECT plan FROM users WHERE name = ?1")?;
+            let before: Option<String> = before.query_row([&user], |row| row.get(0)).optional()?;
+            if before.is_none() {
+                return Ok(Err(LedgerError::UnknownUser(user.clone())));
+            }
+            connection.execute("UPDATE users SET plan = ?2 WHERE name = ?1", [&user, &plan])?;
+            let detail = json!({"before": before, "after": plan});
+            audit::note(connection, Act { at, actor: &actor, action: "user.plan", subject: &user, detail })?;
+            Ok(Ok(()))
         });
         changed.await?
     }
@@ -102,7 +111,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::UnknownKey`], [`LedgerError::UnknownPlan`], and when it cannot be written.
     pub async fn set_key_plan(&self, key: &str, plan: Option<&str>) -> Result<(), LedgerError> {
-        let (key, plan) = (key.to_owned(), plan.map(str::to_owned));
+        let (key, plan, actor, at) = (key.to_owned(), plan.map(str::to_owned), self.actor(), self.now().seconds);
         let changed = self.writer.call(move |connection| {
             if let Some(plan) = &plan
                 && plans::find(connection, plan)?.is_none()
@@ -110,7 +119,12 @@ impl Ledger {
                 return Ok(Err(LedgerError::UnknownPlan(plan.clone())));
             }
             let changed = connection.execute("UPDATE keys SET plan = ?2 WHERE public_id = ?1", params![key, plan])?;
-            Ok(if changed == 1 { Ok(()) } else { Err(LedgerError::UnknownKey(key.clone())) })
+            if changed == 0 {
+                return Ok(Err(LedgerError::UnknownKey(key.clone())));
+            }
+            let act = Act { at, actor: &actor, action: "key.plan", subject: &key, detail: json!({"after": plan}) };
+            audit::note(connection, act)?;
+            Ok(Ok(()))
         });
         changed.await?
     }
@@ -128,7 +142,7 @@ impl Ledger {
         if ends_at <= now {
             return Err(LedgerError::InvalidIncrease("its end has passed".into()));
         }
-        let user = user.to_owned();
+        let (user, actor) = (user.to_owned(), self.actor());
         let made = self.writer.call(move |connection| {
             let id: Option<i64> =
                 connection.query_row("SELECT id FROM users WHERE name = ?1", [&user], |row| row.get(0)).optional()?;
@@ -145,6 +159,8 @@ impl Ledger {
                 "INSERT INTO increases (user_id, tokens, ends_at, created_at) VALUES (?1, ?2, ?3, ?4)",
                 params![id, i64::try_from(tokens).expect("checked above"), ends_at, now],
             )?;
+            let detail = json!({"tokens": tokens, "ends_at": ends_at});
+            audit::note(connection, Act { at: now, actor: &actor, action: "user.increase", subject: &user, detail })?;
             Ok(Ok(()))
         });
         made.await?
@@ -155,13 +171,15 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::UnknownUser`], and when it cannot be written.
     pub async fn end_increases(&self, user: &str) -> Result<u64, LedgerError> {
-        let (user, now) = (user.to_owned(), self.now().seconds);
+        let (user, now, actor) = (user.to_owned(), self.now().seconds, self.actor());
         let ended = self.writer.call(move |connection| {
             let id: Option<i64> =
                 connection.query_row("SELECT id FROM users WHERE name = ?1", [&user], |row| row.get(0)).optional()?;
             let Some(id) = id else { return Ok(Err(LedgerError::UnknownUser(user.clone()))) };
             let ended = connection
                 .execute("UPDATE increases SET ends_at = ?2 WHERE user_id = ?1 AND ends_at > ?2", [id, now])?;
+            let (action, detail) = ("user.end_increases", json!({"ended": ended}));
+            audit::note(connection, Act { at: now, actor: &actor, action, subject: &user, detail })?;
             Ok(Ok(ended as u64))
         });
         ended.await?

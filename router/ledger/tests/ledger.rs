@@ -6,13 +6,15 @@ mod support;
 
 use std::path::Path;
 
-use allerac_ledger::{AuthError, CreatedKey, Ledger, LedgerError, NewKey, ReserveError, ServeLock, UpstreamPolicy};
+use allerac_ledger::{
+    AuthError, CreatedKey, Ledger, LedgerError, NewKey, Options, ReserveError, ServeLock, UpstreamPolicy,
+};
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use support::{balance, new_key, principal, reserve, settlement};
 
 fn open(directory: &Path) -> Ledger {
-    Ledger::open(directory, TimeZone::UTC).unwrap()
+    Ledger::open_with(directory, TimeZone::UTC, Options { check: true, ..Options::default() }).unwrap()
 }
 
 /// The books are what the journal adds up to.

@@ -1,5 +1,6 @@
 //! The command line. Scripts use it, so a flag keeps its name and meaning.
 
+pub(crate) mod books;
 pub(crate) mod plans;
 
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ pub(crate) struct Place {
     /// Where the box keeps its data [default: $XDG_DATA_HOME/allerac or ~/.local/share/allerac]
     #[arg(long, global = true, env = "ALLERAC_DATA_DIR", hide_env_values = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The time zone of days and months [default: the system's]
+    /// The time zone of days and months [default: what the server was last told, else the system's]
     #[arg(long, global = true, env = "ALLERAC_TIME_ZONE", hide_env_values = true, value_name = "TZ",
         value_parser = parse_time_zone)]
     pub(crate) time_zone: Option<TimeZone>,
@@ -50,6 +51,12 @@ pub(crate) enum Command {
     Plans(plans::Plans),
     /// Show who used how many tokens
     Usage(Usage),
+    /// Check the ledger
+    #[command(subcommand)]
+    Ledger(books::Ledger),
+    /// See what administrators did, and check that nothing of it was changed
+    #[command(subcommand)]
+    Audit(books::Audit),
     /// Watch what the box is doing
     Top(Top),
     /// List, fetch and remove models

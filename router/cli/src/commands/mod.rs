@@ -1,8 +1,10 @@
 //! One file for each command but `serve`.
 
+pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 pub(crate) mod models;
 pub(crate) mod plans;
 pub(crate) mod top;

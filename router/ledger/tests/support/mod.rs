@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use allerac_ledger::{Clock, Ledger, NewKey, Outcome, Principal, Reserve, Settlement, UpstreamPolicy};
+pub(crate) mod life;
+
+use allerac_ledger::{Clock, Ledger, NewKey, Options, Outcome, Principal, Reserve, Settlement, UpstreamPolicy};
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -22,13 +24,15 @@ impl Home {
 
     pub(crate) fn with_clock(clock: Clock, zone: TimeZone) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open_at(folder.path(), zone.clone(), clock.clone()).unwrap();
+        let ledger =
+            Ledger::open_with(folder.path(), zone.clone(), Options { clock: clock.clone(), check: true }).unwrap();
         Self { ledger, folder, clock, zone }
     }
 
     /// As another process has it.
     pub(crate) fn open_again(&self) -> Ledger {
-        Ledger::open_at(self.folder.path(), self.zone.clone(), self.clock.clone()).unwrap()
+        Ledger::open_with(self.folder.path(), self.zone.clone(), Options { clock: self.clock.clone(), check: true })
+            .unwrap()
     }
 
     /// The books are what the journal adds up to.
