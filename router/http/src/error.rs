@@ -369,7 +369,8 @@ impl From<ReserveError> for ApiError {
                 );
                 let error =
                     Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message);
-                Self { is_lasting: true, ..error.retry_after(u32::try_from(seconds).unwrap_or(0).max(1)) }
+                let seconds = u32::try_from(seconds.max(1)).unwrap_or(u32::MAX);
+                Self { is_lasting: true, ..error.retry_after(seconds) }
             }
             ReserveError::TooMany => Self::too_many_requests(),
             ReserveError::Ledger(error) => error.into(),
