@@ -78,7 +78,9 @@ fn commands_count_the_days_that_the_server_was_told() {
     let config = home.config("time_zone = \"Pacific/Kiritimati\"\n[engine]\nbinary = \"/bin/true\"\n");
     drop(home.serve(&["--config", &config]));
     home.run(&["keys", "create", "--user", "anna"]);
-    let renews = |arguments: &[&str]| home.json(&[arguments, &["users", "list", "--json"]].concat())[0]["renews_at"].as_i64().unwrap();
+    let renews = |arguments: &[&str]| {
+        home.json(&[arguments, &["users", "list", "--json"]].concat())[0]["renews_at"].as_i64().unwrap()
+    };
     // The month begins 14 hours earlier there.
     let hour = renews(&[]).rem_euclid(86_400) / 3600;
     assert_eq!((hour, renews(&["--time-zone", "UTC"]).rem_euclid(86_400)), (10, 0));
