@@ -86,72 +86,54 @@ fn check_file(connection: &Connection) -> Result<(), LedgerError> {
     orphan.map_or(Ok(()), |table| Err(LedgerError::Damaged(format!("a row of {table} belongs to nothing"))))
 }
 
+/// What the books say, and what the journal adds up to: first as rows of two columns for each sum, then added up by what
+/// they belong to. (A join of both would compare each with each.)
 fn balances(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
-    let mut statement = connection.prepare(
-        "WITH journal AS (
-            SELECT 'user:' || user_id AS account, month, user_charge AS used, 0 AS reserved FROM usage
-            UNION ALL SELECT 'key:' || key_id, month, key_charge, 0 FROM usage WHERE key_account
-            UNION ALL SELECT 'user:' || user_id, month, 0, tokens FROM reservations
-            UNION ALL SELECT 'key:' || key_id, month, 0, key_tokens FROM reservations WHERE key_account
-        ), sums AS (
-            SELECT account, month, sum(used) AS used, sum(reserved) AS reserved FROM journal GROUP BY account, month
+    let query = "WITH rows (account, month, books_used, used, books_reserved, reserved) AS (
+            SELECT 'user:' || user_id, month, 0, sum(user_charge), 0, 0 FROM usage GROUP BY user_id, month
+            UNION ALL SELECT 'key:' || key_id, month, 0, sum(key_charge), 0, 0 FROM usage WHERE key_account
+                GROUP BY key_id, month
+            UNION ALL SELECT 'user:' || user_id, month, 0, 0, 0, tokens FROM reservations
+            UNION ALL SELECT 'key:' || key_id, month, 0, 0, 0, key_tokens FROM reservations WHERE key_account
+            UNION ALL SELECT account, month, used, 0, reserved, 0 FROM balances
         )
         SELECT coalesce(
             (SELECT 'user ' || name FROM users WHERE 'user:' || id = account),
-            (SELECT 'key ' || public_id FROM keys WHERE 'key:' || id = account), account),
-            month, coalesce(balances.used, 0), coalesce(sums.used, 0),
-            coalesce(balances.reserved, 0), coalesce(sums.reserved, 0)
-        FROM balances FULL JOIN sums USING (account, month)
-        WHERE coalesce(balances.used, 0) <> coalesce(sums.used, 0)
-            OR coalesce(balances.reserved, 0) <> coalesce(sums.reserved, 0)
-        ORDER BY month, account",
-    )?;
-    let rows = statement.query_map([], |row| {
-        let difference = |what, place| {
-            let (account, month) = (row.get(0)?, row.get(1)?);
-            Ok::<_, rusqlite::Error>(Difference {
-                account,
-                month,
-                what,
-                books: row.get(place)?,
-                journal: row.get(place + 1)?,
-            })
-        };
-        Ok([difference("used", 2)?, difference("reserved", 4)?])
-    })?;
-    let all = rows.collect::<Result<Vec<_>, _>>()?;
-    Ok(all.into_iter().flatten().filter(|difference| difference.off_by() != 0).collect())
+            (SELECT 'key ' || public_id FROM keys WHERE 'key:' || id = account), account), month,
+            sum(books_used), sum(used), sum(books_reserved), sum(reserved)
+        FROM rows GROUP BY account, month
+        HAVING sum(books_used) <> sum(used) OR sum(books_reserved) <> sum(reserved) ORDER BY month, account";
+    off(connection, query, &["used", "reserved"])
 }
 
 fn days(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
-    let mut statement = connection.prepare(
-        "WITH sums AS (
-            SELECT month, day, key_id, model, served_by, count(*) AS requests, sum(prompt_tokens) AS prompt,
-            sum(cached_tokens) AS cached, sum(completion_tokens) AS completion
-            FROM usage GROUP BY month, day, key_id, model, served_by
+    let query = "WITH rows (month, day, key_id, model, served_by, books_requests, requests, books_prompt, prompt,
+            books_cached, cached, books_completion, completion) AS (
+            SELECT month, day, key_id, model, served_by, 0, count(*), 0, sum(prompt_tokens), 0, sum(cached_tokens), 0,
+                sum(completion_tokens) FROM usage GROUP BY month, day, key_id, model, served_by
+            UNION ALL SELECT month, day, key_id, model, served_by, requests, 0, prompt_tokens, 0, cached_tokens, 0,
+                completion_tokens, 0 FROM usage_daily
         )
         SELECT (SELECT public_id FROM keys WHERE id = key_id) || ' on ' || day || ' with ' || model, month,
-            coalesce(usage_daily.requests, 0), coalesce(sums.requests, 0),
-            coalesce(prompt_tokens, 0), coalesce(prompt, 0), coalesce(cached_tokens, 0), coalesce(cached, 0),
-            coalesce(completion_tokens, 0), coalesce(completion, 0)
-        FROM usage_daily FULL JOIN sums USING (month, day, key_id, model, served_by)
-        WHERE usage_daily.requests IS NOT sums.requests OR prompt_tokens IS NOT prompt OR cached_tokens IS NOT cached
-            OR completion_tokens IS NOT completion",
-    )?;
-    let rows = statement.query_map([], |row| {
-        let difference = |what, place| {
-            let (account, month) = (row.get(0)?, row.get(1)?);
-            Ok::<_, rusqlite::Error>(Difference {
-                account,
-                month,
-                what,
-                books: row.get(place)?,
-                journal: row.get(place + 1)?,
-            })
-        };
-        let of_prompts = [difference("requests", 2)?, difference("prompt tokens", 4)?];
-        Ok([of_prompts, [difference("cached tokens", 6)?, difference("completion tokens", 8)?]].concat())
-    })?;
-    let all = rows.collect::<Result<Vec<_>, _>>()?;
-    Ok(all.into_iter().flatten().filter(|difference| difference.off_by() != 0).collect())
+            sum(books_requests), sum(requests), sum(books_prompt), sum(prompt), sum(books_cached), sum(cached),
+            sum(books_completion), sum(completion)
+        FROM rows GROUP BY month, day, key_id, model, served_by
+        HAVING sum(books_requests) <> sum(requests) OR sum(books_prompt) <> sum(prompt)
+            OR sum(books_cached) <> sum(cached) OR sum(books_completion) <> sum(completion)";
+    off(connection, query, &["requests", "prompt tokens", "cached tokens", "completion tokens"])
+}
+
+/// The differences that a query finds: whose, the month, and for each of these sums the books and the journal.
+fn off(connection: &Connection, query: &str, sums: &[&'static str]) -> Result<Vec<Difference>, LedgerError> {
+    let mut statement = connection.prepare(query)?;
+    let mut rows = statement.query([])?;
+    let mut differences = Vec::new();
+    while let Some(row) = rows.next()? {
+        for (index, what) in sums.iter().enumerate() {
+            let (books, journal) = (row.get(2 + 2 * index)?, row.get(3 + 2 * index)?);
+            differences.push(Difference { account: row.get(0)?, month: row.get(1)?, what, books, journal });
+        }
+    }
+    differences.retain(|difference| difference.off_by() != 0);
+    Ok(differences)
 }

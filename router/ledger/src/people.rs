@@ -250,6 +250,7 @@ fn insert_user(connection: &Connection, name: &str, (role, plan): (Role, &str), 
 }
 
 /// What is written of a new key beside itself.
+#[derive(Clone, Copy)]
 struct NewRow<'a> {
     label: &'a str,
     plan: Option<&'a str>,

@@ -50,7 +50,7 @@ fn cut_short(directory: &Path, seed: u64, after: Duration, said: &mut Said) {
         }
     });
     // Its start is killed too: recovery must bear that.
-    let starts = seed % 4 != 0;
+    let starts = !seed.is_multiple_of(4);
     while starts && lines.recv().is_ok_and(|line| line != "ready") {}
     let (_keep, never) = mpsc::channel::<()>();
     let _ = never.recv_timeout(after);

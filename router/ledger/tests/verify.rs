@@ -36,7 +36,8 @@ async fn each_sum_that_is_off_is_named() {
     let (_, _, [_, month]) = busy().await;
     type Off = (String, &'static str, i64, i64);
     let user = |what, books, journal| ("user anna".to_owned(), what, books, journal);
-    let cases: Vec<(&str, Box<dyn Fn(&str) -> Vec<Off>>)> = vec![
+    type Case = (&'static str, Box<dyn Fn(&str) -> Vec<Off>>);
+    let cases: Vec<Case> = vec![
         ("UPDATE balances SET used = 29 WHERE account LIKE 'user%'", Box::new(move |_| vec![user("used", 29, 30)])),
         (
             "UPDATE balances SET reserved = 17 WHERE account LIKE 'key%'",
