@@ -48,7 +48,7 @@ const PIECE_STRETCH: u32 = 2;
 /// In one of so many steps, what nobody waits for goes on beside what somebody does.
 const BATCH_TURN: u64 = 16;
 /// The longest step while nobody generates: whoever leaves or comes meanwhile waits for it.
-const STEP_ALONE_MAX: Duration = Duration::from_millis(250);
+const STEP_ALONE_MAX: Duration = Duration::from_millis(150);
 
 /// Schedules requests over one backend.
 pub struct Engine<B> {
