@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use allerac_ledger::{Ledger, Options};
@@ -36,7 +36,7 @@ impl Place {
     /// The ledger, made where it is missing. What is changed in it was done by whoever typed the command.
     pub(crate) fn ledger(&self) -> Result<Ledger, Failure> {
         let ledger = Ledger::open_with(&self.data_dir()?, self.time_zone(), options())?;
-        Ok(ledger.acting_as(&format!("command line, user {}", rustix::process::getuid().as_raw())))
+        Ok(ledger.acting_as(&format!("command line, user {}", user())))
     }
 
     /// The ledger, where there is one: what only looks makes nothing.
@@ -48,6 +48,12 @@ impl Place {
         }
         self.ledger()
     }
+}
+
+/// The number of the system's user who runs this.
+fn user() -> String {
+    // A process's folder there belongs to its user.
+    fs::metadata("/proc/self").map_or_else(|_| "unknown".to_owned(), |folder| folder.uid().to_string())
 }
 
 /// How the ledger is opened. Tests have each of its commits checked.
