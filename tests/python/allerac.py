@@ -17,6 +17,8 @@ import httpx
 import openai
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Every commit of every ledger in these tests is checked.
+os.environ["ALLERAC_CHECK_BOOKS"] = "1"
 BINARY = Path(os.environ.get("ALLERAC_BINARY", REPOSITORY / "target/release/allerac"))
 TEST_DATA = Path(os.environ.get("ALLERAC_TEST_DATA", REPOSITORY / ".cache/test-data"))
 
@@ -232,12 +234,10 @@ class Books:
         wrong = self.rows(
             """
             WITH entries AS (
-                SELECT 'user:' || user_id AS account, month, prompt_tokens + completion_tokens AS used, 0 AS reserved
-                    FROM usage
-                UNION ALL SELECT 'key:' || key_id, month, prompt_tokens + completion_tokens, 0
-                    FROM usage WHERE key_account
+                SELECT 'user:' || user_id AS account, month, user_charge AS used, 0 AS reserved FROM usage
+                UNION ALL SELECT 'key:' || key_id, month, key_charge, 0 FROM usage WHERE key_account
                 UNION ALL SELECT 'user:' || user_id, month, 0, tokens FROM reservations
-                UNION ALL SELECT 'key:' || key_id, month, 0, tokens FROM reservations WHERE key_account
+                UNION ALL SELECT 'key:' || key_id, month, 0, key_tokens FROM reservations WHERE key_account
                 UNION ALL SELECT account, month, -used, -reserved FROM balances
             )
             SELECT account, month, sum(used), sum(reserved) FROM entries

@@ -281,7 +281,7 @@ def test_each_mistake_has_its_type(http, clients_server):
     error(http.post("/v1/messages", content=b" " * (8 * 1024 * 1024 + 1)), 413, "request_too_large")
     error(post(http, model="fails"), 502, "api_error")
     error(post(http, model="refuses"), 422, "invalid_request_error")
-    assert "left" in error(post(http, model="agent", max_tokens=60_000_000), 429, "rate_limit_error")
+    assert "left" in error(post(http, model="agent", max_tokens=60_000_000), 402, "billing_error")
     with httpx.Client(base_url=clients_server.url, headers={"x-api-key": clients_server.home_key}) as home:
         error(post(home, model="agent"), 403, "permission_error")
     assert "lost" in error(post(http, model="lost"), 404, "not_found_error")

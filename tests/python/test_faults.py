@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
 
@@ -307,9 +308,12 @@ def spend(data, user: str, tokens: int):
         day, month = database.execute("SELECT strftime('%Y-%m-%d', 'now'), strftime('%Y-%m', 'now')").fetchone()
         database.execute(
             "INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,"
-            " cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at)"
-            " VALUES ('test', ?, ?, 0, 'm', 'completions', 'local', ?, 0, 0, 'completed', ?, ?, 0, 0)",
-            [key_id, user_id, tokens, day, month],
+            " cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at, user_charge)"
+            " VALUES ('test', ?, ?, 0, 'm', 'completions', 'local', ?, 0, 0, 'completed', ?, ?, 0, 0, ?)",
+            [key_id, user_id, tokens, day, month, tokens],
+        )
+        database.execute(
+            "INSERT INTO usage_daily VALUES (?, ?, ?, 'm', 'local', 1, ?, 0, 0)", [month, day, key_id, tokens]
         )
         database.execute(
             "INSERT INTO balances (account, month, used) VALUES (?, ?, ?)", [f"user:{user_id}", month, tokens]
@@ -358,3 +362,59 @@ def test_no_memory_for_a_model_is_said_and_takes_nothing_along(tmp_path):
         assert "not enough memory for a context of" in server.log
         with contextlib.closing(allerac.Books(server.data)) as books:
             assert books.open_reservations() == 0
+
+
+# Clients that leave, at each phase.
+
+
+def raw_request(key: str, body: dict) -> tuple[bytes, bytes]:
+    data = json.dumps(body).encode()
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    ).encode()
+    return head, data
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_leaves_at_any_phase(fresh, key, books, stream):
+    """In the middle of headers and body, right after them, while its answer begins and while it runs: nothing stays
+    set aside, no place stays taken, and what was computed is charged."""
+    host, port = fresh.url.removeprefix("http://").split(":")
+    head, data = raw_request(key, {**LONG, "stream": stream, "max_tokens": 300})
+    assert ask(fresh, key).status_code == 200
+    whole = head + data
+    for sent, wait in [
+        (head[:20], 0), (head[:-2], 0), (head, 0), (head + data[:-1], 0),
+        (whole, 0), (whole, 0.005), (whole, 0.02), (whole, 0.05), (whole, 0.2), (whole, 0.6),
+    ]:  # fmt: skip
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(sent)
+            time.sleep(wait)
+    wait_for("nothing set aside", lambda: books.open_reservations() == 0, 60)
+    # One more goes through, in its time and for its cost, when all of the others are settled.
+    assert ask(fresh, key).status_code == 200
+    wait_for("all settled", lambda: books.open_reservations() == 0, 60)
+    books.check()
+    outcomes = books.outcomes()
+    assert [outcome for outcome in outcomes if outcome[0] == "completed"] == [("completed", 8, 4)] * 2
+    cancelled = [outcome for outcome in outcomes if outcome[0] != "completed"]
+    assert len(cancelled) <= 6
+    assert all(outcome == "cancelled" and prompt == PROMPT_TOKENS for outcome, prompt, _ in cancelled)
+    assert fresh.cli("ledger", "verify").returncode == 0
+
+
+def test_a_client_leaves_while_it_waits_in_the_queue(tmp_path):
+    with allerac.Server(allerac.data_dir(tmp_path / "data"), config="sequences = 1\nqueue = 4\n") as server:
+        key = server.create_key("anna")
+        first = Stream(server, key)
+        first.wait_tokens(3)
+        waiting = [Stream(server, key) for _ in range(3)]
+        wait_for("three in the queue", lambda: all(stream.comments for stream in waiting))
+        for stream in waiting:
+            stream.leave()
+        first.leave()
+        with contextlib.closing(allerac.Books(server.data)) as books:
+            # Those who never began cost nothing.
+            ((outcome, prompt, _),) = books.settled(1)
+            assert (outcome, prompt) == ("cancelled", PROMPT_TOKENS)

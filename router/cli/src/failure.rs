@@ -25,8 +25,11 @@ impl Exit {
         (Self::Success, "done"),
         (Self::Failure, "failed, or `doctor` found something broken"),
         (Self::Usage, "the command line or the configuration file is wrong"),
-        (Self::NotFound, "no such key, model or file"),
-        (Self::Conflict, "refused as things are: port in use, another server on the data directory, plan too small"),
+        (Self::NotFound, "no such key, user, plan, model or file"),
+        (
+            Self::Conflict,
+            "refused as things are: port in use, another server on the data directory, plan too small or in use",
+        ),
         (Self::Storage, "the data directory cannot be written, or the disk is full"),
     ];
 
@@ -118,11 +121,14 @@ impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
         let exit = match &error {
             LedgerError::Full | LedgerError::NotWritable { .. } => Exit::Storage,
-            LedgerError::InUse(_) | LedgerError::AlreadyClaimed | LedgerError::PlanForbidsUpstreams { .. } => {
-                Exit::Conflict
-            }
-            LedgerError::UnknownKey(_) => Exit::NotFound,
-            LedgerError::InvalidName => Exit::Usage,
+            LedgerError::InUse(_)
+            | LedgerError::AlreadyClaimed
+            | LedgerError::PlanForbidsUpstreams { .. }
+            | LedgerError::PlanExists(_)
+            | LedgerError::PlanInUse { .. }
+            | LedgerError::PlanNeeded(_) => Exit::Conflict,
+            LedgerError::UnknownKey(_) | LedgerError::UnknownPlan(_) | LedgerError::UnknownUser(_) => Exit::NotFound,
+            LedgerError::InvalidName | LedgerError::InvalidPlan(_) | LedgerError::InvalidIncrease(_) => Exit::Usage,
             _ => Exit::Failure,
         };
         Self::from_error(exit, &error)

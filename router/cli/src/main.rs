@@ -1,5 +1,6 @@
 //! `allerac`: the server, and the commands that look after it.
 
+mod amount;
 mod args;
 mod commands;
 mod config;
@@ -54,6 +55,10 @@ async fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Serve(args) => serve::run(args, place).await,
         Command::Keys(command) => commands::keys::run(command, place).await,
+        Command::Users(command) => commands::users::run(command, place).await,
+        Command::Plans(command) => commands::plans::run(command, place).await,
+        Command::Ledger(command) => commands::ledger::run(command, place),
+        Command::Audit(command) => commands::audit::run(command, place).await,
         Command::Top(args) => commands::top::run(args, place).await,
         Command::Usage(args) => commands::usage::run(args, place),
         Command::Models(command) => commands::models::run(command, place).await,

@@ -2,10 +2,10 @@
 
 use std::env;
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use allerac_ledger::Ledger;
+use allerac_ledger::{Ledger, Options};
 use jiff::tz::TimeZone;
 
 use crate::args::Place;
@@ -26,15 +26,39 @@ impl Place {
         std::path::absolute(&chosen).map_err(|error| Failure::from_io("use", &chosen, &error))
     }
 
-    /// The time zone of days and months: the flag or `ALLERAC_TIME_ZONE`, else the system's.
+    /// The time zone of days and months: the flag or `ALLERAC_TIME_ZONE`, else what the server was last told, else the
+    /// system's.
     pub(crate) fn time_zone(&self) -> TimeZone {
-        self.time_zone.clone().unwrap_or_else(TimeZone::system)
+        let kept = || allerac_ledger::time_zone(&self.data_dir().ok()?);
+        self.time_zone.clone().or_else(kept).unwrap_or_else(TimeZone::system)
     }
 
-    /// The ledger, made where it is missing.
+    /// The ledger, made where it is missing. What is changed in it was done by whoever typed the command.
     pub(crate) fn ledger(&self) -> Result<Ledger, Failure> {
-        Ok(Ledger::open(&self.data_dir()?, self.time_zone())?)
+        let ledger = Ledger::open_with(&self.data_dir()?, self.time_zone(), options())?;
+        Ok(ledger.acting_as(&format!("command line, user {}", user())))
     }
+
+    /// The ledger, where there is one: what only looks makes nothing.
+    pub(crate) fn existing_ledger(&self) -> Result<Ledger, Failure> {
+        let data_dir = self.data_dir()?;
+        if !data_dir.join("ledger.db").exists() {
+            return Err(Failure::new(Exit::NotFound, format!("there is no ledger in {}", data_dir.display()))
+                .hint("start the server once, or choose another directory with --data-dir"));
+        }
+        self.ledger()
+    }
+}
+
+/// The number of the system's user who runs this.
+fn user() -> String {
+    // A process's folder there belongs to its user.
+    fs::metadata("/proc/self").map_or_else(|_| "unknown".to_owned(), |folder| folder.uid().to_string())
+}
+
+/// How the ledger is opened. Tests have each of its commits checked.
+pub(crate) fn options() -> Options {
+    Options { check: env::var_os("ALLERAC_CHECK_BOOKS").is_some(), ..Options::default() }
 }
 
 /// The ledger with its log and its shared memory take a few megabytes; with less nothing can be accounted for.

@@ -10,6 +10,8 @@ use crate::upstream::{Upstream, Upstreams};
 pub trait Access {
     /// Whether a local model of this many parameters may be used.
     fn allows_parameters(&self, parameters: u64) -> bool;
+    /// Whether a model of this name may be used, wherever it is.
+    fn allows_model(&self, model: &str) -> bool;
     /// Whether the box may be left for this upstream.
     fn allows_upstream(&self, upstream: &str) -> bool;
 }
@@ -30,6 +32,8 @@ pub enum NoRoute {
     Unknown,
     /// The plan does not include a model of this size.
     TooLargeForPlan,
+    /// The plan does not include a model of this name.
+    NotInPlan,
     /// The model is on another server, and this key may not leave the box for it.
     MayNotLeave,
 }
@@ -45,20 +49,25 @@ pub fn route<'a>(
     access: &impl Access,
 ) -> Result<Route<'a>, NoRoute> {
     if let Some(local) = registry.find(model) {
-        return if access.allows_parameters(local.parameters) {
+        return if !access.allows_model(&local.id) {
+            Err(NoRoute::NotInPlan)
+        } else if access.allows_parameters(local.parameters) {
             Ok(Route::Local(local))
         } else {
             Err(NoRoute::TooLargeForPlan)
         };
     }
-    let mut known = false;
+    let mut reason = NoRoute::Unknown;
     for (upstream, name) in upstreams.serving(model) {
-        known = true;
-        if access.allows_upstream(upstream.name()) {
+        if !access.allows_upstream(upstream.name()) {
+            reason = NoRoute::MayNotLeave;
+        } else if !access.allows_model(name) {
+            reason = NoRoute::NotInPlan;
+        } else {
             return Ok(Route::Upstream(upstream, name));
         }
     }
-    Err(if known { NoRoute::MayNotLeave } else { NoRoute::Unknown })
+    Err(reason)
 }
 
 #[cfg(test)]
@@ -70,11 +79,16 @@ mod tests {
     struct Key {
         parameters: u64,
         upstream: &'static str,
+        /// A model that is not in the plan.
+        without: &'static str,
     }
 
     impl Access for Key {
         fn allows_parameters(&self, parameters: u64) -> bool {
             parameters <= self.parameters
+        }
+        fn allows_model(&self, model: &str) -> bool {
+            model != self.without
         }
         fn allows_upstream(&self, upstream: &str) -> bool {
             upstream == self.upstream
@@ -99,8 +113,13 @@ mod tests {
 
     #[tokio::test]
     async fn local_wins_and_leaving_needs_permission() {
-        let home = Key { parameters: 5, upstream: "" };
-        let away = Key { parameters: 5, upstream: "b" };
+        let home = Key { parameters: 5, upstream: "", without: "" };
+        let away = Key { parameters: 5, upstream: "b", without: "" };
+        let narrow = |without| Key { without, ..away };
+        assert_eq!(place("small", &narrow("small")), Err(NoRoute::NotInPlan));
+        // The name is the server's own: an alias is no way around.
+        assert_eq!(place("fast", &narrow("big")), Err(NoRoute::NotInPlan));
+        assert_eq!(place("fast", &narrow("fast")), Ok("b big".into()));
         assert_eq!(place("small", &away), Ok("local small".into()));
         assert_eq!(place("large", &away), Err(NoRoute::TooLargeForPlan));
         assert_eq!(place("big", &home), Err(NoRoute::MayNotLeave));

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use allerac_ledger::{Principal, Role};
-use allerac_router_core::{Access, Permit};
+use allerac_router_core::{Access, Limited, Permit};
 use axum::extract::FromRequestParts;
 use axum::http::HeaderName;
 use axum::http::header::AUTHORIZATION;
@@ -11,6 +11,8 @@ use axum::http::request::Parts;
 use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::payment::limited;
+use crate::rate::Told;
 use crate::server::RequestId;
 use crate::state::AppState;
 
@@ -25,7 +27,10 @@ impl FromRequestParts<AppState> for Authenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        Ok(Self(state.ledger.authenticate(bearer(parts)?)?))
+        let caller = state.ledger.authenticate(bearer(parts)?)?;
+        // For whatever else in this request needs to know who asks.
+        parts.extensions.insert(caller.clone());
+        Ok(Self(caller))
     }
 }
 
@@ -83,21 +88,35 @@ pub(crate) struct Admitted {
     /// When it came.
     pub(crate) accepted: Instant,
     pub(crate) permit: Permit,
+    /// Whom its tokens are counted with by the limits of a minute.
+    pub(crate) accounts: Vec<Limited>,
 }
 
 impl FromRequestParts<AppState> for Admitted {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let permit = state.limits.admit().ok_or_else(ApiError::too_many_requests)?;
+        let caller = match parts.extensions.get::<Principal>() {
+            Some(caller) => caller.clone(),
+            None => Authenticated::from_request_parts(parts, state).await?.0,
+        };
+        let accounts = limited(&caller);
+        if let Some(told) = parts.extensions.get::<Told>() {
+            told.set(&accounts, caller.past_soft_limit);
+        }
+        let permit = state.limits.admit(&accounts)?;
         let RequestId(request_id) = parts.extensions.get().copied().unwrap_or_default();
-        Ok(Self { request_id, accepted: Instant::now(), permit })
+        Ok(Self { request_id, accepted: Instant::now(), permit, accounts })
     }
 }
 
 impl Access for Authenticated {
     fn allows_parameters(&self, parameters: u64) -> bool {
         self.0.allows_parameters(parameters)
+    }
+
+    fn allows_model(&self, model: &str) -> bool {
+        self.0.allows_model(model)
     }
 
     fn allows_upstream(&self, upstream: &str) -> bool {

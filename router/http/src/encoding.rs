@@ -8,7 +8,7 @@ use std::time::Instant;
 use allerac_engine_core::{Class, Sequence};
 use allerac_engine_link::protocol::EncodeInput;
 use allerac_engine_link::{EncodeSpec, EngineError};
-use allerac_ledger::{Ledger, Outcome, Principal, Reserve, Settlement};
+use allerac_ledger::{Outcome, Principal, Reserve, Settlement, Urgency};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::{Endpoint, LocalModel, ModelKind};
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::auth::Admitted;
 use crate::error::ApiError;
 use crate::generation::LOCAL;
+use crate::payment::Till;
 use crate::prepare::{LOAD_WAIT_MAX, Loaded};
 use crate::state::AppState;
 
@@ -26,8 +27,6 @@ const TOKENS_MAX: u32 = 300_000;
 pub(crate) struct Job {
     pub(crate) endpoint: Endpoint,
     pub(crate) inputs: Vec<EncodeInput>,
-    /// Whether an input that is too long is cut to what the model reads.
-    pub(crate) cuts: bool,
     /// The field of the request that an input came in, for errors about it.
     pub(crate) param: fn(usize) -> String,
     /// The field that all of them came in.
@@ -68,12 +67,12 @@ pub(crate) async fn run(
     let labels = RequestLabels {
         endpoint: job.endpoint.name(),
         model: model.id.clone(),
-        class: Class::Chat,
+        class: class(&principal),
         served_by: LOCAL.to_owned(),
     };
     let run = Run {
         measure: state.metrics.request(labels, admitted.accepted),
-        ledger: state.ledger.clone(),
+        till: Till::of(state),
         model: model.id.clone(),
         principal,
         admitted,
@@ -86,7 +85,7 @@ pub(crate) async fn run(
 
 struct Run {
     measure: RequestMeter,
-    ledger: Ledger,
+    till: Till,
     model: String,
     principal: Principal,
     admitted: Admitted,
@@ -122,8 +121,8 @@ impl Run {
             prompt_tokens: tokens,
             max_output_tokens: 0,
         };
-        let mut reservation = self.ledger.reserve(&self.principal, reserve).await?;
-        let spec = EncodeSpec { salt: self.principal.salt, class: Class::Chat, sequences };
+        let mut payment = self.till.set_aside(&self.principal, &self.admitted.accounts, reserve).await?;
+        let spec = EncodeSpec { salt: self.principal.salt, class: class(&self.principal), sequences };
         let mut encoding = self.loaded.lease.encode(spec).await?;
         let ended = tokio::select! {
             ended = encoding.end() => Some(ended),
@@ -140,12 +139,12 @@ impl Run {
         };
         self.measure.end(ended, Tokens { prompt: computed, ..Tokens::default() }, Instant::now());
         if computed == 0 {
-            drop(reservation.release());
+            payment.release();
         } else {
             // Counted before it is sent: should the process die, this stands for the settlement.
-            reservation.count(computed, 0, 0)?;
+            payment.count(computed, 0, 0)?;
             let settlement = Settlement { prompt_tokens: computed, cached_tokens: 0, completion_tokens: 0, outcome };
-            drop(reservation.settle(settlement));
+            payment.settle(settlement);
         }
         Ok(Computed { vectors: result?, tokens })
     }
@@ -158,6 +157,14 @@ fn cut(sequence: &mut Sequence, context: u32) {
         sequence.tokens.truncate((context as usize).saturating_sub(1));
         sequence.tokens.push(last);
         sequence.second = sequence.second.min(context);
+    }
+}
+
+/// Encodings are as urgent as usual, unless the plan lets others pass.
+fn class(principal: &Principal) -> Class {
+    match principal.urgency() {
+        Urgency::Batch => Class::Batch,
+        Urgency::Chat | Urgency::Voice => Class::Chat,
     }
 }
 

@@ -7,12 +7,12 @@ use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, LedgerError, ReserveError};
 use allerac_objects::StoreError;
-use allerac_router_core::{ModelsError, NoEngine, NoRoute, UpstreamError};
+use allerac_router_core::{Measure, ModelsError, NoEngine, NoRoute, NotAdmitted, Refused, UpstreamError};
 use allerac_wire::anthropic::{NO_THREADS, Problem, ProblemDetail};
 use allerac_wire::ollama::Trouble;
 use allerac_wire::{ErrorBody, ErrorDetail, WireError};
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use uuid::Uuid;
@@ -33,14 +33,27 @@ pub(crate) struct ApiError {
     param: Option<String>,
     pub(crate) message: String,
     retry_after_s: Option<u32>,
+    /// Trying again before somebody has changed something is in vain.
+    is_lasting: bool,
 }
+
+/// What OpenAI's and Anthropic's clients look for before they try again by themselves.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, code: Some(code), param: None, message: message.into(), retry_after_s: None }
+        Self {
+            status,
+            kind,
+            code: Some(code),
+            param: None,
+            message: message.into(),
+            retry_after_s: None,
+            is_lasting: false,
+        }
     }
 
     fn busy(code: &'static str, message: impl Into<String>) -> Self {
@@ -150,6 +163,7 @@ impl ApiError {
             NoRoute::TooLargeForPlan => {
                 forbidden("model_not_allowed", format!("your plan does not include models as large as `{model}`"))
             }
+            NoRoute::NotInPlan => forbidden("model_not_allowed", format!("your plan does not include `{model}`")),
             NoRoute::MayNotLeave => forbidden(
                 "upstream_not_allowed",
                 format!("`{model}` runs on another server, and this key may not leave the box for it"),
@@ -177,6 +191,8 @@ impl ApiError {
     pub(crate) fn anthropic_status(&self) -> StatusCode {
         match self.code {
             Some("engine_overloaded") => StatusCode::from_u16(529).unwrap_or(self.status),
+            // Its clients try a 429 again at once.
+            Some("insufficient_quota") => StatusCode::PAYMENT_REQUIRED,
             _ => self.status,
         }
     }
@@ -235,6 +251,9 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if self.is_lasting {
+            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -253,6 +272,7 @@ impl From<WireError> for ApiError {
             param: error.param,
             message: error.message,
             retry_after_s: None,
+            is_lasting: false,
         }
     }
 }
@@ -308,6 +328,44 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<NotAdmitted> for ApiError {
+    fn from(reason: NotAdmitted) -> Self {
+        match reason {
+            NotAdmitted::Full => Self::too_many_requests(),
+            NotAdmitted::Refused(refused) => refused.into(),
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let Refused { measure, limit, asked, wait } = refused;
+        let seconds = wait.map(|wait| u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1));
+        let (kind, message) = match (measure, seconds) {
+            (Measure::Requests, _) => ("requests", format!("your plan has {limit} requests a minute")),
+            (Measure::Concurrency, _) => ("requests", format!("your plan has {limit} requests at once; wait for one")),
+            (Measure::Tokens, Some(_)) => {
+                ("tokens", format!("your plan has {limit} tokens a minute; this request may need {asked}"))
+            }
+            (Measure::Tokens, None) => (
+                "tokens",
+                format!(
+                    "your plan has {limit} tokens a minute and this request may need {asked}, which never fits: send \
+                     less, or ask for less with max_tokens"
+                ),
+            ),
+        };
+        let message = seconds.map_or(message.clone(), |seconds| format!("{message}; try again in {seconds} s"));
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, kind, "rate_limit_exceeded", message);
+        match (measure, seconds) {
+            (_, Some(seconds)) => error.retry_after(seconds),
+            // How long the others take is not known; most answers take less than the usual wait.
+            (Measure::Concurrency, None) => error.retry_after(RETRY_AFTER_BUSY_S),
+            (Measure::Requests | Measure::Tokens, None) => Self { is_lasting: true, ..error },
+        }
+    }
+}
+
 impl From<ReserveError> for ApiError {
     fn from(error: ReserveError) -> Self {
         match error {
@@ -318,8 +376,10 @@ impl From<ReserveError> for ApiError {
                     "this request may need {requested} tokens, and {free} of the {limit} a month are left; they \
                      renew at {renews}. Ask for less with max_tokens, or ask the owner for a larger plan"
                 );
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message)
-                    .retry_after(u32::try_from(seconds).unwrap_or(u32::MAX))
+                let error =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message);
+                let seconds = u32::try_from(seconds.max(1)).unwrap_or(u32::MAX);
+                Self { is_lasting: true, ..error.retry_after(seconds) }
             }
             ReserveError::TooMany => Self::too_many_requests(),
             ReserveError::Ledger(error) => error.into(),

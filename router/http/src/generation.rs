@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use allerac_engine_core::{Chunk, FinishReason};
 use allerac_engine_link::{EngineError, GenerateSpec, Generation, GenerationEvent};
-use allerac_ledger::{Outcome, Principal, Reservation, Settlement};
+use allerac_ledger::{Outcome, Principal, Settlement};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::{Lease, LocalModel, Permit};
 use allerac_wire::CompletionUsage;
@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::choice::Choice;
 use crate::error::ApiError;
+use crate::payment::{Payment, Till};
 use crate::prepare::{Job, class, prepare};
 use crate::progress::{Begun, Finish, Progress, Wait};
 use crate::sse;
@@ -45,7 +46,7 @@ pub(crate) fn start(
     wanted.top_k = wanted.top_k.or(model.sampling.top_k);
     wanted.min_p = wanted.min_p.or(model.sampling.min_p);
     let (sender, receiver) = mpsc::channel(PROGRESS_WAITING_MAX);
-    let (ledger, registry) = (state.ledger.clone(), state.registry.clone());
+    let (till, registry) = (Till::of(state), state.registry.clone());
     let labels = RequestLabels {
         endpoint: job.endpoint.name(),
         model: model.id.clone(),
@@ -55,7 +56,7 @@ pub(crate) fn start(
     let measure = state.metrics.request(labels, job.admitted.accepted);
     tokio::spawn(async move {
         let client = Client { sender: sender.clone(), measure };
-        let run = prepare(&ledger, &principal, &registry, &model, job, client).await;
+        let run = prepare(&till, &principal, &registry, &model, job, client).await;
         let last = match run {
             Ok((run, specs)) => run.drive(specs).await,
             Err(error) => Progress::Failed(error),
@@ -68,7 +69,7 @@ pub(crate) fn start(
 /// A running request.
 pub(crate) struct Run {
     pub(crate) request_id: Uuid,
-    pub(crate) reservation: Reservation,
+    pub(crate) payment: Payment,
     /// The engine, for as long as it runs.
     pub(crate) lease: Lease,
     pub(crate) client: Client,
@@ -191,11 +192,7 @@ impl Run {
             }
         };
         let usage = self.usage();
-        self.reservation.count(
-            usage.prompt_tokens,
-            usage.prompt_tokens_details.cached_tokens,
-            usage.completion_tokens,
-        )?;
+        self.payment.count(usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens, usage.completion_tokens)?;
         Ok(progress)
     }
 
@@ -228,9 +225,9 @@ impl Run {
                 completion_tokens: usage.completion_tokens,
                 outcome,
             };
-            drop(self.reservation.settle(settlement));
+            self.payment.settle(settlement);
         } else {
-            drop(self.reservation.release());
+            self.payment.release();
         }
         match end {
             End::Failed(error) => Progress::Failed(error),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use allerac_engine_core::{Class, Grammar, SamplingParams, TokenId};
 use allerac_engine_link::protocol::{ModelInfo, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec};
-use allerac_ledger::{Ledger, Principal, Reserve};
+use allerac_ledger::{Principal, Reserve};
 use allerac_metrics::{Outcome, Tokens};
 use allerac_parse::{Dialect, Parser};
 use allerac_router_core::{Endpoint, Lease, LocalModel, Registry};
@@ -20,6 +20,7 @@ use crate::choice::Choice;
 use crate::constraint::grammar_of;
 use crate::error::ApiError;
 use crate::generation::{Client, LOCAL, Run};
+use crate::payment::Till;
 use crate::progress::{Progress, Wait};
 use crate::sampling;
 use crate::sse;
@@ -114,7 +115,7 @@ pub(crate) async fn count_tokens(registry: &Registry, model: &Arc<LocalModel>, a
 
 /// Everything up to the first token.
 pub(crate) async fn prepare(
-    ledger: &Ledger,
+    till: &Till,
     principal: &Principal,
     registry: &Registry,
     model: &Arc<LocalModel>,
@@ -151,14 +152,14 @@ pub(crate) async fn prepare(
         prompt_tokens,
         max_output_tokens: max_output_tokens.saturating_mul(options.choices),
     };
-    let reservation = ledger.reserve(principal, reserve).await?;
+    let payment = till.set_aside(principal, &admitted.accounts, reserve).await?;
     let specs = specs(&prepared, &limits, &ask, principal.salt);
     let choices = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
     let Loaded { lease, time: load_time, .. } = loaded;
     let (asked, _permit) = (Instant::now(), admitted.permit);
     Ok((
-        Run { request_id, reservation, lease, client, prompt_tokens, load_time, asked, choices, stops, _permit },
+        Run { request_id, payment, lease, client, prompt_tokens, load_time, asked, choices, stops, _permit },
         specs,
     ))
 }

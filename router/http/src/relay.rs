@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use allerac_engine_core::Class;
-use allerac_ledger::{Ledger, Outcome, Principal, Reservation, Reserve, Settlement};
+use allerac_ledger::{Outcome, Principal, Reserve, Settlement};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
 use allerac_router_core::sse::Parser;
 use allerac_router_core::{Endpoint, Upstream, UpstreamBody, UpstreamError, UpstreamReply};
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::auth::Admitted;
 use crate::error::ApiError;
 use crate::handlers::served_by;
+use crate::payment::{Payment, Till};
 use crate::progress::Progress;
 use crate::sse;
 use crate::state::AppState;
@@ -133,7 +134,7 @@ fn start(
     let run = Run {
         measure: state.metrics.request(labels, admitted.accepted),
         upstream: Arc::clone(upstream),
-        ledger: state.ledger.clone(),
+        till: Till::of(state),
         principal: principal.clone(),
         sender: sender.clone(),
         meter: Meter::default(),
@@ -201,7 +202,7 @@ impl Decoder {
 /// A request on its way.
 struct Run {
     upstream: Arc<Upstream>,
-    ledger: Ledger,
+    till: Till,
     principal: Principal,
     sender: mpsc::Sender<Relayed>,
     meter: Meter,
@@ -222,9 +223,9 @@ impl Run {
             max_output_tokens: if request.endpoint.generates() { output_estimate(&request.envelope) } else { 0 },
         };
         self.meter.prompt_estimate = reserve.prompt_tokens;
-        let mut reservation = match self.ledger.reserve(&self.principal, reserve).await {
-            Ok(reservation) => reservation,
-            Err(error) => return Relayed::Failed(error.into()),
+        let mut payment = match self.till.set_aside(&self.principal, &self.admitted.accounts, reserve).await {
+            Ok(payment) => payment,
+            Err(error) => return Relayed::Failed(error),
         };
         let (endpoint, stream) = (request.endpoint, request.envelope.stream);
         let upstream = Arc::clone(&self.upstream);
@@ -239,7 +240,7 @@ impl Run {
             Ok(UpstreamReply::Success(body)) => {
                 self.meter.begun = true;
                 if stream {
-                    self.stream(&upstream, body, &mut reservation).await
+                    self.stream(&upstream, body, &mut payment).await
                 } else {
                     self.whole(&upstream, body).await
                 }
@@ -247,7 +248,7 @@ impl Run {
             Ok(UpstreamReply::Refused { status, message }) => Err(ApiError::upstream_refused(status, message)),
             Err(error) => Err(error),
         };
-        self.settle(reservation, last)
+        self.settle(payment, last)
     }
 
     async fn whole(&mut self, upstream: &Upstream, body: UpstreamBody) -> Result<Relayed, ApiError> {
@@ -265,7 +266,7 @@ impl Run {
         &mut self,
         upstream: &Upstream,
         mut body: UpstreamBody,
-        reservation: &mut Reservation,
+        payment: &mut Payment,
     ) -> Result<Relayed, ApiError> {
         let mut parser = Parser::default();
         let sender = self.sender.clone();
@@ -288,7 +289,7 @@ impl Run {
                     self.measure.piece(0, Instant::now());
                 }
                 let (prompt, completion) = self.meter.tokens();
-                reservation.count(prompt, self.meter.cached, completion)?;
+                payment.count(prompt, self.meter.cached, completion)?;
                 if self.hide_usage && is_usage_only(&value) {
                     continue;
                 }
@@ -300,7 +301,7 @@ impl Run {
     }
 
     /// Settles, and does not wait until that is durable: what was counted stands for it until then.
-    fn settle(mut self, mut reservation: Reservation, last: Result<Relayed, ApiError>) -> Relayed {
+    fn settle(mut self, mut payment: Payment, last: Result<Relayed, ApiError>) -> Relayed {
         let (prompt_tokens, completion_tokens) = self.meter.tokens();
         let (outcome, ended) = match &last {
             Ok(_) => (Outcome::Completed, Ended::Completed),
@@ -311,12 +312,12 @@ impl Run {
         self.measure.end(ended, if self.meter.begun { cost } else { Tokens::default() }, Instant::now());
         if self.meter.begun {
             let cached_tokens = self.meter.cached;
-            if let Err(error) = reservation.count(prompt_tokens, cached_tokens, completion_tokens) {
+            if let Err(error) = payment.count(prompt_tokens, cached_tokens, completion_tokens) {
                 return Relayed::Failed(error.into());
             }
-            drop(reservation.settle(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome }));
+            payment.settle(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome });
         } else {
-            drop(reservation.release());
+            payment.release();
         }
         last.unwrap_or_else(Relayed::Failed)
     }

@@ -23,6 +23,7 @@ use crate::api::Api;
 use crate::handlers::{unknown, wrong_method};
 use crate::openapi::{document, name_models};
 use crate::operations::operations;
+use crate::rate::Told;
 use crate::state::AppState;
 use crate::{assets, handlers};
 
@@ -82,9 +83,12 @@ async fn name_request(State(state): State<AppState>, mut request: Request, next:
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let id = RequestId::default();
+    let told = Told::default();
     request.extensions_mut().insert(id);
+    request.extensions_mut().insert(told.clone());
     let mut response = next.run(request).await;
     api.finish(&mut response, id.0);
+    told.write(api, &state.limits, response.headers_mut());
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     state.metrics.count_http(route, method.as_str(), response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id.0.simple().to_string()) {

@@ -32,11 +32,45 @@ pub enum LedgerError {
     #[error("the plan {plan} does not include other servers; use --plan pro or --plan unlimited")]
     PlanForbidsUpstreams {
         /// Which plan.
-        plan: crate::Plan,
+        plan: String,
     },
+    /// No plan of this name.
+    #[error("there is no plan {0}; see `allerac plans list`")]
+    UnknownPlan(String),
+    /// There is a plan of this name already.
+    #[error("there is a plan {0} already; change it with `allerac plans set {0}`")]
+    PlanExists(String),
+    /// Limits that cannot be.
+    #[error("the plan cannot be like that: {0}")]
+    InvalidPlan(String),
+    /// Somebody has the plan.
+    #[error("{users} users and {keys} keys have the plan {plan}; give them another one first: `allerac users set`")]
+    PlanInUse {
+        /// Which plan.
+        plan: String,
+        /// Users who have it.
+        users: u64,
+        /// Keys that have it.
+        keys: u64,
+    },
+    /// New users or the owner get this plan.
+    #[error("the plan {0} is given to new users or owners; change it instead: `allerac plans set {0}`")]
+    PlanNeeded(&'static str),
+    /// No user of this name.
+    #[error("there is no user {0}; see `allerac users list`")]
+    UnknownUser(String),
+    /// A temporary increase that cannot be.
+    #[error("the increase cannot be like that: {0}")]
+    InvalidIncrease(String),
     /// The numbers do not add up.
     #[error("the ledger is inconsistent: {0}")]
     Inconsistent(String),
+    /// The file itself is damaged.
+    #[error("the ledger is damaged: {0}; restore the data directory from a backup")]
+    Damaged(String),
+    /// The audit log is not as it was written.
+    #[error("the audit log was tampered with: {0}")]
+    Tampered(#[from] crate::audit::Tampered),
     /// The writer has ended.
     #[error("the ledger is closed")]
     Closed,

@@ -3,13 +3,16 @@
 //! The public id (12 characters) finds the row; the secret (256 random bits) is kept as its BLAKE3 hash
 //! only. A slow password hash would add nothing for a random secret and let anybody burn our CPU.
 
+use std::sync::Arc;
+
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::Serialize;
 
+use crate::balance::Holder;
 use crate::error::AuthError;
-use crate::plan::Plan;
+use crate::plan::{Plan, Urgency};
 
 const PREFIX: &str = "sk-allerac-";
 const PUBLIC_ID_CHARS: usize = 12;
@@ -67,7 +70,9 @@ pub enum Role {
 }
 
 impl Role {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Owner => "owner",
             Self::Member => "member",
@@ -87,7 +92,7 @@ pub struct NewKey {
     /// What for, in the user's words.
     pub label: String,
     /// For a new user: the user's plan (`personal` when absent). For a known one: an extra limit of this key.
-    pub plan: Option<Plan>,
+    pub plan: Option<String>,
     /// Where it may leave the box for.
     pub upstreams: UpstreamPolicy,
 }
@@ -111,9 +116,9 @@ pub struct KeyRow {
     /// What for.
     pub name: String,
     /// The user's plan.
-    pub user_plan: Plan,
+    pub user_plan: String,
     /// The key's own plan, an extra limit.
-    pub plan: Option<Plan>,
+    pub plan: Option<String>,
     /// Where it may leave the box for.
     pub upstreams: UpstreamPolicy,
     /// Seconds since 1970.
@@ -134,36 +139,55 @@ pub struct Principal {
     /// What the user is.
     pub role: Role,
     /// The user's plan.
-    pub user_plan: Plan,
+    pub user_plan: Arc<Plan>,
     /// The key's own plan.
-    pub key_plan: Option<Plan>,
+    pub key_plan: Option<Arc<Plan>>,
     /// Where the key may leave the box for.
     pub upstreams: UpstreamPolicy,
     /// Keeps one user's cached prompts from another's.
     pub salt: u64,
+    /// A soft limit was passed this month: requests wait for everybody else's.
+    pub past_soft_limit: bool,
 }
 
 impl Principal {
-    fn plans(&self) -> impl Iterator<Item = Plan> {
-        std::iter::once(self.user_plan).chain(self.key_plan)
+    /// The plans that limit it: the user's, and the key's where it has one.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        std::iter::once(&self.user_plan).chain(&self.key_plan).map(Arc::as_ref)
+    }
+
+    /// The accounts that its requests are charged to, by their names in the books, with the plan that limits each.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<(String, &Plan)> {
+        let names = [Holder::User(self.user).account(), Holder::Key(self.key).account()];
+        names.into_iter().zip(self.plans()).collect()
     }
 
     /// Whether both plans allow a model of this many parameters.
     #[must_use]
     pub fn allows_parameters(&self, parameters: u64) -> bool {
-        self.plans().filter_map(Plan::parameters_below).all(|limit| parameters < limit)
+        self.plans().filter_map(|plan| plan.parameters_below).all(|limit| parameters < limit)
     }
 
-    /// Whether both plans allow requests to come before others.
+    /// Whether both plans have a model of this name.
     #[must_use]
-    pub fn has_priority(&self) -> bool {
-        self.plans().all(Plan::has_priority)
+    pub fn allows_model(&self, model: &str) -> bool {
+        self.plans().all(|plan| plan.allows_model(model))
+    }
+
+    /// How urgent its requests may be.
+    #[must_use]
+    pub fn urgency(&self) -> Urgency {
+        if self.past_soft_limit {
+            return Urgency::Batch;
+        }
+        self.plans().map(|plan| plan.class).min().unwrap_or(Urgency::Chat)
     }
 
     /// Whether plans and key allow this upstream.
     #[must_use]
     pub fn allows_upstream(&self, upstream: &str) -> bool {
-        self.plans().all(Plan::allows_upstreams) && self.upstreams.allows(upstream)
+        self.plans().all(|plan| plan.upstreams) && self.upstreams.allows(upstream)
     }
 }
 

@@ -1,19 +1,25 @@
 //! The handle that everything goes through.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rusqlite::Connection;
 
+use crate::check;
 use crate::error::LedgerError;
 use crate::inflight::Inflight;
 use crate::lock;
+use crate::plan::Plan;
 use crate::reservation::{Outcome, Settlement, settle};
 use crate::schema;
+use crate::time::Moment;
 use crate::writer::Writer;
 
 /// Reading connections kept open; more are opened while more are needed, and closed after.
@@ -23,8 +29,48 @@ const READERS_KEPT_MAX: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pub(crate) writer: Writer,
-    pub(crate) zone: TimeZone,
+    zone: TimeZone,
+    clock: Clock,
+    actor: Arc<str>,
     shared: Arc<Shared>,
+}
+
+/// How a ledger is opened, where that is not as usual.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Checks in each transaction that the books follow from the journal, and refuses it where they do not.
+    pub check: bool,
+}
+
+/// Tells the time. Clones tell the same.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// A clock of one's own: tests let time jump.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn seconds(&self) -> i64 {
+        (self.0)().as_second()
+    }
+}
+
+impl Default for Clock {
+    /// The system's.
+    fn default() -> Self {
+        Self::new(Timestamp::now)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Clock")
+    }
 }
 
 #[derive(Debug)]
@@ -32,6 +78,7 @@ struct Shared {
     directory: PathBuf,
     readers: Mutex<Vec<Connection>>,
     inflight: OnceLock<Arc<Inflight>>,
+    plans: Mutex<HashMap<i64, Arc<Plan>>>,
 }
 
 /// What a start settled of the run before.
@@ -50,17 +97,61 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::NotWritable`], [`LedgerError::Full`] and others.
     pub fn open(directory: &Path, zone: TimeZone) -> Result<Self, LedgerError> {
+        Self::open_with(directory, zone, Options::default())
+    }
+
+    /// The same, otherwise than usual.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(directory: &Path, zone: TimeZone, options: Options) -> Result<Self, LedgerError> {
         let not_writable = |source| LedgerError::NotWritable { path: directory.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(not_writable)?;
         let path = database(directory);
         let opening = lock::wait_to_open(directory)?;
-        make_private(&path).map_err(|source| LedgerError::NotWritable { path: path.clone(), source })?;
+        make_private(&path)
+            .and_then(|made| if made { sync_folder(directory) } else { Ok(()) })
+            .map_err(|source| LedgerError::NotWritable { path: path.clone(), source })?;
         let connection = schema::open_writer(&path)?;
         drop(opening);
-        let writer = Writer::start(connection).map_err(not_writable)?;
-        let shared =
-            Shared { directory: directory.to_owned(), readers: Mutex::new(Vec::new()), inflight: OnceLock::new() };
-        Ok(Self { writer, zone, shared: Arc::new(shared) })
+        if options.check {
+            check::watch(&connection)?;
+        }
+        let writer = Writer::start(connection, options.check).map_err(not_writable)?;
+        let shared = Shared {
+            directory: directory.to_owned(),
+            readers: Mutex::default(),
+            inflight: OnceLock::new(),
+            plans: Mutex::default(),
+        };
+        Ok(Self { writer, zone, clock: options.clock, actor: "server".into(), shared: Arc::new(shared) })
+    }
+
+    /// The same ledger in the hands of somebody else: who it is stands in the audit log.
+    #[must_use]
+    pub fn acting_as(self, actor: &str) -> Self {
+        Self { actor: actor.into(), ..self }
+    }
+
+    pub(crate) fn actor(&self) -> Arc<str> {
+        Arc::clone(&self.actor)
+    }
+
+    pub(crate) fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment::at((self.clock.0)(), &self.zone)
+    }
+
+    /// Plans by the ids under which they were seen.
+    pub(crate) fn known_plans(&self) -> MutexGuard<'_, HashMap<i64, Arc<Plan>>> {
+        self.shared.plans.lock().expect("no code panics while it holds the plans")
     }
 
     /// Settles what the run before left open. Only for the process that holds the
@@ -69,13 +160,13 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read or written.
     pub async fn recover(&self) -> Result<Recovered, LedgerError> {
-        let inflight = self.inflight()?;
+        let (inflight, clock) = (self.inflight()?, self.clock());
         self.writer
             .call(move |connection| {
                 let mut statement = connection.prepare("SELECT id, slot FROM reservations")?;
                 let open = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 let open: Vec<(i64, u32)> = open.collect::<Result<_, _>>()?;
-                let mut recovered = Recovered::default();
+                let (mut recovered, now) = (Recovered::default(), clock.seconds());
                 for (id, slot) in open {
                     let counted = inflight.read(slot, id).map_err(inflight_error)?;
                     let settlement = counted.map(|counted| Settlement {
@@ -84,7 +175,7 @@ impl Ledger {
                         completion_tokens: counted.completion_tokens,
                         outcome: Outcome::Crashed,
                     });
-                    settle(connection, id, settlement)?;
+                    settle(connection, id, settlement, now)?;
                     *(if counted.is_some() { &mut recovered.charged } else { &mut recovered.released }) += 1;
                 }
                 Ok(recovered)
@@ -125,21 +216,26 @@ impl Ledger {
         result
     }
 
-    fn readers(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    fn readers(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.shared.readers.lock().expect("no code panics while it holds the list of readers")
     }
 }
 
-/// Makes the database where it is missing, and readable by its owner alone. An existing one is not opened for that:
+/// Makes the database where it is missing (then it says so), and readable by its owner alone. An existing one is not opened for that:
 /// closing any descriptor of it would give up the locks that `SQLite` holds on it in this process, and another
 /// process would remove the log under us (sqlite.org/howtocorrupt.html, 2.2).
-fn make_private(path: &Path) -> std::io::Result<()> {
+fn make_private(path: &Path) -> std::io::Result<bool> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            fs::set_permissions(path, Permissions::from_mode(0o600))
+            fs::set_permissions(path, Permissions::from_mode(0o600)).map(|()| false)
         }
-        made => made.map(drop),
+        made => made.map(|_| true),
     }
+}
+
+/// Makes the names in a folder durable: a database that was synced is lost with the power while its name was not.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn database(directory: &Path) -> PathBuf {

@@ -9,25 +9,43 @@
 //! While a request runs, its output tokens are counted in `inflight.bin` before they are sent. On the next
 //! start [`Ledger::recover`] settles what was left open by one rule: *a request that had started is
 //! charged its prompt and the tokens counted there; one that had not is released.* Killing the process
-//! loses nothing; losing power loses at most what the disk had not yet written.
+//! loses nothing. Losing power loses no settlement that was acknowledged, no key and no plan; of requests that ran then
+//! it loses at most what was counted of them and not on the disk yet.
+//!
+//! # What can be checked
+//! Balances follow from settled requests and open reservations alone: [`Ledger::verify`] adds them up again. Tests have
+//! that checked within each transaction ([`Options::check`]). What administrators do is in a log whose entries are
+//! chained: [`Ledger::verify_audit`].
 
+mod audit;
+mod balance;
+mod check;
 mod error;
 mod inflight;
+mod journal;
 mod key;
 mod ledger;
 mod lock;
 mod people;
 mod plan;
+mod plans;
 mod reservation;
 mod schema;
+mod settings;
 mod time;
 mod usage;
+mod users;
 mod writer;
 
+pub use audit::{AuditEntry, AuditVerified, Chain, Tampered};
 pub use error::{AuthError, LedgerError, ReserveError};
+pub use journal::{Difference, Verified};
 pub use key::{CreatedKey, KeyRow, NewKey, Principal, Role, UpstreamPolicy};
-pub use ledger::{Ledger, Recovered};
+pub use ledger::{Clock, Ledger, Options, Recovered};
 pub use lock::{Occupied, ServeLock};
-pub use plan::Plan;
+pub use plan::{Counts, DEFAULT_PLAN, OWNER_PLAN, Plan, UnknownWord, Urgency, Weight};
+pub use plans::PlanRow;
 pub use reservation::{Outcome, Reservation, Reserve, Settlement};
+pub use settings::time_zone;
 pub use usage::{QuotaState, UsageRow};
+pub use users::{Increase, UserRow};

@@ -1,12 +1,17 @@
 //! Users and keys.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
 use subtle::ConstantTimeEq;
 
+use crate::audit::{self, Act};
 use crate::error::{AuthError, LedgerError};
 use crate::key::{CreatedKey, KeyRow, NewKey, Presented, Principal, Role, UpstreamPolicy, random_bytes};
 use crate::ledger::Ledger;
-use crate::plan::Plan;
+use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, Plan};
+use crate::plans;
 
 /// The longest name or label, in characters.
 const NAME_CHARS_MAX: usize = 64;
@@ -27,7 +32,7 @@ impl Ledger {
     pub async fn claim(&self, owner: &str) -> Result<CreatedKey, LedgerError> {
         let owner = checked_name(owner)?;
         let key = CreatedKey::random();
-        let created = key.clone();
+        let (created, now) = (key.clone(), self.now().seconds);
         let claimed = self.writer.call(move |connection| {
             if has_owner(connection)? {
                 return Ok(false);
@@ -36,13 +41,19 @@ impl Ledger {
             let user = match user {
                 Some(user) => {
                     connection
-                        .prepare_cached("UPDATE users SET role = 'owner', plan = 'unlimited' WHERE id = ?1")?
-                        .execute([user])?;
+                        .prepare_cached("UPDATE users SET role = 'owner', plan = ?2 WHERE id = ?1")?
+                        .execute(params![user, OWNER_PLAN])?;
                     user
                 }
-                None => insert_user(connection, &owner, Role::Owner, Plan::Unlimited)?,
+                None => insert_user(connection, &owner, (Role::Owner, OWNER_PLAN), now)?,
             };
-            insert_key(connection, &created, user, "first key", None, &UpstreamPolicy::None)?;
+            let detail = json!({"user": owner, "plan": OWNER_PLAN});
+            audit::note(
+                connection,
+                Act { at: now, actor: "claim", action: "box.claim", subject: &created.public_id, detail },
+            )?;
+            let row = NewRow { label: "first key", plan: None, upstreams: &UpstreamPolicy::None, now };
+            insert_key(connection, &created, user, row)?;
             Ok(true)
         });
         if claimed.await? { Ok(key) } else { Err(LedgerError::AlreadyClaimed) }
@@ -51,33 +62,43 @@ impl Ledger {
     /// Makes a key, and its user where the name is new.
     ///
     /// # Errors
-    /// [`LedgerError::InvalidName`], [`LedgerError::PlanForbidsUpstreams`], and when it cannot be written.
+    /// [`LedgerError::InvalidName`], [`LedgerError::UnknownPlan`], [`LedgerError::PlanForbidsUpstreams`], and when it
+    /// cannot be written.
     pub async fn create_key(&self, new: NewKey) -> Result<CreatedKey, LedgerError> {
         let user = checked_name(&new.user)?;
         let label = if new.label.is_empty() { String::new() } else { checked_name(&new.label)? };
         let key = CreatedKey::random();
-        let created = key.clone();
+        let (created, now, actor) = (key.clone(), self.now().seconds, self.actor());
         let made = self.writer.call(move |connection| {
-            let known = user_id(connection, &user)?;
+            let (name, known) = (&user, user_id(connection, &user)?);
             let (user_plan, key_plan) = match known {
-                Some(user) => (plan_of(connection, user)?, new.plan),
-                None => (new.plan.unwrap_or(Plan::Personal), None),
+                Some(user) => (plan_of(connection, user)?, new.plan.clone()),
+                None => (new.plan.clone().unwrap_or_else(|| DEFAULT_PLAN.to_owned()), None),
             };
-            let narrow = [Some(user_plan), key_plan].into_iter().flatten().find(|plan| !plan.allows_upstreams());
-            if let Some(plan) = narrow.filter(|_| new.upstreams != UpstreamPolicy::None) {
-                return Ok(Err(plan));
+            for name in std::iter::once(&user_plan).chain(&key_plan) {
+                let Some(plan) = plans::find(connection, name)? else {
+                    return Ok(Err(LedgerError::UnknownPlan(name.clone())));
+                };
+                if !plan.upstreams && new.upstreams != UpstreamPolicy::None {
+                    return Ok(Err(LedgerError::PlanForbidsUpstreams { plan: plan.name }));
+                }
             }
             let user = match known {
                 Some(user) => user,
-                None => insert_user(connection, &user, Role::Member, user_plan)?,
+                None => insert_user(connection, &user, (Role::Member, &user_plan), now)?,
             };
-            insert_key(connection, &created, user, &label, key_plan, &new.upstreams)?;
+            let detail = json!({"user": name, "label": label, "user_plan": user_plan, "plan": key_plan,
+                "upstreams": new.upstreams, "new_user": known.is_none()});
+            audit::note(
+                connection,
+                Act { at: now, actor: &actor, action: "key.create", subject: &created.public_id, detail },
+            )?;
+            let row = NewRow { label: &label, plan: key_plan.as_deref(), upstreams: &new.upstreams, now };
+            insert_key(connection, &created, user, row)?;
             Ok(Ok(()))
         });
-        match made.await? {
-            Ok(()) => Ok(key),
-            Err(plan) => Err(LedgerError::PlanForbidsUpstreams { plan }),
-        }
+        made.await??;
+        Ok(key)
     }
 
     /// All keys, oldest first.
@@ -97,11 +118,17 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::UnknownKey`], and when it cannot be written.
     pub async fn revoke_key(&self, public_id: &str) -> Result<KeyRow, LedgerError> {
-        let id = public_id.to_owned();
+        let (id, now, actor) = (public_id.to_owned(), self.now().seconds, self.actor());
         let revoked = self.writer.call(move |connection| {
-            connection
-                .prepare_cached("UPDATE keys SET revoked_at = coalesce(revoked_at, unixepoch()) WHERE public_id = ?1")?
-                .execute([&id])?;
+            let revoked = connection
+                .prepare_cached("UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE public_id = ?1")?
+                .execute(params![id, now])?;
+            if revoked == 1 {
+                audit::note(
+                    connection,
+                    Act { at: now, actor: &actor, action: "key.revoke", subject: &id, detail: json!({}) },
+                )?;
+            }
             let mut statement = connection.prepare_cached(&format!("{SELECT_KEY} WHERE keys.public_id = ?1"))?;
             Ok(statement.query_row([&id], key_row).optional()?)
         });
@@ -141,14 +168,19 @@ impl Ledger {
     fn find_key(&self, public_id: &str) -> Result<Option<FoundKey>, LedgerError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT keys.id, users.id, public_id, users.name, users.role, users.plan, keys.plan, upstreams, salt,
-                 hash, revoked_at FROM keys JOIN users ON users.id = keys.user_id WHERE public_id = ?1",
+                "SELECT keys.id, users.id, public_id, users.name, users.role, keys.upstreams, salt, hash, revoked_at,
+                 user_plan.id, key_plan.id
+                 FROM keys JOIN users ON users.id = keys.user_id JOIN plans AS user_plan ON user_plan.name = users.plan
+                 LEFT JOIN plans AS key_plan ON key_plan.name = keys.plan WHERE public_id = ?1",
             )?;
-            let found = statement.query_row([public_id], |row| {
-                let hash: [u8; 32] = row.get(9)?;
-                Ok((principal(row)?, hash, row.get::<_, Option<i64>>(10)?))
-            });
-            Ok(found.optional()?)
+            let mut rows = statement.query([public_id])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            let user_plan = self.known_plan(connection, row.get(9)?)?;
+            let key_plan = row.get::<_, Option<i64>>(10)?.map(|id| self.known_plan(connection, id)).transpose()?;
+            let (hash, revoked): ([u8; 32], Option<i64>) = (row.get(7)?, row.get(8)?);
+            let mut found = principal(row, user_plan, key_plan)?;
+            found.past_soft_limit = self.is_past_soft_limit(connection, &found)?;
+            Ok(Some((found, hash, revoked)))
         })
     }
 }
@@ -164,31 +196,27 @@ fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
         id: row.get(0)?,
         user: row.get(1)?,
         name: row.get(2)?,
-        user_plan: plan(&row.get::<_, String>(3)?),
-        plan: row.get::<_, Option<String>>(4)?.as_deref().map(plan),
+        user_plan: row.get(3)?,
+        plan: row.get(4)?,
         upstreams: UpstreamPolicy::from_text(&row.get::<_, String>(5)?),
         created_at: row.get(6)?,
         revoked_at: row.get(7)?,
     })
 }
 
-fn principal(row: &Row<'_>) -> rusqlite::Result<Principal> {
+fn principal(row: &Row<'_>, user_plan: Arc<Plan>, key_plan: Option<Arc<Plan>>) -> rusqlite::Result<Principal> {
     Ok(Principal {
         key: row.get(0)?,
         user: row.get(1)?,
         key_id: row.get(2)?,
         user_name: row.get(3)?,
         role: Role::from_text(&row.get::<_, String>(4)?),
-        user_plan: plan(&row.get::<_, String>(5)?),
-        key_plan: row.get::<_, Option<String>>(6)?.as_deref().map(plan),
-        upstreams: UpstreamPolicy::from_text(&row.get::<_, String>(7)?),
-        salt: row.get::<_, i64>(8)?.cast_unsigned(),
+        user_plan,
+        key_plan,
+        upstreams: UpstreamPolicy::from_text(&row.get::<_, String>(5)?),
+        salt: row.get::<_, i64>(6)?.cast_unsigned(),
+        past_soft_limit: false,
     })
-}
-
-/// A plan as it was stored. An unknown one, from a newer version, gets the smallest.
-fn plan(text: &str) -> Plan {
-    text.parse().unwrap_or(Plan::Starter)
 }
 
 fn checked_name(name: &str) -> Result<String, LedgerError> {
@@ -208,32 +236,34 @@ fn user_id(connection: &Connection, name: &str) -> Result<Option<i64>, LedgerErr
     Ok(statement.query_row([name], |row| row.get(0)).optional()?)
 }
 
-fn plan_of(connection: &Connection, user: i64) -> Result<Plan, LedgerError> {
+fn plan_of(connection: &Connection, user: i64) -> Result<String, LedgerError> {
     let mut statement = connection.prepare_cached("SELECT plan FROM users WHERE id = ?1")?;
-    Ok(plan(&statement.query_row([user], |row| row.get::<_, String>(0))?))
+    Ok(statement.query_row([user], |row| row.get(0))?)
 }
 
-fn insert_user(connection: &Connection, name: &str, role: Role, plan: Plan) -> Result<i64, LedgerError> {
+fn insert_user(connection: &Connection, name: &str, (role, plan): (Role, &str), now: i64) -> Result<i64, LedgerError> {
     let salt = i64::from_le_bytes(random_bytes());
     connection
-        .prepare_cached("INSERT INTO users (name, role, plan, salt, created_at) VALUES (?1, ?2, ?3, ?4, unixepoch())")?
-        .execute(params![name, role.as_str(), plan.as_str(), salt])?;
+        .prepare_cached("INSERT INTO users (name, role, plan, salt, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![name, role.as_str(), plan, salt, now])?;
     Ok(connection.last_insert_rowid())
 }
 
-fn insert_key(
-    connection: &Connection,
-    key: &CreatedKey,
-    user: i64,
-    label: &str,
-    plan: Option<Plan>,
-    upstreams: &UpstreamPolicy,
-) -> Result<(), LedgerError> {
+/// What is written of a new key beside itself.
+#[derive(Clone, Copy)]
+struct NewRow<'a> {
+    label: &'a str,
+    plan: Option<&'a str>,
+    upstreams: &'a UpstreamPolicy,
+    now: i64,
+}
+
+fn insert_key(connection: &Connection, key: &CreatedKey, user: i64, new: NewRow<'_>) -> Result<(), LedgerError> {
     connection
         .prepare_cached(
             "INSERT INTO keys (public_id, hash, user_id, label, plan, upstreams, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, unixepoch())",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![key.public_id, key.hash(), user, label, plan.map(Plan::as_str), upstreams.to_text()])?;
+        .execute(params![key.public_id, key.hash(), user, new.label, new.plan, new.upstreams.to_text(), new.now])?;
     Ok(())
 }

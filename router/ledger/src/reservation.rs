@@ -6,12 +6,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::audit;
+use crate::balance::{self, Account, Holder, Standing};
 use crate::error::{LedgerError, ReserveError};
 use crate::inflight::{Counted, Inflight};
 use crate::key::Principal;
-use crate::ledger::Ledger;
-use crate::plan::Plan;
+use crate::ledger::{Clock, Ledger};
+use crate::plan::Rate;
 use crate::time::Moment;
+use crate::usage;
 use crate::writer::{Place, job};
 
 /// What to set aside before a request starts.
@@ -46,7 +49,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::Cancelled => "cancelled",
@@ -76,6 +79,7 @@ pub struct Reservation {
     slot: u32,
     counted: Counted,
     inflight: Arc<Inflight>,
+    clock: Clock,
     /// A place in the writer's queue, taken beforehand. `None` once settled.
     place: Option<Place>,
 }
@@ -93,7 +97,10 @@ impl Ledger {
         let slot = inflight.take_slot().ok_or(ReserveError::TooMany)?;
         let made = self.make(principal, request, slot).await;
         match made {
-            Ok((id, place)) => Ok(Reservation { id, slot, counted: Counted::default(), inflight, place: Some(place) }),
+            Ok((id, place)) => {
+                let (counted, clock) = (Counted::default(), self.clock());
+                Ok(Reservation { id, slot, counted, inflight, clock, place: Some(place) })
+            }
             Err(error) => {
                 inflight.give_back(slot);
                 Err(error)
@@ -103,45 +110,82 @@ impl Ledger {
 
     async fn make(&self, principal: &Principal, request: Reserve, slot: u32) -> Result<(i64, Place), ReserveError> {
         let place = self.writer.place().await?;
-        let now = Moment::now(&self.zone);
+        let now = self.now();
         let renews_at = now.month_ends;
-        let accounts = accounts(principal);
-        let (key, user, key_account) = (principal.key, principal.user, principal.key_plan.is_some());
         let tokens = u64::from(request.prompt_tokens) + u64::from(request.max_output_tokens);
-        let made = self.writer.call(move |connection| {
-            for (account, plan) in &accounts {
-                if let Some(free) = shortage(connection, account, *plan, &now.month, tokens)? {
-                    return Ok(Err((plan.tokens_a_month().unwrap_or(u64::MAX), free)));
-                }
-            }
-            for (account, _) in &accounts {
-                change_balance(connection, account, &now.month, 0, signed(tokens))?;
-            }
-            connection
-                .prepare_cached(
-                    "INSERT INTO reservations (request_id, key_id, user_id, key_account, model, endpoint, served_by,
-                     tokens, slot, day, month, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-                )?
-                .execute(params![
-                    request.request_id.to_string(),
-                    key,
-                    user,
-                    key_account,
-                    request.model,
-                    request.endpoint,
-                    request.served_by,
-                    signed(tokens),
-                    slot,
-                    now.day,
-                    now.month,
-                    now.seconds
-                ])?;
-            Ok(Ok(connection.last_insert_rowid()))
-        });
+        let reserving =
+            Reserving { accounts: Account::of(principal), principal: principal.clone(), request, slot, now };
+        let made = self.writer.call(move |connection| reserving.run(connection));
         match made.await? {
             Ok(id) => Ok((id, place)),
-            Err((limit, free)) => Err(ReserveError::QuotaExceeded { limit, free, requested: tokens, renews_at }),
+            Err(Short { limit, free }) => {
+                Err(ReserveError::QuotaExceeded { limit, free, requested: tokens, renews_at })
+            }
         }
+    }
+}
+
+/// A reservation on its way to the writer.
+struct Reserving {
+    accounts: Vec<Account>,
+    principal: Principal,
+    request: Reserve,
+    slot: u32,
+    now: Moment,
+}
+
+/// An account has less left than is wanted.
+struct Short {
+    limit: u64,
+    free: u64,
+}
+
+impl Reserving {
+    /// The reservation's id, or which limit is in its way.
+    fn run(&self, connection: &Connection) -> Result<Result<i64, Short>, LedgerError> {
+        let (request, now) = (&self.request, &self.now);
+        let mut charges = Vec::new();
+        for account in &self.accounts {
+            let rate = account.rate(&request.model);
+            let tokens = rate.charge(request.prompt_tokens, request.max_output_tokens);
+            let standing = Standing::of(connection, account, now)?;
+            if let (Some(limit), Some(free)) = (standing.limit, standing.free().filter(|free| *free < tokens)) {
+                return Ok(Err(Short { limit: limit.unsigned_abs(), free: free.unsigned_abs() }));
+            }
+            charges.push((standing, tokens, rate));
+        }
+        for (account, (standing, tokens, _)) in self.accounts.iter().zip(&charges) {
+            standing.reserve(connection, &account.name, &now.month, *tokens)?;
+        }
+        // The user's account comes first, the key's second where it has one.
+        let charge = |place: usize| charges.get(place).map_or((0, Rate::PLAIN), |(_, tokens, rate)| (*tokens, *rate));
+        let ((user_tokens, user_rate), (key_tokens, key_rate)) = (charge(0), charge(1));
+        connection
+            .prepare_cached(
+                "INSERT INTO reservations (request_id, key_id, user_id, key_account, model, endpoint, served_by,
+                 tokens, slot, day, month, created_at, key_tokens, user_input, user_output, key_input, key_output)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            )?
+            .execute(params![
+                request.request_id.to_string(),
+                self.principal.key,
+                self.principal.user,
+                charges.len() > 1,
+                request.model,
+                request.endpoint,
+                request.served_by,
+                user_tokens,
+                self.slot,
+                now.day,
+                now.month,
+                now.seconds,
+                key_tokens,
+                user_rate.input,
+                user_rate.output,
+                key_rate.input,
+                key_rate.output
+            ])?;
+        Ok(Ok(connection.last_insert_rowid()))
     }
 }
 
@@ -178,10 +222,11 @@ impl Reservation {
     fn send(&mut self, settlement: Option<Settlement>) -> Option<oneshot::Receiver<Result<(), LedgerError>>> {
         let place = self.place.take()?;
         let id = self.id;
-        let (slot, inflight) = (self.slot, Arc::clone(&self.inflight));
+        let (slot, inflight, clock) = (self.slot, Arc::clone(&self.inflight), self.clock.clone());
         // The slot is free only once the settlement is durable: until then a crash must find it.
         let afterwards = Box::new(move || inflight.give_back(slot));
-        let (job, answer) = job(move |connection| settle(connection, id, settlement), Some(afterwards));
+        let (job, answer) =
+            job(move |connection| settle(connection, id, settlement, clock.seconds()), Some(afterwards));
         place.send(job);
         Some(answer)
     }
@@ -203,116 +248,63 @@ async fn durable(answer: Option<oneshot::Receiver<Result<(), LedgerError>>>) -> 
     }
 }
 
-/// The accounts that a request is charged to, and the plan that limits each.
-fn accounts(principal: &Principal) -> Vec<(String, Plan)> {
-    let user = (format!("user:{}", principal.user), principal.user_plan);
-    let key = principal.key_plan.map(|plan| (format!("key:{}", principal.key), plan));
-    std::iter::once(user).chain(key).collect()
+/// A reservation as it stands in the books.
+struct Open {
+    user: i64,
+    key: i64,
+    key_account: bool,
+    month: String,
+    user_tokens: i64,
+    key_tokens: i64,
+    user_rate: Rate,
+    key_rate: Rate,
 }
 
-/// The tokens left when they are fewer than wanted.
-fn shortage(
-    connection: &Connection,
-    account: &str,
-    plan: Plan,
-    month: &str,
-    wanted: u64,
-) -> Result<Option<u64>, LedgerError> {
-    let Some(limit) = plan.tokens_a_month() else { return Ok(None) };
-    let taken: i64 = connection
-        .prepare_cached("SELECT used + reserved FROM balances WHERE account = ?1 AND month = ?2")?
-        .query_row([account, month], |row| row.get(0))
-        .optional()?
-        .unwrap_or(0);
-    let free = limit.saturating_sub(u64::try_from(taken).unwrap_or(0));
-    Ok((free < wanted).then_some(free))
-}
-
-fn change_balance(
-    connection: &Connection,
-    account: &str,
-    month: &str,
-    used: i64,
-    reserved: i64,
-) -> Result<(), LedgerError> {
-    connection
-        .prepare_cached("INSERT OR IGNORE INTO balances (account, month) VALUES (?1, ?2)")?
-        .execute([account, month])?;
-    connection
-        .prepare_cached(
-            "UPDATE balances SET used = used + ?3, reserved = reserved + ?4 WHERE account = ?1 AND month = ?2",
-        )?
-        .execute(params![account, month, used, reserved])?;
-    Ok(())
+impl Open {
+    fn find(connection: &Connection, id: i64) -> Result<Option<Self>, LedgerError> {
+        let mut statement = connection.prepare_cached(
+            "SELECT user_id, key_id, key_account, month, tokens, key_tokens, user_input, user_output, key_input,
+             key_output FROM reservations WHERE id = ?1",
+        )?;
+        let open = statement.query_row([id], |row| {
+            Ok(Self {
+                user: row.get(0)?,
+                key: row.get(1)?,
+                key_account: row.get(2)?,
+                month: row.get(3)?,
+                user_tokens: row.get(4)?,
+                key_tokens: row.get(5)?,
+                user_rate: Rate { input: row.get(6)?, output: row.get(7)? },
+                key_rate: Rate { input: row.get(8)?, output: row.get(9)? },
+            })
+        });
+        Ok(open.optional()?)
+    }
 }
 
 /// Turns a reservation into usage; without a settlement, or with nothing used, it is only released.
 /// A reservation that is gone was settled before: nothing happens.
-pub(crate) fn settle(connection: &Connection, id: i64, settlement: Option<Settlement>) -> Result<(), LedgerError> {
-    let row = connection
-        .prepare_cached("SELECT user_id, key_id, key_account, month, tokens FROM reservations WHERE id = ?1")?
-        .query_row([id], |row| {
-            let accounts: (i64, i64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let (month, tokens): (String, i64) = (row.get(3)?, row.get(4)?);
-            Ok((accounts, month, tokens))
-        })
-        .optional()?;
-    let Some(((user, key, key_account), month, reserved)) = row else { return Ok(()) };
-    let used = settlement.map_or(0, |s| i64::from(s.prompt_tokens) + i64::from(s.completion_tokens));
-    let key_account = key_account.then(|| format!("key:{key}"));
-    for account in std::iter::once(format!("user:{user}")).chain(key_account) {
-        change_balance(connection, &account, &month, used, -reserved)?;
+pub(crate) fn settle(
+    connection: &Connection,
+    id: i64,
+    settlement: Option<Settlement>,
+    now: i64,
+) -> Result<(), LedgerError> {
+    let Some(open) = Open::find(connection, id)? else { return Ok(()) };
+    let charge = |rate: Rate| settlement.map_or(0, |cost| rate.charge(cost.prompt_tokens, cost.completion_tokens));
+    let user_charge = charge(open.user_rate);
+    let key_charge = if open.key_account { charge(open.key_rate) } else { 0 };
+    let account = Holder::User(open.user).account();
+    balance::change(connection, &account, &open.month, user_charge, -open.user_tokens)?;
+    if open.key_account {
+        let account = Holder::Key(open.key).account();
+        balance::change(connection, &account, &open.month, key_charge, -open.key_tokens)?;
     }
     if let Some(settlement) = settlement {
-        undo_usage(connection, id)?;
-        insert_usage(connection, id, settlement)?;
+        usage::undo(connection, id)?;
+        usage::insert(connection, id, settlement, (user_charge, key_charge), now)?;
+        audit::note_request(connection, id, settlement, now)?;
     }
     connection.prepare_cached("DELETE FROM reservations WHERE id = ?1")?.execute([id])?;
     Ok(())
-}
-
-/// Takes back what a request was charged when it ran before.
-fn undo_usage(connection: &Connection, reservation: i64) -> Result<(), LedgerError> {
-    let before = connection
-        .prepare_cached(
-            "SELECT usage.id, usage.user_id, usage.key_id, usage.key_account, usage.month,
-             prompt_tokens + completion_tokens FROM usage JOIN reservations USING (request_id)
-             WHERE reservations.id = ?1",
-        )?
-        .query_row([reservation], |row| {
-            let of: (i64, i64, i64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            let (month, used): (String, i64) = (row.get(4)?, row.get(5)?);
-            Ok((of, month, used))
-        })
-        .optional()?;
-    let Some(((id, user, key, key_account), month, used)) = before else { return Ok(()) };
-    let key_account = key_account.then(|| format!("key:{key}"));
-    for account in std::iter::once(format!("user:{user}")).chain(key_account) {
-        change_balance(connection, &account, &month, -used, 0)?;
-    }
-    connection.prepare_cached("DELETE FROM usage WHERE id = ?1")?.execute([id])?;
-    Ok(())
-}
-
-fn insert_usage(connection: &Connection, reservation: i64, settlement: Settlement) -> Result<(), LedgerError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,
-             cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at)
-             SELECT request_id, key_id, user_id, key_account, model, endpoint, served_by, ?2, ?3, ?4, ?5, day, month,
-             created_at, unixepoch() FROM reservations WHERE id = ?1",
-        )?
-        .execute(params![
-            reservation,
-            settlement.prompt_tokens,
-            settlement.cached_tokens,
-            settlement.completion_tokens,
-            settlement.outcome.as_str()
-        ])?;
-    Ok(())
-}
-
-/// Tokens as `SQLite` stores them.
-fn signed(tokens: u64) -> i64 {
-    i64::try_from(tokens).expect("two 32-bit counts fit")
 }

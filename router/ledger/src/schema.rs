@@ -15,8 +15,14 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// commits.
 const CHECKPOINT_PAGES: u32 = 8192;
 
-const MIGRATIONS: &[M<'static>] = &[M::up(
-    "CREATE TABLE users (
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(FIRST)
+        .down("DROP TABLE usage; DROP TABLE reservations; DROP TABLE balances; DROP TABLE keys; DROP TABLE users;"),
+    M::up(include_str!("schema/2_up.sql")).down(include_str!("schema/2_down.sql")),
+    M::up(include_str!("schema/3_up.sql")).down(include_str!("schema/3_down.sql")),
+];
+
+const FIRST: &str = "CREATE TABLE users (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE COLLATE NOCASE,
         role TEXT NOT NULL,
@@ -76,9 +82,7 @@ const MIGRATIONS: &[M<'static>] = &[M::up(
         created_at INTEGER NOT NULL,
         settled_at INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX usage_by_day ON usage (day, key_id, model);",
-)
-.down("DROP TABLE usage; DROP TABLE reservations; DROP TABLE balances; DROP TABLE keys; DROP TABLE users;")];
+    CREATE INDEX usage_by_day ON usage (day, key_id, model);";
 
 /// Opens the database for writing and brings its schema up to date.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
@@ -89,7 +93,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(64);
     Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).map_err(LedgerError::Migration)?;
     Ok(connection)
 }
@@ -99,8 +103,16 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
-    connection.set_prepared_statement_cache_capacity(16);
+    connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// Empty books, for tests.
+#[cfg(test)]
+pub(crate) fn in_memory() -> Connection {
+    let mut connection = Connection::open_in_memory().unwrap();
+    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).unwrap();
+    connection
 }
 
 #[cfg(test)]
@@ -119,5 +131,73 @@ mod tests {
             .unwrap();
         assert_eq!(tables, 0);
         migrations.to_latest(&mut connection).unwrap();
+    }
+
+    /// A box as the first version left it: a user without a limit, one whose key has a plan of its own, and one whose
+    /// plan was never known; a settled request and an open one of each.
+    const AS_IT_WAS: &str = "
+        INSERT INTO users VALUES (1, 'olga', 'owner', 'unlimited', 5, 100), (2, 'kim', 'member', 'personal', 6, 200),
+            (3, 'zoe', 'member', 'gold', 7, 300);
+        INSERT INTO keys VALUES (1, 'aaaaaaaaaaaa', x'00', 1, 'first key', NULL, '', 100, NULL),
+            (2, 'bbbbbbbbbbbb', x'01', 2, 'ide', 'starter', '', 200, NULL),
+            (3, 'cccccccccccc', x'02', 3, 'x', 'silver', '*', 300, 400);
+        INSERT INTO reservations VALUES (7, 'r7', 2, 2, 1, 'm', 'chat', 'local', 50, 0, '2026-11-02', '2026-11', 9),
+            (8, 'r8', 1, 1, 0, 'm', 'chat', 'local', 60, 1, '2026-11-02', '2026-11', 9);
+        INSERT INTO usage VALUES
+            (1, 'r1', 1, 1, 0, 'm', 'chat', 'local', 10, 4, 5, 'completed', '2026-11-01', '2026-11', 9, 9),
+            (2, 'r2', 2, 2, 1, 'm', 'chat', 'local', 20, 0, 7, 'completed', '2026-11-01', '2026-11', 9, 9),
+            (3, 'r3', 2, 2, 1, 'm', 'chat', 'local', 1, 0, 1, 'cancelled', '2026-11-01', '2026-11', 9, 9);
+        INSERT INTO balances VALUES ('user:1', '2026-11', 15, 60), ('user:2', '2026-11', 29, 50),
+            ('key:2', '2026-11', 29, 50);";
+
+    fn rows(connection: &Connection, query: &str) -> Vec<String> {
+        let mut statement = connection.prepare(query).unwrap();
+        let columns = statement.column_count();
+        let row = |row: &rusqlite::Row<'_>| {
+            let cells = (0..columns).map(|index| match row.get_ref_unwrap(index) {
+                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                other => format!("{other:?}"),
+            });
+            Ok(cells.collect::<Vec<_>>().join(" "))
+        };
+        statement.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn plans_become_rows_and_nothing_is_lost_on_the_way_up_or_down() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "foreign_keys", true).unwrap();
+        let migrations = Migrations::from_slice(MIGRATIONS);
+        migrations.to_version(&mut connection, 1).unwrap();
+        connection.execute_batch(AS_IT_WAS).unwrap();
+        migrations.to_version(&mut connection, 2).unwrap();
+        assert_eq!(crate::journal::differences(&connection).unwrap(), []);
+        let plans = rows(&connection, "SELECT users.plan, keys.plan FROM users JOIN keys ON keys.user_id = users.id");
+        assert_eq!(plans, ["unlimited Null", "personal starter", "starter starter"]);
+        let days = rows(&connection, "SELECT day, key_id, requests, prompt_tokens, completion_tokens FROM usage_daily");
+        assert_eq!(days, ["2026-11-01 1 1 10 5", "2026-11-01 2 2 21 8"]);
+        // An open request is settled as it would have been.
+        crate::reservation::settle(&connection, 7, None, 0).unwrap();
+        assert_eq!(crate::journal::differences(&connection).unwrap(), []);
+
+        // Tokens that counted for more, under a plan that the older version has no word for.
+        connection
+            .execute_batch(
+                "INSERT INTO plans (name, counts, class, upstreams) VALUES ('billed', 'weighted', 'chat', 0);
+                 UPDATE users SET plan = 'billed' WHERE id = 2;
+                 UPDATE usage SET user_charge = 54 WHERE id = 2;
+                 UPDATE balances SET used = 56 WHERE account = 'user:2';
+                 INSERT INTO increases VALUES (1, 2, 5, 10, 1);",
+            )
+            .unwrap();
+        migrations.to_version(&mut connection, 1).unwrap();
+        let balances = rows(&connection, "SELECT * FROM balances ORDER BY account");
+        assert_eq!(balances, ["key:2 2026-11 29 0", "user:1 2026-11 15 60", "user:2 2026-11 29 0"]);
+        assert_eq!(rows(&connection, "SELECT plan FROM users"), ["unlimited", "starter", "starter"]);
+        assert_eq!(rows(&connection, "SELECT count(*) FROM usage"), ["3"]);
+        migrations.to_latest(&mut connection).unwrap();
+        assert_eq!(crate::journal::differences(&connection).unwrap(), []);
+        assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), Vec::<String>::new());
     }
 }

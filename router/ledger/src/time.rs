@@ -12,24 +12,26 @@ pub(crate) struct Moment {
     pub(crate) day: String,
     /// `2026-11`.
     pub(crate) month: String,
+    /// When the month began, in seconds since 1970.
+    pub(crate) month_begins: i64,
     /// When the next month begins, in seconds since 1970.
     pub(crate) month_ends: i64,
+    /// The month before.
+    pub(crate) last_month: String,
 }
 
 impl Moment {
-    pub(crate) fn now(zone: &TimeZone) -> Self {
-        Self::at(Timestamp::now(), zone)
-    }
-
     pub(crate) fn at(timestamp: Timestamp, zone: &TimeZone) -> Self {
         let zoned: Zoned = timestamp.to_zoned(zone.clone());
-        let next = zoned.date().first_of_month().saturating_add(1.month());
-        let month_ends = next.to_zoned(zone.clone()).map_or(i64::MAX, |zoned| zoned.timestamp().as_second());
+        let first = zoned.date().first_of_month();
+        let begin = |day: jiff::civil::Date| day.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_second());
         Self {
             seconds: timestamp.as_second(),
             day: zoned.strftime("%Y-%m-%d").to_string(),
             month: zoned.strftime("%Y-%m").to_string(),
-            month_ends,
+            month_begins: begin(first).unwrap_or(i64::MIN),
+            month_ends: begin(first.saturating_add(1.month())).unwrap_or(i64::MAX),
+            last_month: first.saturating_sub(1.month()).strftime("%Y-%m").to_string(),
         }
     }
 }
@@ -47,6 +49,9 @@ mod tests {
         let ends: Timestamp = "2026-04-30T22:00:00Z".parse().unwrap();
         assert_eq!(moment.month_ends, ends.as_second());
         let utc = Moment::at("2026-12-31T23:59:59Z".parse().unwrap(), &TimeZone::UTC);
+        assert_eq!((moment.last_month.as_str(), utc.last_month.as_str()), ("2026-03", "2026-11"));
+        let december: Timestamp = "2026-12-01T00:00:00Z".parse().unwrap();
+        assert_eq!(utc.month_begins, december.as_second());
         let new_year: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
         assert_eq!((utc.month.as_str(), utc.month_ends), ("2026-12", new_year.as_second()));
     }

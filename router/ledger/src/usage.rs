@@ -1,12 +1,14 @@
-//! Who used what, and how much is left.
+//! Who used what, and how much is left. Each settled request is a row; the sums of a day are kept beside them, in the
+//! same transaction, so that looking at a year does not read a million rows.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
+use crate::balance::{self, Account, Holder, Standing};
 use crate::error::LedgerError;
 use crate::key::Principal;
 use crate::ledger::Ledger;
-use crate::time::Moment;
+use crate::reservation::Settlement;
 
 /// The tokens of one key with one model on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,15 +35,19 @@ pub struct UsageRow {
     pub completion_tokens: u64,
 }
 
-/// What an account has left this month. `limit = used + reserved + free`.
+/// What an account has left this month: `limit = used + reserved + free`, unless more was used than the limit is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct QuotaState {
-    /// Tokens of the plan; `None` for no limit.
+    /// Tokens of the plan, with what was carried over and with temporary increases; `None` for no limit.
     pub limit: Option<u64>,
-    /// Tokens used.
+    /// Beyond so many, requests wait for everybody else's.
+    pub soft_limit: Option<u64>,
+    /// Tokens used, as the plan counts them.
     pub used: u64,
     /// Tokens set aside for running requests.
     pub reserved: u64,
+    /// Tokens left; `None` for no limit.
+    pub free: Option<u64>,
     /// When the month ends, in seconds since 1970.
     pub renews_at: i64,
 }
@@ -53,14 +59,15 @@ impl Ledger {
     /// When the ledger cannot be read.
     pub fn usage(&self, month: Option<&str>) -> Result<Vec<UsageRow>, LedgerError> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT day, users.name, keys.public_id, keys.label, model, served_by, count(*), sum(prompt_tokens),
-                 sum(cached_tokens), sum(completion_tokens)
-                 FROM usage JOIN keys ON keys.id = usage.key_id JOIN users ON users.id = usage.user_id
-                 WHERE ?1 IS NULL OR month = ?1
-                 GROUP BY day, usage.key_id, model, served_by ORDER BY day DESC, users.name, keys.id, model",
-            )?;
+            let of_month = if month.is_some() { "WHERE month = ?1" } else { "WHERE ?1 IS NULL" };
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT day, users.name, keys.public_id, keys.label, model, served_by, requests, prompt_tokens,
+                 cached_tokens, completion_tokens
+                 FROM usage_daily JOIN keys ON keys.id = usage_daily.key_id JOIN users ON users.id = keys.user_id
+                 {of_month} ORDER BY day DESC, users.name, keys.id, model, served_by"
+            ))?;
             let rows = statement.query_map([month], |row| {
+                let count = |index| Ok::<_, rusqlite::Error>(row.get::<_, i64>(index)?.unsigned_abs());
                 Ok(UsageRow {
                     day: row.get(0)?,
                     user: row.get(1)?,
@@ -68,10 +75,10 @@ impl Ledger {
                     name: row.get(3)?,
                     model: row.get(4)?,
                     served_by: row.get(5)?,
-                    requests: row.get::<_, i64>(6)?.unsigned_abs(),
-                    prompt_tokens: row.get::<_, i64>(7)?.unsigned_abs(),
-                    cached_tokens: row.get::<_, i64>(8)?.unsigned_abs(),
-                    completion_tokens: row.get::<_, i64>(9)?.unsigned_abs(),
+                    requests: count(6)?,
+                    prompt_tokens: count(7)?,
+                    cached_tokens: count(8)?,
+                    completion_tokens: count(9)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -83,47 +90,140 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub fn quota(&self, principal: &Principal) -> Result<QuotaState, LedgerError> {
-        let now = Moment::now(&self.zone);
-        let account = format!("user:{}", principal.user);
-        let balance = self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT used, reserved FROM balances WHERE account = ?1 AND month = ?2")?;
-            let balance = statement.query_row([&account, &now.month], |row| Ok((row.get(0)?, row.get(1)?)));
-            Ok(balance.optional()?.unwrap_or((0i64, 0i64)))
-        })?;
+        let user = Account::user(principal.user, &principal.user_plan);
+        self.read(|connection| self.state_of(connection, &user))
+    }
+
+    pub(crate) fn state_of(&self, connection: &Connection, account: &Account) -> Result<QuotaState, LedgerError> {
+        let now = self.now();
+        let standing = Standing::of(connection, account, &now)?;
         Ok(QuotaState {
-            limit: principal.user_plan.tokens_a_month(),
-            used: balance.0.unsigned_abs(),
-            reserved: balance.1.unsigned_abs(),
+            limit: standing.limit.map(i64::unsigned_abs),
+            soft_limit: account.plan.soft_tokens_a_month,
+            used: standing.used.unsigned_abs(),
+            reserved: standing.reserved.unsigned_abs(),
+            free: standing.free().map(i64::unsigned_abs),
             renews_at: now.month_ends,
         })
     }
 
-    /// Checks that every balance is what its usage rows and open reservations add up to.
-    ///
-    /// # Errors
-    /// [`LedgerError::Inconsistent`] naming the first account that is not.
-    pub fn verify(&self) -> Result<(), LedgerError> {
-        self.read(verify)
+    /// Whether user or key used so much this month that their requests are to wait for everybody else's.
+    pub(crate) fn is_past_soft_limit(
+        &self,
+        connection: &Connection,
+        principal: &Principal,
+    ) -> Result<bool, LedgerError> {
+        let soft = |account: &Account| account.plan.soft_tokens_a_month;
+        let limited: Vec<Account> =
+            Account::of(principal).into_iter().filter(|account| soft(account).is_some()).collect();
+        if limited.is_empty() {
+            return Ok(false);
+        }
+        let now = self.now();
+        for account in &limited {
+            let standing = Standing::of(connection, account, &now)?;
+            if soft(account).is_some_and(|limit| standing.used >= balance::signed(limit)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
-fn verify(connection: &Connection) -> Result<(), LedgerError> {
-    let mut statement = connection.prepare_cached(
-        "WITH rows AS (
-            SELECT 'user:' || user_id AS account, month, prompt_tokens + completion_tokens AS used, 0 AS reserved FROM usage
-            UNION ALL SELECT 'key:' || key_id, month, prompt_tokens + completion_tokens, 0 FROM usage WHERE key_account
-            UNION ALL SELECT 'user:' || user_id, month, 0, tokens FROM reservations
-            UNION ALL SELECT 'key:' || key_id, month, 0, tokens FROM reservations WHERE key_account
-            UNION ALL SELECT account, month, -used, -reserved FROM balances
-        )
-        SELECT account, month, sum(used), sum(reserved) FROM rows GROUP BY account, month
-        HAVING sum(used) <> 0 OR sum(reserved) <> 0 LIMIT 1",
-    )?;
-    let wrong = statement.query_row([], |row| {
-        let (account, month): (String, String) = (row.get(0)?, row.get(1)?);
-        let (used, reserved): (i64, i64) = (row.get(2)?, row.get(3)?);
-        Ok(format!("{account} in {month}: used is off by {used}, reserved by {reserved}"))
-    });
-    wrong.optional()?.map_or(Ok(()), |what| Err(LedgerError::Inconsistent(what)))
+/// Takes back what a request was charged when it ran before.
+pub(crate) fn undo(connection: &Connection, reservation: i64) -> Result<(), LedgerError> {
+    let before = connection
+        .prepare_cached(
+            "SELECT usage.id, usage.user_id, usage.key_id, usage.key_account, usage.month, user_charge, key_charge,
+             usage.day, usage.model, usage.served_by, prompt_tokens, cached_tokens, completion_tokens
+             FROM usage JOIN reservations USING (request_id) WHERE reservations.id = ?1",
+        )?
+        .query_row([reservation], |row| {
+            let (id, user, key, key_account): (i64, i64, i64, bool) =
+                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            let charges: (i64, i64) = (row.get(5)?, row.get(6)?);
+            let (month, day, model, served_by) = (row.get(4)?, row.get(7)?, row.get(8)?, row.get(9)?);
+            let day = Day { month, day, key, model, served_by };
+            let tokens: [i64; 3] = [row.get(10)?, row.get(11)?, row.get(12)?];
+            Ok((id, user, key_account, charges, day, tokens))
+        })
+        .optional()?;
+    let Some((id, user, key_account, (user_charge, key_charge), day, tokens)) = before else { return Ok(()) };
+    balance::change(connection, &Holder::User(user).account(), &day.month, -user_charge, 0)?;
+    if key_account {
+        balance::change(connection, &Holder::Key(day.key).account(), &day.month, -key_charge, 0)?;
+    }
+    day.take_back(connection, tokens)?;
+    connection.prepare_cached("DELETE FROM usage WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// What the sums of a day are kept by.
+struct Day {
+    month: String,
+    day: String,
+    key: i64,
+    model: String,
+    served_by: String,
+}
+
+impl Day {
+    /// Takes one request out of the sums. None are kept of nothing.
+    fn take_back(&self, connection: &Connection, [prompt, cached, completion]: [i64; 3]) -> Result<(), LedgerError> {
+        const ROW: &str = "month = ?1 AND day = ?2 AND key_id = ?3 AND model = ?4 AND served_by = ?5";
+        let Self { month, day, key, model, served_by } = self;
+        connection
+            .prepare_cached(&format!(
+                "UPDATE usage_daily SET requests = requests - 1, prompt_tokens = prompt_tokens - ?6,
+                 cached_tokens = cached_tokens - ?7, completion_tokens = completion_tokens - ?8 WHERE {ROW}"
+            ))?
+            .execute(params![month, day, key, model, served_by, prompt, cached, completion])?;
+        connection
+            .prepare_cached(&format!("DELETE FROM usage_daily WHERE {ROW} AND requests = 0"))?
+            .execute(params![month, day, key, model, served_by])?;
+        Ok(())
+    }
+}
+
+/// Writes down what a request cost, and adds it to its day.
+pub(crate) fn insert(
+    connection: &Connection,
+    reservation: i64,
+    settlement: Settlement,
+    (user_charge, key_charge): (i64, i64),
+    now: i64,
+) -> Result<(), LedgerError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,
+             cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at, user_charge, key_charge)
+             SELECT request_id, key_id, user_id, key_account, model, endpoint, served_by, ?2, ?3, ?4, ?5, day, month,
+             created_at, ?8, ?6, ?7 FROM reservations WHERE id = ?1",
+        )?
+        .execute(params![
+            reservation,
+            settlement.prompt_tokens,
+            settlement.cached_tokens,
+            settlement.completion_tokens,
+            settlement.outcome.as_str(),
+            user_charge,
+            key_charge,
+            now
+        ])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO usage_daily (month, day, key_id, model, served_by, requests, prompt_tokens, cached_tokens,
+             completion_tokens)
+             SELECT month, day, key_id, model, served_by, 1, ?2, ?3, ?4 FROM reservations WHERE id = ?1
+             ON CONFLICT DO UPDATE SET requests = requests + 1, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+             cached_tokens = cached_tokens + excluded.cached_tokens,
+             completion_tokens = completion_tokens + excluded.completion_tokens",
+        )?
+        .execute(params![
+            reservation,
+            settlement.prompt_tokens,
+            settlement.cached_tokens,
+            settlement.completion_tokens
+        ])?;
+    Ok(())
 }

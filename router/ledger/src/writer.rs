@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::check;
 use crate::error::LedgerError;
 
 /// Jobs that may wait. Each open reservation holds one place for its settlement beforehand.
@@ -44,14 +45,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(crate) fn start(connection: Connection, check: bool) -> std::io::Result<Self> {
         let (jobs, incoming) = mpsc::channel(JOBS_WAITING_MAX);
         let blocked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&blocked);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new()
             .name("ledger".into())
-            .spawn(move || runtime.block_on(run(connection, incoming, &flag)))?;
+            .spawn(move || runtime.block_on(run(Book { connection, check }, incoming, &flag)))?;
         Ok(Self { jobs, blocked })
     }
 
@@ -119,7 +120,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, LedgerError> + Send> Job for Ca
     }
 }
 
-async fn run(mut connection: Connection, mut incoming: mpsc::Receiver<Box<dyn Job>>, blocked: &AtomicBool) {
+async fn run(mut book: Book, mut incoming: mpsc::Receiver<Box<dyn Job>>, blocked: &AtomicBool) {
     // Bounded by the places that open reservations hold.
     let mut deferred: VecDeque<Box<dyn Job>> = VecDeque::new();
     loop {
@@ -139,38 +140,50 @@ async fn run(mut connection: Connection, mut incoming: mpsc::Receiver<Box<dyn Jo
         if !group.iter().any(|job| job.is_awaited()) {
             let _ = tokio::time::timeout(LINGER, incoming.recv_many(&mut group, GROUP_MAX)).await;
         }
-        if commit(&mut connection, &mut group).is_ok() {
+        if book.commit(&mut group).is_ok() {
             group.iter_mut().for_each(|job| job.finish(Ok(())));
         } else {
-            deferred.extend(one_by_one(&mut connection, group));
+            deferred.extend(book.one_by_one(group));
         }
         blocked.store(!deferred.is_empty(), Ordering::Relaxed);
     }
 }
 
-/// Does all jobs in one transaction, or none.
-fn commit(connection: &mut Connection, group: &mut [Box<dyn Job>]) -> Result<(), LedgerError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for job in group {
-        job.run(&transaction)?;
-    }
-    transaction.commit()?;
-    Ok(())
+/// What is written into.
+struct Book {
+    connection: Connection,
+    /// Whether each transaction is checked.
+    check: bool,
 }
 
-/// Does each job in a transaction of its own; returns those to be tried again.
-fn one_by_one(connection: &mut Connection, group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-    let mut again = Vec::new();
-    for mut job in group {
-        let result = commit(connection, std::slice::from_mut(&mut job));
-        let retry = result.is_err() && job.must_happen();
-        if let Err(error) = &result {
-            tracing::error!("the ledger could not write: {error}");
+impl Book {
+    /// Does all jobs in one transaction, or none.
+    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), LedgerError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for job in group {
+            job.run(&transaction)?;
         }
-        job.finish(result);
-        if retry {
-            again.push(job);
+        if self.check {
+            check::balanced(&transaction)?;
         }
+        transaction.commit()?;
+        Ok(())
     }
-    again
+
+    /// Does each job in a transaction of its own; returns those to be tried again.
+    fn one_by_one(&mut self, group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        let mut again = Vec::new();
+        for mut job in group {
+            let result = self.commit(std::slice::from_mut(&mut job));
+            let retry = result.is_err() && job.must_happen();
+            if let Err(error) = &result {
+                tracing::error!("the ledger could not write: {error}");
+            }
+            job.finish(result);
+            if retry {
+                again.push(job);
+            }
+        }
+        again
+    }
 }

@@ -1,88 +1,83 @@
-//! Kills a process that reserves, counts and settles, at random moments, and checks what is left.
+//! Kills a process that works on the books at random moments, again and again on the same box, and checks what is left.
+//! `ALLERAC_KILLS=1000 cargo test --release -p allerac-ledger --test kill` for as many; `ALLERAC_SEED` for other moments.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use allerac_ledger::{Ledger, NewKey, Outcome, Reserve, Settlement, UpstreamPolicy};
-use jiff::tz::TimeZone;
-use uuid::Uuid;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use support::life::{DIRECTORY, SEED, Said, TASKS, live, number, open};
 
-const DIRECTORY: &str = "ALLERAC_KILL_TEST_DIRECTORY";
-/// Lines that the child prints before it is killed; each run stops at another place of the loop.
-const LINES: [usize; 8] = [1, 2, 7, 20, 33, 58, 91, 150];
+/// Kills where nobody asks for more.
+const KILLS: u64 = 60;
+/// Lives of one box: its books are read whole after each.
+const LIVES_MAX: u64 = 20;
+/// How long a life may last once it has begun, in microseconds.
+const LIFE_US_MAX: u64 = 25_000;
+/// Requests at once.
+const AT_ONCE: &str = "4";
 
-/// The child: prints `settled TOKENS` after each acknowledged settlement and `counted ID TOKENS` after each
-/// count of the request that stays open.
 #[test]
 fn child() {
-    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let ledger = Ledger::open(directory.as_ref(), TimeZone::UTC).unwrap();
-        let spec = NewKey { user: "anna".into(), label: String::new(), plan: None, upstreams: UpstreamPolicy::None };
-        let key = ledger.create_key(spec).await.unwrap();
-        let anna = ledger.authenticate(&key.secret).unwrap();
-        let request = |prompt_tokens| Reserve {
-            request_id: Uuid::now_v7(),
-            model: "m".into(),
-            endpoint: "test",
-            served_by: "local".into(),
-            prompt_tokens,
-            max_output_tokens: 1000,
-        };
-        let mut open = ledger.reserve(&anna, request(5)).await.unwrap();
-        for step in 1..=1000 {
-            open.count(5, 0, step).unwrap();
-            println!("\ncounted {step}");
-            let other = ledger.reserve(&anna, request(3)).await.unwrap();
-            let settlement =
-                Settlement { prompt_tokens: 3, cached_tokens: 0, completion_tokens: step, outcome: Outcome::Completed };
-            other.settle(settlement).await.unwrap();
-            println!("\nsettled {step}");
+    live();
+}
+
+/// Lets a process live for a while, and hears what it says.
+fn cut_short(directory: &Path, seed: u64, after: Duration, said: &mut Said) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["child", "--exact", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env(SEED, seed.to_string())
+        .env(TASKS, AT_ONCE)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = mpsc::channel();
+    let listening = std::thread::spawn(move || {
+        let mut line = String::new();
+        // A line without an end was not said.
+        while output.read_line(&mut line).is_ok_and(|read| read > 0) && line.ends_with('\n') {
+            let _ = sender.send(line.trim_end().to_owned());
+            line.clear();
         }
     });
+    // Its start is killed too: recovery must bear that.
+    let starts = !seed.is_multiple_of(4);
+    while starts && lines.recv().is_ok_and(|line| line != "ready") {}
+    let (_keep, never) = mpsc::channel::<()>();
+    let _ = never.recv_timeout(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    listening.join().unwrap();
+    lines.try_iter().for_each(|line| said.hear(&line));
 }
 
 #[test]
 fn a_killed_process_loses_nothing_and_counts_nothing_twice() {
-    for lines in LINES {
+    let (kills, seed) = (number("ALLERAC_KILLS", KILLS), number("ALLERAC_SEED", 1));
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut done, mut settled) = (0, 0);
+    while done < kills {
         let directory = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["child", "--exact", "--nocapture"])
-            .env(DIRECTORY, directory.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let said: Vec<String> = output
-            .lines()
-            .map(Result::unwrap)
-            .filter(|line| line.starts_with("counted ") || line.starts_with("settled "))
-            .take(lines)
-            .collect();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let last = |what: &str| -> u64 {
-            let found = said.iter().rev().find_map(|line| line.strip_prefix(what));
-            found.map_or(0, |number| number.parse().unwrap())
-        };
-        let (counted, settled) = (last("counted "), last("settled "));
-
-        let ledger = Ledger::open(directory.path(), TimeZone::UTC).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let recovered = runtime.block_on(ledger.recover()).unwrap();
-        ledger.verify().unwrap();
-        assert_eq!(recovered.charged, 1, "the open request had started");
-        let rows = ledger.usage(None).unwrap();
-        let row = &rows[0];
-        // Settlements that were acknowledged are there once; at most one more was on its way.
-        let requests = row.requests - 1;
-        assert!(requests == settled || requests == settled + 1, "{requests} of {settled}");
-        assert_eq!(row.prompt_tokens, 5 + 3 * requests);
-        let settled_tokens = requests * (requests + 1) / 2;
-        let open_tokens = row.completion_tokens - settled_tokens;
-        assert!(open_tokens == counted || open_tokens == counted + 1, "{open_tokens} of {counted}");
+        let mut said = Said::default();
+        for _ in 0..LIVES_MAX.min(kills - done) {
+            done += 1;
+            let after = Duration::from_micros(random.random_range(0..LIFE_US_MAX));
+            cut_short(directory.path(), seed * 1_000_000 + done, after, &mut said);
+            let ledger = open(directory.path());
+            tokio::runtime::Runtime::new().unwrap().block_on(ledger.recover()).unwrap();
+            said.check(&ledger, directory.path(), false);
+        }
+        settled += said.settlements();
     }
+    println!("{done} kills, {settled} acknowledged settlements");
+    assert!(settled as u64 > kills, "hardly anything was settled: the test sees nothing");
 }

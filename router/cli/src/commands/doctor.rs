@@ -149,7 +149,15 @@ fn disk(data_dir: &Path) -> Check {
 fn ledger(place: &Place) -> Check {
     let checked = place.ledger().and_then(|ledger| Ok((ledger.verify(), ledger.keys()?.len())));
     match checked {
-        Ok((Ok(()), keys)) => Check::ok("ledger", format!("adds up; {keys} keys")),
+        Ok((Ok(verified), keys)) => match verified.differences.first() {
+            None => Check::ok("ledger", format!("adds up; {keys} keys")),
+            Some(first) => {
+                let more = verified.differences.len();
+                let message =
+                    format!("{more} sums are off, {} of {} in {} first", first.what, first.account, first.month);
+                Check::broken("ledger", Failure::new(Exit::Failure, message).hint("run: allerac ledger verify"))
+            }
+        },
         Ok((Err(error), _)) => Check::broken("ledger", Failure::from(error)),
         Err(failure) => Check::broken("ledger", failure),
     }

@@ -2,6 +2,7 @@ use allerac_ledger::{KeyRow, NewKey, UpstreamPolicy};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::args::plans::KeysSet;
 use crate::args::{Keys, KeysCreate, Place};
 use crate::failure::{Exit, Failure};
 use crate::output::{Align, Table, print_json, print_line};
@@ -10,13 +11,14 @@ pub(crate) async fn run(command: &Keys, place: &Place) -> Result<(), Failure> {
     match command {
         Keys::Create(args) => create(args, place).await,
         Keys::List(args) => list(args.json, place),
+        Keys::Set(args) => set(args, place).await,
         Keys::Revoke(args) => revoke(&args.id, place).await,
     }
 }
 
 async fn create(args: &KeysCreate, place: &Place) -> Result<(), Failure> {
     let upstreams = upstream_policy(&args.allow_upstream)?;
-    let new = NewKey { user: args.user.clone(), label: args.name.clone(), plan: args.plan, upstreams };
+    let new = NewKey { user: args.user.clone(), label: args.name.clone(), plan: args.plan.clone(), upstreams };
     let key = place.ledger()?.create_key(new).await?;
     Ok(print_line(&key.secret)?)
 }
@@ -39,8 +41,8 @@ struct Row {
     id: String,
     user: String,
     name: String,
-    user_plan: &'static str,
-    plan: Option<&'static str>,
+    user_plan: String,
+    plan: Option<String>,
     /// `all`, or the names; empty when requests may not leave the box.
     upstreams: Upstreams,
     created_at: Option<Timestamp>,
@@ -61,8 +63,8 @@ impl From<KeyRow> for Row {
             id: key.id,
             user: key.user,
             name: key.name,
-            user_plan: key.user_plan.as_str(),
-            plan: key.plan.map(allerac_ledger::Plan::as_str),
+            user_plan: key.user_plan,
+            plan: key.plan,
             upstreams: match key.upstreams {
                 UpstreamPolicy::None => Upstreams::Named(Vec::new()),
                 UpstreamPolicy::Named(names) => Upstreams::Named(names),
@@ -87,7 +89,7 @@ fn list(json: bool, place: &Place) -> Result<(), Failure> {
     for row in rows {
         let plan = match row.plan {
             Some(plan) => format!("{} ({plan})", row.user_plan),
-            None => row.user_plan.to_owned(),
+            None => row.user_plan.clone(),
         };
         let upstreams = match row.upstreams {
             Upstreams::All(all) => all.to_owned(),
@@ -107,6 +109,13 @@ fn list(json: bool, place: &Place) -> Result<(), Failure> {
         ]);
     }
     Ok(table.print()?)
+}
+
+async fn set(args: &KeysSet, place: &Place) -> Result<(), Failure> {
+    let plan = args.plan.0.as_deref();
+    place.ledger()?.set_key_plan(&args.id, plan).await?;
+    let what = plan.map_or_else(|| "no plan of its own".to_owned(), |plan| format!("the plan {plan}"));
+    Ok(print_line(&format!("the key {} has {what} now", args.id))?)
 }
 
 async fn revoke(id: &str, place: &Place) -> Result<(), Failure> {

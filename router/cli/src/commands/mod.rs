@@ -1,10 +1,14 @@
 //! One file for each command but `serve`.
 
+pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 pub(crate) mod models;
+pub(crate) mod plans;
 pub(crate) mod top;
 pub(crate) mod tune;
 pub(crate) mod usage;
+pub(crate) mod users;

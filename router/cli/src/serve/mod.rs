@@ -64,7 +64,11 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let listener = listen::bind(wanted).await?;
     let address = listener.local_addr().map_err(|error| listen::refused(wanted, &error))?;
     let zone = place.time_zone.clone().or_else(|| prepared.config.time_zone.clone());
-    let ledger = Ledger::open(&data_dir, zone.unwrap_or_else(|| place.time_zone()))?;
+    let is_told = zone.is_some();
+    let ledger = Ledger::open_with(&data_dir, zone.unwrap_or_else(|| place.time_zone()), place::options())?;
+    if is_told {
+        ledger.keep_time_zone().await?;
+    }
     let recovered = ledger.recover().await?;
     if recovered.charged + recovered.released > 0 {
         tracing::warn!(

@@ -29,7 +29,12 @@ impl Home {
     /// `allerac` with these arguments and this box's data.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_allerac"));
-        command.args(arguments).env("ALLERAC_DATA_DIR", self.data_dir()).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("ALLERAC_DATA_DIR", self.data_dir())
+            .env_remove("RUST_LOG")
+            .env("ALLERAC_CHECK_BOOKS", "1")
+            .stdin(Stdio::null());
         command
     }
 

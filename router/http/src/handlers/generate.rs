@@ -1,6 +1,6 @@
 //! What the endpoints that generate have in common: where a request goes, and how its answer is sent.
 
-use allerac_ledger::Principal;
+use allerac_ledger::{Principal, Urgency};
 use allerac_router_core::{Endpoint, ModelKind, Route};
 use allerac_wire::{ChatRequest, CompletionUsage, Envelope, ServiceTier};
 use axum::extract::{OriginalUri, State};
@@ -51,9 +51,10 @@ pub(crate) trait Shape: sse::Format<Progress> + Sized {
 
 /// How urgent a request is: what it asks for, where its plan allows that. The answer says what became of it.
 pub(crate) fn granted(wanted: ServiceTier, caller: &Principal) -> ServiceTier {
-    match wanted {
-        ServiceTier::Priority if !caller.has_priority() => ServiceTier::Default,
-        other => other,
+    match (caller.urgency(), wanted) {
+        (Urgency::Batch, _) => ServiceTier::Flex,
+        (Urgency::Chat, ServiceTier::Priority) => ServiceTier::Default,
+        (Urgency::Chat | Urgency::Voice, wanted) => wanted,
     }
 }
 
@@ -126,7 +127,10 @@ pub(crate) fn begin(
     place: Route<'_>,
     job: Job,
 ) -> Result<(String, mpsc::Receiver<Progress>), ApiError> {
-    let Job { admitted, endpoint, ask } = job;
+    let Job { admitted, endpoint, mut ask } = job;
+    // Not every API has a word for it; the plan holds in all.
+    let tier = &mut ask.options_mut().service_tier;
+    *tier = granted(*tier, caller);
     match (place, ask) {
         (Route::Local(model), ask) => {
             let lane = start(state, caller.clone(), model, Job { admitted, endpoint, ask });

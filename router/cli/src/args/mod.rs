@@ -1,10 +1,11 @@
 //! The command line. Scripts use it, so a flag keeps its name and meaning.
 
+pub(crate) mod books;
+pub(crate) mod plans;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use allerac_ledger::Plan;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::tz::TimeZone;
@@ -29,7 +30,7 @@ pub(crate) struct Place {
     /// Where the box keeps its data [default: $XDG_DATA_HOME/allerac or ~/.local/share/allerac]
     #[arg(long, global = true, env = "ALLERAC_DATA_DIR", hide_env_values = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The time zone of days and months [default: the system's]
+    /// The time zone of days and months [default: what the server was last told, else the system's]
     #[arg(long, global = true, env = "ALLERAC_TIME_ZONE", hide_env_values = true, value_name = "TZ",
         value_parser = parse_time_zone)]
     pub(crate) time_zone: Option<TimeZone>,
@@ -42,8 +43,20 @@ pub(crate) enum Command {
     /// Create, list and revoke keys
     #[command(subcommand)]
     Keys(Keys),
+    /// List users, give them plans and temporary increases
+    #[command(subcommand)]
+    Users(plans::Users),
+    /// List, make, change and remove plans
+    #[command(subcommand)]
+    Plans(plans::Plans),
     /// Show who used how many tokens
     Usage(Usage),
+    /// Check the ledger
+    #[command(subcommand)]
+    Ledger(books::Ledger),
+    /// See what administrators did, and check that nothing of it was changed
+    #[command(subcommand)]
+    Audit(books::Audit),
     /// Watch what the box is doing
     Top(Top),
     /// List, fetch and remove models
@@ -108,6 +121,8 @@ pub(crate) enum Keys {
     Create(KeysCreate),
     /// List all keys
     List(Listing),
+    /// Change the plan of a key
+    Set(plans::KeysSet),
     /// Refuse a key from now on
     Revoke(KeysRevoke),
 }
@@ -120,8 +135,7 @@ pub(crate) enum Keys {
   allerac keys create --user anna --name ide --plan pro --allow-upstream office-gpu
   export OPENAI_API_KEY=$(allerac keys create --user me)
 
-Plans: starter (1 million tokens a month, models up to 8B), personal (10 million, up to 14B),
-pro (50 million, all models, other servers), unlimited. A new user gets the plan (default: personal);
+`allerac plans list` shows the plans. A new user gets the plan (default: personal);
 for a user who exists, it limits this key in addition.")]
 pub(crate) struct KeysCreate {
     /// Whose key it is
@@ -131,8 +145,8 @@ pub(crate) struct KeysCreate {
     #[arg(long, value_name = "LABEL", default_value = "")]
     pub(crate) name: String,
     /// The plan
-    #[arg(long, value_parser = plan_parser())]
-    pub(crate) plan: Option<Plan>,
+    #[arg(long, value_name = "PLAN")]
+    pub(crate) plan: Option<String>,
     /// Let requests with this key leave the box for this upstream, or for `all`; may be repeated
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_upstream: Vec<String>,
@@ -357,10 +371,6 @@ fn top_help() -> String {
 {}",
         Exit::help()
     )
-}
-
-fn plan_parser() -> impl TypedValueParser<Value = Plan> {
-    PossibleValuesParser::new(Plan::ALL.map(Plan::as_str)).try_map(|name| name.parse::<Plan>())
 }
 
 fn parse_url(text: &str) -> Result<reqwest::Url, String> {

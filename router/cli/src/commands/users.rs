@@ -1,0 +1,87 @@
+use allerac_ledger::{Increase, UserRow};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::args::Place;
+use crate::args::plans::{Users, UsersIncrease};
+use crate::failure::{Exit, Failure};
+use crate::output::{Align, Table, grouped, print_json, print_line};
+
+pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
+    match command {
+        Users::List(args) => list(args.json, place),
+        Users::Set(args) => {
+            place.ledger()?.set_user_plan(&args.name, &args.plan).await?;
+            Ok(print_line(&format!("{} has the plan {} now", args.name, args.plan))?)
+        }
+        Users::Increase(args) => increase(args, place).await,
+    }
+}
+
+async fn increase(args: &UsersIncrease, place: &Place) -> Result<(), Failure> {
+    let ledger = place.ledger()?;
+    let (Some(tokens), Some(until)) = (args.tokens, &args.until) else {
+        let ended = ledger.end_increases(&args.name).await?;
+        return Ok(print_line(&format!("ended {ended} increases of {}", args.name))?);
+    };
+    let ends_at = moment(until, &place.time_zone())?;
+    ledger.increase(&args.name, Increase { tokens, ends_at: ends_at.as_second() }).await?;
+    Ok(print_line(&format!("{} has {} more tokens a month until {ends_at}", args.name, grouped(tokens)))?)
+}
+
+/// A day stands for its begin.
+fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Failure> {
+    let day = text.parse::<Date>().ok().and_then(|day| day.to_zoned(zone.clone()).ok());
+    let moment = if text.contains('T') { None } else { day.map(|zoned| zoned.timestamp()) };
+    moment.or_else(|| text.parse().ok()).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("`{text}` is no time"))
+            .hint("write a day like 2026-12-24, or a moment like 2026-12-24T18:00:00Z")
+    })
+}
+
+fn list(json: bool, place: &Place) -> Result<(), Failure> {
+    let users = place.ledger()?.users()?;
+    if json {
+        return Ok(print_json(&users)?);
+    }
+    if users.is_empty() {
+        return Ok(print_line("there are no users yet; create a key: allerac keys create --user NAME")?);
+    }
+    let left = |title| (title, Align::Left);
+    let right = |title| (title, Align::Right);
+    let columns = ["USER", "ROLE", "PLAN"].map(left).into_iter().chain(["KEYS", "USED", "LEFT", "LIMIT"].map(right));
+    let mut table = Table::new(&columns.chain([left("INCREASED UNTIL")]).collect::<Vec<_>>());
+    let zone = place.time_zone();
+    for UserRow { user, role, plan, keys, quota, increases } in users {
+        let amount = |amount: Option<u64>| amount.map_or_else(|| "-".to_owned(), grouped);
+        let until = increases.iter().filter_map(|increase| Timestamp::from_second(increase.ends_at).ok()).max();
+        let until = until.map(|end| end.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string());
+        table.row(vec![
+            user,
+            role.as_str().to_owned(),
+            plan,
+            keys.to_string(),
+            grouped(quota.used),
+            amount(quota.free),
+            amount(quota.limit),
+            until.unwrap_or_default(),
+        ]);
+    }
+    Ok(table.print()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_in_the_time_zone() {
+        let vienna = TimeZone::get("Europe/Vienna").unwrap();
+        assert_eq!(moment("2026-12-24", &vienna).unwrap().to_string(), "2026-12-23T23:00:00Z");
+        assert_eq!(moment("2026-12-24T18:00:00Z", &vienna).unwrap().to_string(), "2026-12-24T18:00:00Z");
+        for bad in ["", "tomorrow", "2026-13-01", "2026-12-24T18:00:00"] {
+            assert_eq!(moment(bad, &vienna).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+    }
+}

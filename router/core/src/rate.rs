@@ -1,0 +1,409 @@
+//! How much comes in a minute, and how much runs at once, for each account. Pure: time is told, as what has passed since
+//! some beginning.
+//!
+//! A minute is any sixty seconds, not one of the clock's: whoever watches for sixty seconds never sees more than the
+//! limit. What came is counted in steps of half a second and forgotten when the whole step is sixty seconds past; so an
+//! account costs a hundred numbers at most, whatever its limits are, and a limit is never exceeded for the sake of
+//! that. (GCRA needs one number only, but lets twice the limit through in the minute after a rest.)
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+/// The length of a step.
+const STEP: Duration = Duration::from_millis(500);
+/// Steps in a minute.
+const MINUTE_STEPS: u64 = 120;
+/// Accounts kept before those that are at rest are looked for and forgotten.
+const ACCOUNTS_BEFORE_SWEEP: usize = 1024;
+
+/// What an account may do; `None` for no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Requests in any minute.
+    pub requests_a_minute: Option<u64>,
+    /// Tokens in any minute.
+    pub tokens_a_minute: Option<u64>,
+    /// Requests at once.
+    pub concurrency: Option<u64>,
+}
+
+/// An account, by its name in the books, with its limits as they are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    /// Its name.
+    pub account: String,
+    /// What it may do.
+    pub limits: RateLimits,
+}
+
+/// What there is too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Requests in a minute.
+    Requests,
+    /// Tokens in a minute.
+    Tokens,
+    /// Requests at once.
+    Concurrency,
+}
+
+/// Too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Of what.
+    pub measure: Measure,
+    /// The limit.
+    pub limit: u64,
+    /// What was asked for beside what came already: 1 for a request.
+    pub asked: u64,
+    /// When the same will fit if nothing else comes; `None` where that cannot be told, or never.
+    pub wait: Option<Duration>,
+}
+
+/// How far one limit is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gauge {
+    /// The limit.
+    pub limit: u64,
+    /// What may still come now.
+    pub remaining: u64,
+    /// When all of it may come again.
+    pub reset: Duration,
+}
+
+/// How far the limits of a minute are used: of the account that has the least left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Requests.
+    pub requests: Option<Gauge>,
+    /// Tokens.
+    pub tokens: Option<Gauge>,
+}
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    accounts: HashMap<String, Account>,
+    /// At so many accounts, those at rest are looked for.
+    sweep_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    requests: Window,
+    tokens: Window,
+    running: u64,
+}
+
+/// What came in the last minute, by steps.
+#[derive(Debug, Default)]
+struct Window {
+    /// Oldest first: the step's number and what came in it.
+    steps: VecDeque<(u64, u64)>,
+    total: u64,
+}
+
+fn step(now: Duration) -> u64 {
+    u64::try_from(now.as_millis() / STEP.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When a step is forgotten.
+fn expiry(step: u64) -> Duration {
+    STEP.saturating_mul(u32::try_from(step + MINUTE_STEPS + 1).unwrap_or(u32::MAX))
+}
+
+impl Window {
+    fn forget(&mut self, now: Duration) {
+        while let Some((oldest, amount)) = self.steps.front().copied() {
+            if expiry(oldest) > now {
+                return;
+            }
+            self.total -= amount;
+            self.steps.pop_front();
+        }
+    }
+
+    fn add(&mut self, now: Duration, amount: u64) {
+        let step = step(now);
+        self.total += amount;
+        match self.steps.back_mut() {
+            // A clock that stands, or was read before another's: what came late counts as of now.
+            Some((last, sum)) if *last >= step => *sum += amount,
+            _ => self.steps.push_back((step, amount)),
+        }
+    }
+
+    /// Takes back some of what came in a step, if it is not forgotten yet.
+    fn take_back(&mut self, step: u64, amount: u64) {
+        let found = self.steps.iter_mut().rev().find(|(number, _)| *number <= step);
+        if let Some((_, sum)) = found {
+            let taken = amount.min(*sum);
+            *sum -= taken;
+            self.total -= taken;
+        }
+    }
+
+    /// How long until so much more fits; `None` where it never does.
+    fn wait(&self, now: Duration, amount: u64, limit: u64) -> Option<Duration> {
+        let mut left = (self.total + amount).checked_sub(limit)?;
+        if amount > limit {
+            return None;
+        }
+        for (step, sum) in &self.steps {
+            left = left.saturating_sub(*sum);
+            if left == 0 {
+                return Some(expiry(*step).saturating_sub(now));
+            }
+        }
+        None
+    }
+
+    fn gauge(&self, now: Duration, limit: u64) -> Gauge {
+        let last = self.steps.iter().rev().find(|(_, sum)| *sum > 0);
+        let reset = last.map_or(Duration::ZERO, |(step, _)| expiry(*step).saturating_sub(now));
+        Gauge { limit, remaining: limit.saturating_sub(self.total), reset }
+    }
+}
+
+impl Account {
+    fn forget(&mut self, now: Duration) {
+        self.requests.forget(now);
+        self.tokens.forget(now);
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.running == 0 && self.requests.steps.is_empty() && self.tokens.steps.is_empty()
+    }
+}
+
+/// Whether so much more fits a limit.
+fn fits(window: &Window, now: Duration, amount: u64, (limit, measure): (Option<u64>, Measure)) -> Result<(), Refused> {
+    match limit {
+        Some(limit) if window.total.saturating_add(amount) > limit => {
+            Err(Refused { measure, limit, asked: amount, wait: window.wait(now, amount, limit) })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Rates {
+    /// Counts a request with all of its accounts, or with none.
+    pub(crate) fn begin(&mut self, all: &[Limited], now: Duration) -> Result<(), Refused> {
+        for Limited { account, limits } in all {
+            let state = self.state(account, now);
+            if let Some(limit) = limits.concurrency.filter(|limit| state.running >= *limit) {
+                return Err(Refused { measure: Measure::Concurrency, limit, asked: 1, wait: None });
+            }
+            fits(&state.requests, now, 1, (limits.requests_a_minute, Measure::Requests))?;
+        }
+        for Limited { account, .. } in all {
+            let state = self.state(account, now);
+            state.running += 1;
+            state.requests.add(now, 1);
+        }
+        Ok(())
+    }
+
+    /// A request of these accounts has ended.
+    pub(crate) fn end<'a>(&mut self, accounts: impl Iterator<Item = &'a String>) {
+        for account in accounts {
+            if let Some(state) = self.accounts.get_mut(account) {
+                state.running -= 1;
+            }
+        }
+    }
+
+    /// Counts tokens with all accounts, or with none; the step in which they are counted.
+    pub(crate) fn take(&mut self, all: &[Limited], tokens: u64, now: Duration) -> Result<u64, Refused> {
+        for Limited { account, limits } in all {
+            let state = self.state(account, now);
+            fits(&state.tokens, now, tokens, (limits.tokens_a_minute, Measure::Tokens))?;
+        }
+        for Limited { account, .. } in all {
+            self.state(account, now).tokens.add(now, tokens);
+        }
+        Ok(step(now))
+    }
+
+    /// Corrects tokens that were taken in a step to what they came to.
+    pub(crate) fn correct<'a>(
+        &mut self,
+        accounts: impl Iterator<Item = &'a String>,
+        (step, taken, used): (u64, u64, u64),
+        now: Duration,
+    ) {
+        for account in accounts {
+            let state = self.state(account, now);
+            if used < taken {
+                state.tokens.take_back(step, taken - used);
+            } else if used > taken {
+                state.tokens.add(now, used - taken);
+            }
+        }
+    }
+
+    /// How far the limits are used.
+    pub(crate) fn gauges(&mut self, all: &[Limited], now: Duration) -> Gauges {
+        let mut gauges = Gauges::default();
+        let least = |so_far: Option<Gauge>, gauge: Gauge| match so_far {
+            Some(other) if other.remaining <= gauge.remaining => Some(other),
+            _ => Some(gauge),
+        };
+        for Limited { account, limits } in all {
+            let state = self.state(account, now);
+            if let Some(limit) = limits.requests_a_minute {
+                gauges.requests = least(gauges.requests, state.requests.gauge(now, limit));
+            }
+            if let Some(limit) = limits.tokens_a_minute {
+                gauges.tokens = least(gauges.tokens, state.tokens.gauge(now, limit));
+            }
+        }
+        gauges
+    }
+
+    /// An account as of now.
+    fn state(&mut self, account: &str, now: Duration) -> &mut Account {
+        if !self.accounts.contains_key(account) {
+            self.sweep(now);
+            self.accounts.insert(account.to_owned(), Account::default());
+        }
+        let state = self.accounts.get_mut(account).expect("it was just made where it was missing");
+        state.forget(now);
+        state
+    }
+
+    /// Forgets accounts at rest, each time their number has doubled.
+    fn sweep(&mut self, now: Duration) {
+        if self.accounts.len() < self.sweep_at.max(ACCOUNTS_BEFORE_SWEEP) {
+            return;
+        }
+        self.accounts.retain(|_, account| {
+            account.forget(now);
+            !account.is_at_rest()
+        });
+        self.sweep_at = 2 * self.accounts.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limited(account: &str, limits: RateLimits) -> Limited {
+        Limited { account: account.into(), limits }
+    }
+
+    fn requests(limit: u64) -> RateLimits {
+        RateLimits { requests_a_minute: Some(limit), ..RateLimits::default() }
+    }
+
+    fn tokens(limit: u64) -> RateLimits {
+        RateLimits { tokens_a_minute: Some(limit), ..RateLimits::default() }
+    }
+
+    fn at(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn the_wait_is_the_time_after_which_it_fits() {
+        let anna = [limited("user:1", requests(2))];
+        let mut rates = Rates::default();
+        rates.begin(&anna, at(1.2)).unwrap();
+        rates.begin(&anna, at(10.0)).unwrap();
+        let refused = rates.begin(&anna, at(20.0)).unwrap_err();
+        // The first came in the step that ends at 1.5, and is forgotten sixty seconds after that.
+        let wait = at(41.5);
+        assert_eq!(refused, Refused { measure: Measure::Requests, limit: 2, asked: 1, wait: Some(wait) });
+        assert!(rates.begin(&anna, at(20.0) + wait - Duration::from_millis(1)).is_err());
+        rates.begin(&anna, at(20.0) + wait).unwrap();
+    }
+
+    #[test]
+    fn what_is_refused_counts_with_no_account() {
+        let both = [limited("user:1", requests(5)), limited("key:7", requests(1))];
+        let mut rates = Rates::default();
+        rates.begin(&both, at(0.0)).unwrap();
+        rates.begin(&both, at(0.0)).unwrap_err();
+        assert_eq!(rates.gauges(&both[..1], at(0.0)).requests.unwrap().remaining, 4);
+        // The account with the least left is the one that is told of.
+        let gauge = Gauge { limit: 1, remaining: 0, reset: at(60.5) };
+        assert_eq!(rates.gauges(&both, at(0.0)).requests, Some(gauge));
+        assert_eq!(rates.gauges(&both, at(0.0)).tokens, None);
+    }
+
+    #[test]
+    fn as_many_run_at_once_as_may() {
+        let anna = [limited("user:1", RateLimits { concurrency: Some(2), ..RateLimits::default() })];
+        let mut rates = Rates::default();
+        rates.begin(&anna, at(0.0)).unwrap();
+        rates.begin(&anna, at(0.0)).unwrap();
+        assert_eq!(rates.begin(&anna, at(0.0)).unwrap_err().measure, Measure::Concurrency);
+        rates.end(anna.iter().map(|limited| &limited.account));
+        rates.begin(&anna, at(0.0)).unwrap();
+    }
+
+    #[test]
+    fn tokens_that_were_not_used_are_given_back() {
+        let anna = [limited("user:1", tokens(100))];
+        let names = || anna.iter().map(|limited| &limited.account);
+        let mut rates = Rates::default();
+        let step = rates.take(&anna, 90, at(0.0)).unwrap();
+        let refused = rates.take(&anna, 11, at(1.0)).unwrap_err();
+        assert_eq!(
+            (refused.measure, refused.limit, refused.asked, refused.wait),
+            (Measure::Tokens, 100, 11, Some(at(59.5)))
+        );
+        rates.correct(names(), (step, 90, 30), at(2.0));
+        rates.take(&anna, 70, at(2.0)).unwrap();
+        // One that came to more than was set aside counts in full.
+        rates.correct(names(), (4, 70, 75), at(3.0));
+        assert_eq!(rates.gauges(&anna, at(3.0)).tokens.unwrap().remaining, 0);
+        // Of those forgotten nothing is given back.
+        rates.correct(names(), (step, 30, 0), at(70.0));
+        assert_eq!(rates.gauges(&anna, at(70.0)).tokens.unwrap(), Gauge { limit: 100, remaining: 100, reset: at(0.0) });
+    }
+
+    #[test]
+    fn what_never_fits_has_no_wait() {
+        let anna = [limited("user:1", tokens(100))];
+        let refused = Rates::default().take(&anna, 101, at(0.0)).unwrap_err();
+        assert_eq!((refused.asked, refused.wait), (101, None));
+    }
+
+    #[test]
+    fn accounts_at_rest_are_forgotten() {
+        let mut rates = Rates::default();
+        for number in 0..5000u32 {
+            let one = [limited(&format!("user:{number}"), requests(1))];
+            rates.begin(&one, at(f64::from(number))).unwrap();
+            rates.end(one.iter().map(|limited| &limited.account));
+        }
+        assert!(rates.accounts.len() <= ACCOUNTS_BEFORE_SWEEP, "{}", rates.accounts.len());
+    }
+
+    proptest! {
+        #[test]
+        fn no_minute_has_more_than_the_limit(
+            limit in 1u64..20,
+            pauses in proptest::collection::vec(0u64..4000, 1..400),
+        ) {
+            let anna = [limited("user:1", requests(limit))];
+            let mut rates = Rates::default();
+            let (mut now, mut came) = (Duration::ZERO, Vec::new());
+            for pause in pauses {
+                now += Duration::from_millis(pause);
+                match rates.begin(&anna, now) {
+                    Ok(()) => came.push(now),
+                    Err(refused) => {
+                        let wait = refused.wait.unwrap();
+                        assert!(wait > Duration::ZERO && wait <= at(60.5));
+                    }
+                }
+                let minute = came.iter().filter(|time| **time + Duration::from_secs(60) > now).count();
+                assert!(minute as u64 <= limit);
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a request is paid with: tokens of the month, set aside in the ledger, and tokens of the minute.
+
+use allerac_ledger::{Ledger, LedgerError, Principal, Reservation, Reserve, Settlement};
+use allerac_router_core::{Limited, Limits, RateLimits, TakenTokens};
+
+use crate::error::ApiError;
+use crate::state::AppState;
+
+/// Where requests are paid.
+#[derive(Debug, Clone)]
+pub(crate) struct Till {
+    ledger: Ledger,
+    limits: Limits,
+}
+
+/// Tokens set aside for a request. Dropped, it costs what was counted.
+#[derive(Debug)]
+pub(crate) struct Payment {
+    reservation: Reservation,
+    minute: TakenTokens,
+}
+
+/// The accounts that limits of a minute count for somebody, with the limits of now. Those without any are not counted.
+pub(crate) fn limited(caller: &Principal) -> Vec<Limited> {
+    let accounts = caller.accounts().into_iter().map(|(account, plan)| {
+        let limits = RateLimits {
+            requests_a_minute: plan.requests_a_minute.map(u64::from),
+            tokens_a_minute: plan.tokens_a_minute,
+            concurrency: plan.concurrency.map(u64::from),
+        };
+        Limited { account, limits }
+    });
+    accounts.filter(|limited| limited.limits != RateLimits::default()).collect()
+}
+
+impl Till {
+    pub(crate) fn of(state: &AppState) -> Self {
+        Self { ledger: state.ledger.clone(), limits: state.limits.clone() }
+    }
+
+    /// Sets aside the most that a request can cost.
+    pub(crate) async fn set_aside(
+        &self,
+        principal: &Principal,
+        accounts: &[Limited],
+        request: Reserve,
+    ) -> Result<Payment, ApiError> {
+        let tokens = u64::from(request.prompt_tokens) + u64::from(request.max_output_tokens);
+        let minute = self.limits.take_tokens(accounts, tokens)?;
+        // Where the month has too few left, those of the minute are given back here.
+        let reservation = self.ledger.reserve(principal, request).await?;
+        Ok(Payment { reservation, minute })
+    }
+}
+
+impl Payment {
+    /// Counts what the request has cost so far. Called before the tokens are sent.
+    pub(crate) fn count(&mut self, prompt: u32, cached: u32, completion: u32) -> Result<(), LedgerError> {
+        self.minute.count(u64::from(prompt) + u64::from(completion));
+        self.reservation.count(prompt, cached, completion)
+    }
+
+    /// Pays what it did cost, and does not wait until that is durable: what was counted stands for it until then.
+    pub(crate) fn settle(mut self, cost: Settlement) {
+        self.minute.count(u64::from(cost.prompt_tokens) + u64::from(cost.completion_tokens));
+        drop(self.reservation.settle(cost));
+    }
+
+    /// Takes all of it back; nothing was used.
+    pub(crate) fn release(mut self) {
+        self.minute.count(0);
+        drop(self.reservation.release());
+    }
+}

@@ -1,0 +1,139 @@
+//! The books against the journal: what each account used and has set aside follows from the settled requests and the
+//! open reservations alone.
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use crate::error::LedgerError;
+use crate::ledger::Ledger;
+
+/// Differences that are told. Beyond so many, how many there are says enough.
+const DIFFERENCES_MAX: usize = 1000;
+
+/// What was looked at, and what does not add up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Accounts, each in each month.
+    pub accounts: u64,
+    /// Settled requests.
+    pub requests: u64,
+    /// Requests that tokens are set aside for.
+    pub open: u64,
+    /// What does not add up; empty when all is well.
+    pub differences: Vec<Difference>,
+}
+
+/// A sum in the books that is not what the journal adds up to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Whose: `user anna`, `key k3x7q2m9p4ab`, or the day of a key and a model.
+    pub account: String,
+    /// Which month.
+    pub month: String,
+    /// Of what: `used`, `reserved`, `requests`...
+    pub what: &'static str,
+    /// In the books.
+    pub books: i64,
+    /// By the journal.
+    pub journal: i64,
+}
+
+impl Difference {
+    /// By how much the books are too high.
+    #[must_use]
+    pub fn off_by(&self) -> i64 {
+        self.books - self.journal
+    }
+}
+
+impl Ledger {
+    /// Adds the journal up again and compares it with the books: balances, and the sums of days. Also checks the file
+    /// itself and what its rows refer to.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`] where the file itself is, and when it cannot be read.
+    pub fn verify(&self) -> Result<Verified, LedgerError> {
+        self.read(|connection| {
+            // One moment for all that is read.
+            let transaction = connection.unchecked_transaction()?;
+            check_file(&transaction)?;
+            let count = |table: &str| -> Result<u64, LedgerError> {
+                let query = format!("SELECT count(*) FROM {table}");
+                Ok(transaction.query_row(&query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+            };
+            let differences = differences(&transaction)?;
+            let (accounts, requests, open) = (count("balances")?, count("usage")?, count("reservations")?);
+            Ok(Verified { accounts, requests, open, differences })
+        })
+    }
+}
+
+/// What does not add up.
+pub(crate) fn differences(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
+    let mut differences = balances(connection)?;
+    differences.extend(days(connection)?);
+    differences.truncate(DIFFERENCES_MAX);
+    Ok(differences)
+}
+
+fn check_file(connection: &Connection) -> Result<(), LedgerError> {
+    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(LedgerError::Damaged(found));
+    }
+    let mut orphans = connection.prepare("PRAGMA foreign_key_check")?;
+    let orphan = orphans.query_map([], |row| row.get::<_, String>(0))?.next().transpose()?;
+    orphan.map_or(Ok(()), |table| Err(LedgerError::Damaged(format!("a row of {table} belongs to nothing"))))
+}
+
+/// What the books say, and what the journal adds up to: first as rows of two columns for each sum, then added up by what
+/// they belong to. (A join of both would compare each with each.)
+fn balances(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
+    let query = "WITH rows (account, month, books_used, used, books_reserved, reserved) AS (
+            SELECT 'user:' || user_id, month, 0, sum(user_charge), 0, 0 FROM usage GROUP BY user_id, month
+            UNION ALL SELECT 'key:' || key_id, month, 0, sum(key_charge), 0, 0 FROM usage WHERE key_account
+                GROUP BY key_id, month
+            UNION ALL SELECT 'user:' || user_id, month, 0, 0, 0, tokens FROM reservations
+            UNION ALL SELECT 'key:' || key_id, month, 0, 0, 0, key_tokens FROM reservations WHERE key_account
+            UNION ALL SELECT account, month, used, 0, reserved, 0 FROM balances
+        )
+        SELECT coalesce(
+            (SELECT 'user ' || name FROM users WHERE 'user:' || id = account),
+            (SELECT 'key ' || public_id FROM keys WHERE 'key:' || id = account), account), month,
+            sum(books_used), sum(used), sum(books_reserved), sum(reserved)
+        FROM rows GROUP BY account, month
+        HAVING sum(books_used) <> sum(used) OR sum(books_reserved) <> sum(reserved) ORDER BY month, account";
+    off(connection, query, &["used", "reserved"])
+}
+
+fn days(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
+    let query = "WITH rows (month, day, key_id, model, served_by, books_requests, requests, books_prompt, prompt,
+            books_cached, cached, books_completion, completion) AS (
+            SELECT month, day, key_id, model, served_by, 0, count(*), 0, sum(prompt_tokens), 0, sum(cached_tokens), 0,
+                sum(completion_tokens) FROM usage GROUP BY month, day, key_id, model, served_by
+            UNION ALL SELECT month, day, key_id, model, served_by, requests, 0, prompt_tokens, 0, cached_tokens, 0,
+                completion_tokens, 0 FROM usage_daily
+        )
+        SELECT (SELECT public_id FROM keys WHERE id = key_id) || ' on ' || day || ' with ' || model, month,
+            sum(books_requests), sum(requests), sum(books_prompt), sum(prompt), sum(books_cached), sum(cached),
+            sum(books_completion), sum(completion)
+        FROM rows GROUP BY month, day, key_id, model, served_by
+        HAVING sum(books_requests) <> sum(requests) OR sum(books_prompt) <> sum(prompt)
+            OR sum(books_cached) <> sum(cached) OR sum(books_completion) <> sum(completion)";
+    off(connection, query, &["requests", "prompt tokens", "cached tokens", "completion tokens"])
+}
+
+/// The differences that a query finds: whose, the month, and for each of these sums the books and the journal.
+fn off(connection: &Connection, query: &str, sums: &[&'static str]) -> Result<Vec<Difference>, LedgerError> {
+    let mut statement = connection.prepare(query)?;
+    let mut rows = statement.query([])?;
+    let mut differences = Vec::new();
+    while let Some(row) = rows.next()? {
+        for (index, what) in sums.iter().enumerate() {
+            let (books, journal) = (row.get(2 + 2 * index)?, row.get(3 + 2 * index)?);
+            differences.push(Difference { account: row.get(0)?, month: row.get(1)?, what, books, journal });
+        }
+    }
+    differences.retain(|difference| difference.off_by() != 0);
+    Ok(differences)
+}
