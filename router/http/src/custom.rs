@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use allerac_parse::{Input, Piece};
-use allerac_wire::Tools;
+use allerac_parse::{Input, Piece, input_of};
+use allerac_wire::{CalledCustom, CalledFunction, CalledTool, Tools};
 
 /// Reads such calls as they come.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,15 @@ impl Customs {
     /// Whether a tool is one of them.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.names.contains(name)
+    }
+
+    /// A whole call, as its client gets it.
+    pub(crate) fn called(&self, id: String, name: String, arguments: String) -> CalledTool {
+        if self.has(&name) {
+            CalledTool::Custom { id, custom: CalledCustom { input: input_of(&arguments), name } }
+        } else {
+            CalledTool::Function { id, function: CalledFunction { name, arguments } }
+        }
     }
 
     /// Whether a call is of one of them.

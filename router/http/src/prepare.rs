@@ -158,10 +158,7 @@ pub(crate) async fn prepare(
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
     let Loaded { lease, time: load_time, .. } = loaded;
     let (asked, _permit) = (Instant::now(), admitted.permit);
-    Ok((
-        Run { request_id, payment, lease, client, prompt_tokens, load_time, asked, choices, stops, _permit },
-        specs,
-    ))
+    Ok((Run { request_id, payment, lease, client, prompt_tokens, load_time, asked, choices, stops, _permit }, specs))
 }
 
 impl Prepared {

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use allerac_ledger::Principal;
-use allerac_parse::{Piece, input_of};
+use allerac_parse::Piece;
 use allerac_router_core::Endpoint;
 use allerac_wire::{
-    CallDelta, CalledCustom, CalledFunction, CalledTool, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion,
-    ChatMessage, ChatRequest, CompletionUsage, CustomDelta, Delta, Envelope, FunctionDelta,
+    CallDelta, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatMessage, ChatRequest, CompletionUsage,
+    CustomDelta, Delta, Envelope, FunctionDelta,
 };
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -84,13 +84,7 @@ impl Shape for Answer {
 
 fn message(choice: Collected, customs: &Customs) -> ChatMessage {
     let Collected { text, reasoning, calls, .. } = choice;
-    let call = |Call { id, name, arguments }| {
-        if customs.has(&name) {
-            CalledTool::Custom { id, custom: CalledCustom { input: input_of(&arguments), name } }
-        } else {
-            CalledTool::Function { id, function: CalledFunction { name, arguments } }
-        }
-    };
+    let call = |Call { id, name, arguments }| customs.called(id, name, arguments);
     ChatMessage {
         role: "assistant",
         content: Some(text).filter(|text| !text.is_empty() || calls.is_empty()),

@@ -1,9 +1,7 @@
 //! Chat completions that were kept: `GET`, `POST` and `DELETE` of `/v1/chat/completions/{id}`, and their lists.
 
 use allerac_objects::{Kind, New, Object, Order};
-use allerac_wire::{
-    CalledFunction, CalledTool, ChatCompletion, ChatRequest, Deleted, ListPage, Message, ToolCall, metadata_of,
-};
+use allerac_wire::{CalledTool, ChatCompletion, ChatRequest, Deleted, ListPage, Message, ToolCall, metadata_of};
 use axum::Json;
 use axum::extract::{Path, State};
 use schemars::JsonSchema;
@@ -13,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::list::{Params, page, slice};
 use super::{Body, Bounded, KEPT_S, now_s};
 use crate::auth::Authenticated;
+use crate::custom::Customs;
 use crate::error::ApiError;
 use crate::state::AppState;
 
@@ -44,14 +43,10 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn new(id: String, message: &Message) -> Self {
+    fn new(id: String, message: &Message, customs: &Customs) -> Self {
         let parts = message.for_upstream()["content"].as_array().cloned();
         let content = Some(message.all_text()).filter(|_| !message.content.is_empty());
-        let call = |call: &ToolCall| CalledTool {
-            id: call.id.clone(),
-            kind: "function",
-            function: CalledFunction { name: call.name.clone(), arguments: call.arguments.clone() },
-        };
+        let call = |call: &ToolCall| customs.called(call.id.clone(), call.name.clone(), call.arguments.clone());
         Self {
             id,
             role: message.role.as_str(),
@@ -69,7 +64,9 @@ impl Asked {
 impl Stored {
     /// A request that will be kept under this id with its answer.
     pub(crate) fn new(id: &str, request: &ChatRequest) -> Self {
-        let message = |(index, message): (usize, &Message)| json!(Asked::new(format!("{id}-{index}"), message));
+        let customs = Customs::of(&request.tools);
+        let message =
+            |(index, message): (usize, &Message)| json!(Asked::new(format!("{id}-{index}"), message, &customs));
         Self {
             id: id.to_owned(),
             completion: Value::Null,

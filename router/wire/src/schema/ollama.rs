@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::chat::{model, tool_name, tool_parameters};
 use super::options::sampling;
 use super::{
-    any_object, any_of, array, boolean, described, example, integer, list, nullable, object, of, some_text, string, text, word,
+    any_object, any_of, array, boolean, described, example, integer, list, nullable, object, of, some_text, string,
+    text, word,
 };
 use crate::ollama::{MACHINE, STOPS_MAX, TOP_LOGPROBS_MAX};
 use crate::options::STOP_CHARS_MAX;
