@@ -98,6 +98,16 @@ fuzz: setup-test ## Fuzz the wire types and the socket protocol for a while
 	tests/fuzz.sh
 endif
 
+.PHONY: image
+image: portable test-model ## Build what is flashed onto a stick into target/image (Debian with apt; as root)
+	image/build.sh
+
+.PHONY: image-test
+image-test: build test-model ## Build the image for virtual machines, boot it, and try what it must do (half an hour)
+	@scripts/setup.sh image
+	tests/run.sh --prepare python
+	image/test.sh
+
 ## Other
 
 .PHONY: help

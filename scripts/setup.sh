@@ -4,6 +4,7 @@
 #
 #   scripts/setup.sh         to build and run
 #   scripts/setup.sh test    also what the tests use
+#   scripts/setup.sh image   also what boots the image in a virtual machine
 set -euo pipefail
 
 RUST_MIN=1.95
@@ -45,6 +46,12 @@ missing() {
         has strace || echo strace
         { has python3 && python3 -c 'import ensurepip' 2>/dev/null; } || echo python3-venv
         has chromium || echo chromium
+    fi
+    if [ "${1:-}" = image ]; then
+        has qemu-system-x86_64 || echo qemu-system-x86
+        has qemu-img || echo qemu-utils
+        has sfdisk || echo fdisk
+        [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || echo ovmf
     fi
 }
 

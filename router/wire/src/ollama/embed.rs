@@ -66,7 +66,9 @@ impl OllamaEmbed {
         // What they say is for texts that are generated, and for the machine.
         options::options(&mut fields)?;
         let keep_alive = keep_alive(&mut fields)?;
-        fields.finish(&["stream"])?;
+        // Vectors come at once.
+        fields.take("stream");
+        fields.finish(&[])?;
         Ok(Self { inputs, cuts, dimensions, keep_alive })
     }
 }

@@ -11,3 +11,4 @@ pub use messages::item_messages;
 pub use object::{InputTokens, ResponseError, ResponseObject, ResponseStatus};
 pub use request::ResponsesRequest;
 pub(crate) use request::{CACHED_WORD_CHARS_MAX, ID_CHARS_MAX, INCLUDABLE, RETENTIONS};
+pub(crate) use tools::LEFT_ALONE;

@@ -10,7 +10,7 @@ use crate::tools::{NAME_CHARS_MAX, check_name, custom_of, function_of, tools, wo
 
 /// Tools that OpenAI's servers run and programs offer whatever they talk to, Codex among them. A model may leave an
 /// offer alone, and here it always does: a response's `tools` lists those that it was really offered.
-const LEFT_ALONE: &[&str] = &[
+pub(crate) const LEFT_ALONE: &[&str] = &[
     "image_generation",
     "tool_search",
     "web_search",

@@ -51,6 +51,7 @@ fn asked() -> Vec<(&'static str, Value)> {
         ("speed", word(&["standard"])),
         ("inference_geo", word(&["global"])),
         ("diagnostics", described("Accepted, and without effect.", any_object())),
+        ("thread", described("Only null: send the whole conversation.", json!({"const": null}))),
         ("user_profile_id", described("Accepted, and without effect.", string())),
     ]
 }

@@ -147,20 +147,30 @@ fn tool() -> Value {
     );
     let function =
         object(&["type", "function"], [("type", word(&["function"])), ("function", function), cache_control()]);
-    let definition = text(1, GRAMMAR_BYTES_MAX);
-    let grammar = object(&["syntax", "definition"], [("syntax", word(&["lark", "regex"])), ("definition", definition)]);
-    let grammar = object(&["type", "grammar"], [("type", word(&["grammar"])), ("grammar", grammar)]);
-    let format = any_of([object(&["type"], [("type", word(&["text"]))]), grammar]);
     let custom = object(
         &["name"],
         [
             ("name", tool_name()),
             ("description", described("What it does, for the model.", string())),
-            ("format", described("What its text must be.", format)),
+            ("format", described("What its text must be.", custom_format(true))),
         ],
     );
     let custom = object(&["type", "custom"], [("type", word(&["custom"])), ("custom", custom), cache_control()]);
     any_of([function, custom])
+}
+
+/// What the text of a custom tool must be; in one API the grammar is an object of its own.
+pub(super) fn custom_format(nested: bool) -> Value {
+    let kind = ("type", word(&["grammar"]));
+    let syntax = ("syntax", word(&["lark", "regex"]));
+    let definition = ("definition", text(1, GRAMMAR_BYTES_MAX));
+    let grammar = if nested {
+        let grammar = object(&["syntax", "definition"], [syntax, definition]);
+        object(&["type", "grammar"], [kind, ("grammar", grammar)])
+    } else {
+        object(&["type", "syntax", "definition"], [kind, syntax, definition])
+    };
+    any_of([object(&["type"], [("type", word(&["text"]))]), grammar])
 }
 
 pub(super) fn tool_name() -> Value {

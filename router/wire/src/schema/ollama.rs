@@ -107,7 +107,7 @@ fn for_vectors() -> Vec<(&'static str, Value)> {
     vec![
         ("options", described("For texts that are generated: without effect.", options())),
         ("keep_alive", keep_alive()),
-        ("stream", described("Without effect.", json!({}))),
+        ("stream", described("Without effect.", boolean())),
     ]
 }
 

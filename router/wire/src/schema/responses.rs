@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::chat::{metadata, model, tool_name, tool_parameters};
+use super::chat::{custom_format, metadata, model, tool_name, tool_parameters};
 use super::form::schema_format;
 use super::options::sampling;
 use super::{any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text, word};
 use crate::conversation::Effort;
-use crate::responses::{CACHED_WORD_CHARS_MAX, ID_CHARS_MAX, INCLUDABLE, RETENTIONS};
+use crate::responses::{CACHED_WORD_CHARS_MAX, ID_CHARS_MAX, INCLUDABLE, LEFT_ALONE, RETENTIONS};
 use crate::tools::TOOLS_MAX;
 
 /// A request for a response.
@@ -56,6 +56,7 @@ pub fn responses_request() -> Value {
         ("prompt_cache_key", hint("A hint to OpenAI, without effect: what begins alike is found.")),
         ("prompt_cache_retention", described("A hint to OpenAI, without effect.", word(RETENTIONS))),
         ("prompt_cache_options", described("A hint to OpenAI, without effect.", any_object())),
+        ("client_metadata", described("What a program tells of itself, without effect.", any_object())),
     ];
     properties.extend(sampling());
     let mut request = of(&["model"], properties);
@@ -85,8 +86,12 @@ fn item() -> Value {
         let content = ("content", any_of([string(), list(parts)]));
         with(&["role", "content"], "message", vec![("role", word(roles)), content, phase])
     };
-    let call = vec![("call_id", string()), ("name", string()), ("arguments", described("JSON text.", string()))];
-    let output = described("What the function gave.", any_of([string(), list(input_text())]));
+    let call = |given: (&'static str, Value)| vec![("call_id", string()), ("name", string()), namespace(), given];
+    let output = || {
+        let output = described("What the tool gave.", any_of([string(), list(input_text())]));
+        let call_id = ("call_id", described("That of a call before it.", string()));
+        vec![call_id, ("output", output), ("name", described("Of the tool.", string())), namespace()]
+    };
     let texts = |kind: &str| list(object(&["type", "text"], [("type", word(&[kind])), ("text", string())]));
     let thought = vec![
         ("summary", texts("summary_text")),
@@ -97,12 +102,14 @@ fn item() -> Value {
         said(&["user"], any_of([input_text(), input_image()])),
         said(&["system", "developer"], input_text()),
         said(&["assistant"], any_of([input_text(), output_text(), refusal()])),
-        with(&["type", "call_id", "name", "arguments"], "function_call", call),
         with(
-            &["type", "call_id", "output"],
-            "function_call_output",
-            vec![("call_id", described("That of a call before it.", string())), ("output", output)],
+            &["type", "call_id", "name", "arguments"],
+            "function_call",
+            call(("arguments", described("JSON text.", string()))),
         ),
+        with(&["type", "call_id", "output"], "function_call_output", output()),
+        with(&["type", "call_id", "name", "input"], "custom_tool_call", call(("input", string()))),
+        with(&["type", "call_id", "output"], "custom_tool_call_output", output()),
         with(&["type"], "reasoning", thought),
         described("An item of a kept response.", with(&["id"], "item_reference", Vec::new())),
     ])
@@ -136,7 +143,27 @@ fn input_image() -> Value {
     described("For models that see.", part("input_image", &["type", "image_url"], more))
 }
 
+fn namespace() -> (&'static str, Value) {
+    ("namespace", described("That of the tool, where it is in one.", string()))
+}
+
+/// A tool, tools of a namespace, or an offer that models here leave alone.
 fn tool() -> Value {
+    let within = described("What may be called.", list(any_of([function(), custom()])));
+    let group = object(
+        &["type", "name", "tools"],
+        [
+            ("type", word(&["namespace"])),
+            ("name", tool_name()),
+            ("description", described("What its tools have in common.", string())),
+            ("tools", within),
+        ],
+    );
+    let offer = json!({"type": "object", "required": ["type"], "properties": {"type": word(LEFT_ALONE)}});
+    any_of([function(), custom(), group, described("Accepted, and never called here.", offer)])
+}
+
+fn function() -> Value {
     object(
         &["type", "name"],
         [
@@ -145,12 +172,28 @@ fn tool() -> Value {
             ("description", described("What it does, for the model.", string())),
             ("parameters", tool_parameters()),
             ("strict", described("Whether calls always follow the schema.", boolean())),
+            ("defer_loading", described("All tools are told of: without effect.", boolean())),
+            ("output_schema", described("The schema of what it gives; without effect.", any_object())),
+        ],
+    )
+}
+
+fn custom() -> Value {
+    object(
+        &["type", "name"],
+        [
+            ("type", word(&["custom"])),
+            ("name", tool_name()),
+            ("description", described("What it does, for the model.", string())),
+            ("format", described("What its text must be.", custom_format(false))),
+            ("defer_loading", described("All tools are told of: without effect.", boolean())),
         ],
     )
 }
 
 fn tool_choice() -> Value {
-    let named = || object(&["type", "name"], [("type", word(&["function"])), ("name", string())]);
+    let kind = || ("type", word(&["function", "custom"]));
+    let named = || object(&["type", "name"], [kind(), ("name", string()), namespace()]);
     let some = [
         ("type", word(&["allowed_tools"])),
         ("mode", word(&["auto", "required"])),

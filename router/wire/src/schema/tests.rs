@@ -108,11 +108,20 @@ fn responses_are_described_as_they_are_read() {
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": [text]},
         {"type": "reasoning", "summary": thought("summary_text"), "content": thought("reasoning_text")},
+        {"type": "custom_tool_call", "call_id": "d", "name": "c", "input": "a"},
+        {"type": "custom_tool_call_output", "call_id": "d", "output": "b"},
         {"id": "msg_1"},
     ]);
     let body = json!({
         "model": "m", "input": input, "stream": true, "stream_options": {}, "reasoning": {},
-        "tools": [{"type": "function", "name": "f"}],
+        "tools": [
+            {"type": "function", "name": "f"},
+            {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "regex", "definition": "a"}},
+            {"type": "namespace", "name": "n", "tools": [
+                {"type": "function", "name": "f"},
+                {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "regex", "definition": "a"}},
+            ]},
+        ],
         "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}},
     });
     asked::take();
