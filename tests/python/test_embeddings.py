@@ -450,7 +450,7 @@ def test_ollama_asks_for_a_model_to_be_there(ollama_client):
 def test_ollama_hears_what_is_wrong(ollama_client):
     for options, status in (
         ({"model": allerac.MODEL, "input": "a"}, 400), ({"model": "nowhere", "input": "a"}, 404),
-        ({"model": MODEL, "input": ["a", 5]}, 400), ({"model": MODEL, "input": "a", "dimensions": 100}, 400),
+        ({"model": MODEL, "input": "a", "options": {"no": 1}}, 400), ({"model": MODEL, "input": "a", "dimensions": 100}, 400),
     ):  # fmt: skip
         with pytest.raises(ollama.ResponseError) as caught:
             ollama_client.embed(**options)

@@ -344,11 +344,10 @@ def test_a_used_up_plan_is_refused_by_what_a_request_may_cost(tmp_path):
 
 
 def test_no_memory_for_a_model_is_said_and_takes_nothing_along(tmp_path):
-    # More KV than the process may have, 256 sequences of 8,192 tokens, and a wrong word about the memory that there is:
-    # with the right one it would not be tried.
+    # More KV than the process may have, and not more than the machine has: else it would not be tried.
     server = allerac.Server(
         allerac.data_dir(tmp_path / "data"),
-        config="sequences = 256\ncells = 16777216\n[models]\nmemory_mib = 1000000\n",
+        config="sequences = 256\ncells = 327680\n",
         wrapper=("prlimit", "--as=6000000000"),
     )
     server.start(ready=False)
