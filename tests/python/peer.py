@@ -75,7 +75,7 @@ class Peer:
         self.close()
 
 
-def main(model: str, threads: int, context: int, slots: int, name: str, key: str):
+def main(model: str, threads: int, context: int, slots: int, name: str = "", key: str = ""):
     import xllamacpp
 
     params = xllamacpp.CommonParams()
