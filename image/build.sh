@@ -80,7 +80,7 @@ cp "$PROGRAMS"/bin/{allerac,allerac-engine} "$CACHE/tree/usr/bin/"
 [ ! -d "$PROGRAMS/lib/allerac" ] || cp --no-dereference "$PROGRAMS"/lib/allerac/* "$CACHE/tree/usr/lib/allerac/"
 [ ! -d "$MODELS" ] || cp -r "$MODELS" "$CACHE/tree/usr/share/allerac/models"
 
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) "${mkosi[@]}" --force \
+"${mkosi[@]}" --force \
     --image-version "$VERSION" \
     --source-date-epoch "$(git log -1 --format=%ct)" \
     --sandbox-tree "$CACHE/sandbox" --tools-tree-sandbox-tree "$CACHE/sandbox" \

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use allerac_ledger::Principal;
 use allerac_objects::{Kind, New, Store};
+use allerac_wire::Envelope;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -172,11 +173,23 @@ impl Live {
     }
 }
 
-/// Answers a request. One with a key is answered to its end, whether or not its client waits.
-pub(crate) async fn answer(
-    once: Option<Once>,
-    answer: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
-) -> Result<Response, ApiError> {
+/// Answers the request in a body, unless it was answered before. One with a key is answered to its end, whether or not
+/// its client waits.
+pub(crate) async fn answer<F>(
+    turn: Turn,
+    body: Bytes,
+    respond: impl FnOnce(Envelope) -> F,
+) -> Result<Response, ApiError>
+where
+    F: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    let once = match turn {
+        Turn::Again(response) => return Ok(response),
+        Turn::First(once) => once,
+    };
+    let envelope = Envelope::parse(&body)?;
+    drop(body);
+    let answer = respond(envelope);
     let Some(once) = once else { return answer.await };
     let task = tokio::spawn(async move { Ok(once.follow(answer.await?)) });
     task.await.unwrap_or_else(|_| Err(allerac_engine_link::EngineError::Stopped.into()))

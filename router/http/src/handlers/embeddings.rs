@@ -4,14 +4,15 @@ use allerac_engine_core::TokenId;
 use allerac_engine_link::protocol::{EncodeInput, Produces};
 use allerac_router_core::{Endpoint, LocalModel, ModelKind, Route};
 use allerac_wire::{
-    Embedding, EmbeddingEncoding, EmbeddingList, EmbeddingRequest, EmbeddingVector, EncoderUsage, Envelope, Prompt,
+    Embedding, EmbeddingEncoding, EmbeddingList, EmbeddingRequest, EmbeddingVector, EncoderUsage, Prompt,
 };
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
 
-use super::{Body, Bounded};
+use super::Asked;
+use super::generate::place;
 use crate::auth::{Admitted, Authenticated};
 use crate::encoding::{self, Computed, Job};
 use crate::error::ApiError;
@@ -24,11 +25,9 @@ pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
-    Bounded(body): Body,
+    Asked(envelope): Asked,
 ) -> Result<Response, ApiError> {
-    let envelope = Envelope::parse(&body)?;
-    drop(body);
-    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = place(&state, &caller, &envelope)?;
     let model = match place {
         Route::Local(model) => model,
         Route::Upstream(upstream, name) => {

@@ -67,13 +67,9 @@ pub(crate) async fn create<S: Shape>(
     headers: HeaderMap,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
-    let once = match Turn::of(&state, &caller.0, &headers, path.path(), &body).await? {
-        Turn::Again(response) => return Ok(response),
-        Turn::First(once) => once,
-    };
-    let envelope = Envelope::parse(&body)?;
-    drop(body);
-    idempotency::answer(once, async move { respond::<S>(&state, caller, admitted, envelope).await }).await
+    let turn = Turn::of(&state, &caller.0, &headers, path.path(), &body).await?;
+    let respond = |envelope| async move { respond::<S>(&state, caller, admitted, envelope).await };
+    idempotency::answer(turn, body, respond).await
 }
 
 /// Answers a request that was read as far as its model.

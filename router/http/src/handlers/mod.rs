@@ -22,6 +22,7 @@ pub(crate) mod stored;
 
 use std::time::Duration;
 
+use allerac_wire::Envelope;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -56,6 +57,18 @@ pub(crate) struct Bounded<const BYTES_MAX: usize>(pub(crate) Bytes);
 pub(crate) type Body = Bounded<REQUEST_BYTES_MAX>;
 pub(crate) type SmallBody = Bounded<SMALL_BYTES_MAX>;
 pub(crate) type ClaimBody = Bounded<CLAIM_BYTES_MAX>;
+
+/// A request that was read as far as its model, in place of the body that it came in.
+pub(crate) struct Asked(pub(crate) Envelope);
+
+impl<S: Send + Sync> FromRequest<S> for Asked {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let Bounded(body) = Body::from_request(request, state).await?;
+        Ok(Self(Envelope::parse(&body)?))
+    }
+}
 
 impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for Bounded<BYTES_MAX> {
     type Rejection = ApiError;

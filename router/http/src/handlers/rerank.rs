@@ -3,12 +3,13 @@
 
 use allerac_engine_link::protocol::EncodeInput;
 use allerac_router_core::{Endpoint, ModelKind, Route};
-use allerac_wire::{EncoderUsage, Envelope, RankedDocument, RankedText, RerankRequest, Reranking};
+use allerac_wire::{EncoderUsage, RankedDocument, RankedText, RerankRequest, Reranking};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use super::{Body, Bounded};
+use super::Asked;
+use super::generate::place;
 use crate::auth::{Admitted, Authenticated};
 use crate::encoding::{self, Computed, Job};
 use crate::error::ApiError;
@@ -21,11 +22,9 @@ pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
-    Bounded(body): Body,
+    Asked(envelope): Asked,
 ) -> Result<Response, ApiError> {
-    let envelope = Envelope::parse(&body)?;
-    drop(body);
-    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = place(&state, &caller, &envelope)?;
     let model = match place {
         Route::Local(model) => model,
         Route::Upstream(upstream, name) => {

@@ -1,7 +1,6 @@
 //! `POST /v1/messages/count_tokens`.
 
 use allerac_router_core::Route;
-use allerac_wire::Envelope;
 use allerac_wire::anthropic::{MessagesRequest, TokenCount};
 use axum::Json;
 use axum::extract::State;
@@ -10,10 +9,11 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
-use crate::handlers::Body;
+use crate::handlers::Asked;
+use crate::handlers::generate::place;
+use crate::prepare;
 use crate::relay;
 use crate::state::AppState;
-use crate::{handlers::Bounded, prepare};
 
 /// Says how a count was made: `exact`, or `estimate`.
 const TOKEN_COUNT: HeaderName = HeaderName::from_static("x-allerac-token-count");
@@ -24,11 +24,9 @@ pub(crate) async fn count_tokens(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
-    Bounded(body): Body,
+    Asked(envelope): Asked,
 ) -> Result<Response, ApiError> {
-    let envelope = Envelope::parse(&body)?;
-    drop(body);
-    let place = state.route(&envelope.model, &caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = place(&state, &caller, &envelope)?;
     let request = MessagesRequest::parse_count(envelope)?;
     let (input_tokens, how) = match place {
         Route::Local(model) => (prepare::count(&state.registry, &model, request).await?, "exact"),

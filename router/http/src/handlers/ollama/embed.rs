@@ -15,8 +15,8 @@ use super::stopwatch::nanoseconds;
 use crate::auth::{Admitted, Authenticated};
 use crate::encoding::{self, Computed, Job};
 use crate::error::ApiError;
+use crate::handlers::Asked;
 use crate::handlers::embeddings::{dimensions, shorten};
-use crate::handlers::{Body, Bounded};
 use crate::prepare;
 use crate::state::AppState;
 
@@ -25,9 +25,8 @@ pub(crate) async fn embed(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
-    Bounded(body): Body,
+    Asked(envelope): Asked,
 ) -> Result<Response, ApiError> {
-    let envelope = Envelope::parse(&body)?;
     let accepted = admitted.accepted;
     let (name, model) = place(&state, &caller, &envelope)?;
     let request = OllamaEmbed::parse(envelope)?;
@@ -47,9 +46,8 @@ pub(crate) async fn embeddings(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
-    Bounded(body): Body,
+    Asked(envelope): Asked,
 ) -> Result<Json<EmbeddedOne>, ApiError> {
-    let envelope = Envelope::parse(&body)?;
     let (_, model) = place(&state, &caller, &envelope)?;
     let request = OllamaEmbed::parse_old(envelope)?;
     let Vectors { vectors, .. } = vectors(&state, caller, &model, admitted, request).await?;

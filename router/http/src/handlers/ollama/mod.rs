@@ -24,8 +24,8 @@ pub(crate) use models::{SHOW_KNOWN, ps, show, tags, version};
 pub(crate) use orders::{blobs, copy, create, delete, push};
 pub(crate) use pull::pull;
 
-use super::generate::respond;
-use super::{Body, Bounded};
+use super::Asked;
+use super::generate::{place, respond};
 use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
 use crate::prepare;
@@ -37,10 +37,8 @@ pub(crate) async fn chat(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
-    Bounded(body): Body,
+    Asked(envelope): Asked,
 ) -> Result<Response, ApiError> {
-    let envelope = Envelope::parse(&body)?;
-    drop(body);
     if only_loads(&envelope.body, "messages") {
         return load(&state, &caller, envelope, true).await;
     }
@@ -52,10 +50,8 @@ pub(crate) async fn generate(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
-    Bounded(body): Body,
+    Asked(envelope): Asked,
 ) -> Result<Response, ApiError> {
-    let envelope = Envelope::parse(&body)?;
-    drop(body);
     if only_loads(&envelope.body, "prompt") {
         return load(&state, &caller, envelope, false).await;
     }
@@ -65,7 +61,7 @@ pub(crate) async fn generate(
 /// A request that asks nothing: its model is loaded, or leaves memory where it is to stay for no time. It does not as
 /// long as others use it.
 async fn load(state: &AppState, caller: &Authenticated, envelope: Envelope, chat: bool) -> Result<Response, ApiError> {
-    let place = state.route(&envelope.model, caller).map_err(|reason| ApiError::no_route(&envelope.model, reason))?;
+    let place = place(state, caller, &envelope)?;
     check_the_rest(envelope.clone(), chat)?;
     let keep_alive = keep_alive_of(&envelope.body)?;
     let is_done = keep_alive == Some(Duration::ZERO);

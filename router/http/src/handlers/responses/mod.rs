@@ -14,7 +14,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use super::generate::{begin, granted, place};
-use super::{Body, Bounded, now_s, served_by};
+use super::{Asked, Body, Bounded, now_s, served_by};
 use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
 use crate::idempotency::{self, Turn};
@@ -38,13 +38,9 @@ pub(crate) async fn create(
     headers: HeaderMap,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
-    let once = match Turn::of(&state, &caller.0, &headers, path.path(), &body).await? {
-        Turn::Again(response) => return Ok(response),
-        Turn::First(once) => once,
-    };
-    let envelope = Envelope::parse(&body)?;
-    drop(body);
-    idempotency::answer(once, async move { respond(&state, caller, admitted, envelope).await }).await
+    let turn = Turn::of(&state, &caller.0, &headers, path.path(), &body).await?;
+    let respond = |envelope| async move { respond(&state, caller, admitted, envelope).await };
+    idempotency::answer(turn, body, respond).await
 }
 
 /// Answers a request that was read as far as its model.
@@ -103,9 +99,8 @@ pub(crate) async fn input_tokens(
     State(state): State<AppState>,
     caller: Authenticated,
     admitted: Admitted,
-    Bounded(body): Body,
+    Asked(envelope): Asked,
 ) -> Result<Json<InputTokens>, ApiError> {
-    let envelope = Envelope::parse(&body)?;
     let place = place(&state, &caller, &envelope)?;
     let mut request = ResponsesRequest::parse(envelope)?;
     let name = admitted.request_id.simple().to_string();
