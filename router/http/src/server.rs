@@ -1,15 +1,19 @@
 //! The routes, and the loop that accepts connections.
 
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use allerac_router_core::ModelKind;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -17,6 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tower::util::MapRequest;
 use uuid::Uuid;
 
 use crate::api::Api;
@@ -74,6 +79,19 @@ impl Default for RequestId {
     }
 }
 
+/// From where a request came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // Every connection tells; without one, all are one.
+        Ok(parts.extensions.get().copied().unwrap_or(Self(Ipv4Addr::UNSPECIFIED.into())))
+    }
+}
+
 /// Gives each request a name to ask about it by, says that it was computed here unless a handler knows better, and
 /// counts the answer. Errors get the shape of the API that was spoken. A client's own path is no label: there would be no end of them.
 async fn name_request(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
@@ -113,9 +131,9 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: impl Future<Out
             permit = Arc::clone(&connections).acquire_owned() => permit.expect("the semaphore is never closed"),
             () = &mut shutdown => break,
         };
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!("a connection was not accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -126,7 +144,12 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: impl Future<Out
         };
         // A token is a small packet; it must not wait for the next one.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(app.clone());
+        let peer = Peer(address.ip());
+        let service = MapRequest::new(app.clone(), move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
             let _ = connection.await;

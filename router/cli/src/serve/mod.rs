@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use allerac_http::{AppState, Background, Batches, ClaimGate, InFlight, MetricsPass};
+use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, MetricsPass};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
@@ -44,6 +44,7 @@ struct Server {
     upstreams: Arc<Upstreams>,
     store: Store,
     pass: MetricsPass,
+    doors: Arc<Doors>,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -80,9 +81,9 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let kv = crate::secret::kv_folder(&data_dir, &prepared.digests())?;
     let registry = Registry::open(prepared.registry_config(&data_dir, kv)).map_err(|error| models_failure(&error))?;
     let secret = crate::secret::secret(&data_dir)?;
-    let pass = MetricsPass::new(&secret);
+    let (pass, doors) = (MetricsPass::new(&secret), Arc::new(Doors::new(&secret)));
     let store = Store::open(&data_dir, &secret)?;
-    Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, store, pass, listener, address })
+    Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, store, pass, doors, listener, address })
 }
 
 impl Server {
@@ -108,6 +109,7 @@ impl Server {
             upstreams: Arc::clone(&self.upstreams),
             aliases: Arc::new(self.aliases()),
             claim: Arc::new(gate),
+            doors: Arc::clone(&self.doors),
             limits: limits.clone(),
             metrics: Metrics::default(),
             pass: self.pass.clone(),
