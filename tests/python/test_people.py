@@ -31,7 +31,7 @@ def box(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def owner(box):
     with box.http(box.owner_key) as made:
         yield made

@@ -9,7 +9,7 @@ use crate::hours::Hours;
 use crate::key::{CreatedKey, KeyLimits, UpstreamPolicy, random_bytes};
 use crate::keys::{NewRow, insert_key};
 use crate::ledger::Ledger;
-use crate::plan::{OWNER_PLAN, check_models};
+use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, check_models};
 use crate::plans;
 use crate::role::{Right, Role};
 use crate::sessions;
@@ -103,13 +103,32 @@ impl Ledger {
     /// [`LedgerError::InvalidName`], [`LedgerError::UnknownPlan`], [`LedgerError::Conflict`] where the name is taken,
     /// [`LedgerError::Forbidden`], and when it cannot be written.
     pub async fn add_person(&self, name: &str, role: Role, plan: &str, by: Role) -> Result<(), LedgerError> {
-        let (name, plan, actor, now) = (checked_name(name)?, plan.to_owned(), self.actor(), self.now().seconds);
-        let added = self.writer.call(move |connection| {
-            if let Err(refused) = governs(by, role) {
-                return Ok(Err(refused));
-            }
-            add(connection, &name, (role, &plan), (&actor, now)).map(|added| added.map(|_| ()))
-        });
+        let facts = PersonChange { role: Some(role), plan: Some(plan.to_owned()), ..PersonChange::default() };
+        self.add_person_with(name, facts, by).await
+    }
+
+    /// The same, bound to hours and models from the begin; a member under the usual plan where nothing else is said.
+    ///
+    /// # Errors
+    /// As [`add_person`](Self::add_person), and [`LedgerError::Invalid`].
+    pub async fn add_person_with(&self, name: &str, facts: PersonChange, by: Role) -> Result<(), LedgerError> {
+        let PersonChange { role, plan, hours, models } = facts;
+        let (role, models) = (role.unwrap_or(Role::Member), models.unwrap_or_default());
+        governs(by, role)?;
+        check_models(&models)?;
+        let (name, actor, now) = (checked_name(name)?, self.actor(), self.now().seconds);
+        let (plan, hours) = (plan.unwrap_or_else(|| DEFAULT_PLAN.to_owned()), hours.unwrap_or_default());
+        let added =
+            self.writer.call(move |connection| {
+                let id = match add(connection, &name, (role, &plan), (&actor, now))? {
+                    Ok(id) => id,
+                    Err(refused) => return Ok(Err(refused)),
+                };
+                connection
+                    .prepare_cached("UPDATE users SET hours = ?2, models = ?3 WHERE id = ?1")?
+                    .execute(params![id, hours.to_string(), json!(models).to_string()])?;
+                Ok(Ok(()))
+            });
         added.await?
     }
 

@@ -31,16 +31,9 @@ pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
 // Whoever has the command line of the box may do what its owner may.
 
 async fn add(args: &UsersAdd, place: &Place) -> Result<(), Failure> {
-    let ledger = place.ledger()?;
-    ledger.add_person(&args.name, args.role, &args.plan, Role::Owner).await?;
-    let bounds = PersonChange { hours: args.hours.clone(), models: models(&args.model), ..PersonChange::default() };
-    if bounds.hours.is_some() || bounds.models.is_some() {
-        if let Err(error) = ledger.change_person(&args.name, bounds, Role::Owner).await {
-            // Who could not be bound as was wished is not there.
-            ledger.remove_person(&args.name, Role::Owner).await?;
-            return Err(error.into());
-        }
-    }
+    let (role, plan) = (Some(args.role), Some(args.plan.clone()));
+    let facts = PersonChange { role, plan, hours: args.hours.clone(), models: models(&args.model) };
+    place.ledger()?.add_person_with(&args.name, facts, Role::Owner).await?;
     Ok(print_line(&format!("added {} as {}", args.name, args.role))?)
 }
 

@@ -107,8 +107,9 @@ pub(crate) async fn check_second_factor(state: &AppState, login: &Login, code: O
         (None, Some(hash)) => state.ledger.use_recovery_code(login.user, hash).await?,
         (None, None) => false,
     };
-    let wrong =
-        || ApiError::unauthenticated("wrong_second_factor", "the code is wrong, or was used before; wait for the next one");
+    let wrong = || {
+        ApiError::unauthenticated("wrong_second_factor", "the code is wrong, or was used before; wait for the next one")
+    };
     if is_right { Ok(()) } else { Err(wrong()) }
 }
 

@@ -136,7 +136,10 @@ pub(crate) async fn confirm(
     let none = || ApiError::conflict("no_second_factor", "no second factor waits to be confirmed; begin one");
     let nonce = begun.ok_or_else(none)?.nonce;
     let step = state.doors.codes.step(&nonce, &code, now_s()).ok_or_else(|| {
-        ApiError::forbidden("wrong_second_factor", "that is not the code now; compare the clocks of the box and of your program")
+        ApiError::forbidden(
+            "wrong_second_factor",
+            "that is not the code now; compare the clocks of the box and of your program",
+        )
     })?;
     let codes = recovery_codes();
     let hashes = codes.iter().filter_map(|code| recovery_hash(code)).collect();
@@ -156,9 +159,7 @@ pub(crate) async fn remove(
     check_password(&state, &caller.user_name, password, peer).await?;
     if let Some(login) = state.ledger.login(&caller.user_name)?.filter(|login| login.second_factor) {
         state.doors.enter(&caller.user_name, &peer.0.to_string())?;
-        check_second_factor(&state, &login, code.as_deref())
-            .await
-            .map_err(ApiError::as_forbidden)?;
+        check_second_factor(&state, &login, code.as_deref()).await.map_err(ApiError::as_forbidden)?;
         state.doors.forgive(&caller.user_name, &peer.0.to_string());
     }
     acting(&state, &caller).remove_second_factor(&caller.user_name).await?;

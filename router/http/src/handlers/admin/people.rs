@@ -1,6 +1,6 @@
 //! People: added, changed, removed; their sessions ended.
 
-use allerac_ledger::{DEFAULT_PLAN, Hours, Increase, NoHours, PersonChange, Role};
+use allerac_ledger::{Hours, Increase, NoHours, PersonChange};
 use allerac_objects::Order;
 use allerac_wire::ListPage;
 use axum::Json;
@@ -76,20 +76,14 @@ pub(crate) async fn create(
     Bounded(body): SmallBody,
 ) -> Result<(StatusCode, Json<PersonObject>), ApiError> {
     let request: PersonRequest = parse(&body)?;
-    let wanted = request.role.as_deref().map_or(Ok(Role::Member), role)?;
-    let hours = request.hours.as_deref().map(hours).transpose()?;
-    let ledger = acting(&state, &caller);
-    let plan = request.plan.as_deref().unwrap_or(DEFAULT_PLAN);
-    let name = request.name.trim();
-    ledger.add_person(name, wanted, plan, caller.role).await?;
-    if hours.is_some() || request.models.is_some() {
-        let change = PersonChange { hours, models: request.models, ..PersonChange::default() };
-        if let Err(error) = ledger.change_person(name, change, caller.role).await {
-            // What could not be bound as was wished is not there.
-            ledger.remove_person(name, caller.role).await?;
-            return Err(error.into());
-        }
-    }
+    let facts = PersonChange {
+        role: request.role.as_deref().map(role).transpose()?,
+        plan: request.plan,
+        hours: request.hours.as_deref().map(hours).transpose()?,
+        models: request.models,
+    };
+    let (ledger, name) = (acting(&state, &caller), request.name.trim());
+    ledger.add_person_with(name, facts, caller.role).await?;
     Ok((StatusCode::CREATED, Json(ledger.user(name)?.into())))
 }
 
