@@ -119,7 +119,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
     }
 
-    fn nothing(what: &str, id: &str) -> Self {
+    pub(crate) fn nothing(what: &str, id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", format!("there is no {what} {}", shorten(id)))
     }
 

@@ -103,7 +103,7 @@ mod tests {
         let secret = codes.secret(&nonce);
         assert_eq!(secret.len(), 32);
         let bytes = BASE32_NOPAD.decode(secret.as_bytes()).unwrap();
-        let now = 1_700_000_010;
+        let now: i64 = 1_700_000_010;
         let code = TOTP::new_unchecked(Algorithm::SHA1, 6, 0, 30, bytes).generate(now.unsigned_abs());
         let step = now / 30;
         let spaced = format!("{} {}", &code[..3], &code[3..]);

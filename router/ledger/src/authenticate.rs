@@ -1,6 +1,6 @@
 //! Who presents a key or a session.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rusqlite::{Connection, Row};
 use subtle::ConstantTimeEq;
@@ -21,6 +21,21 @@ const FROM: &str = "JOIN users ON users.id = keys.user_id LEFT JOIN users AS tea
     JOIN plans AS user_plan ON user_plan.name = coalesce(team.plan, users.plan)
     LEFT JOIN plans AS key_plan ON key_plan.name = keys.plan";
 
+// Each request asks one of these: the text is put together once.
+static BY_ID: LazyLock<String> = LazyLock::new(|| format!("{SELECT} FROM keys {FROM} WHERE keys.public_id = ?1"));
+static BY_KEY: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{SELECT}, keys.hash, keys.old_hash, keys.old_until FROM keys {FROM}
+         WHERE keys.public_id = ?1 AND keys.kind = 'key'"
+    )
+});
+static BY_SESSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{SELECT}, sessions.hash, sessions.id, sessions.expires_at
+         FROM sessions JOIN keys ON keys.id = sessions.key_id {FROM} WHERE sessions.public_id = ?1"
+    )
+});
+
 /// A key as it is found, and whether it opens.
 struct Found {
     principal: Principal,
@@ -35,8 +50,7 @@ impl Ledger {
     /// [`AuthError`] when it opens no more.
     pub fn principal(&self, public_id: &str) -> Result<Principal, AuthError> {
         let found = self.read(|connection| {
-            let query = format!("{SELECT} FROM keys {FROM} WHERE keys.public_id = ?1");
-            let mut statement = connection.prepare_cached(&query)?;
+            let mut statement = connection.prepare_cached(&BY_ID)?;
             let mut rows = statement.query([public_id])?;
             rows.next()?.map(|row| self.found(connection, row)).transpose()
         })?;
@@ -51,11 +65,7 @@ impl Ledger {
         let presented = Presented::parse(presented)?;
         let now = self.clock().seconds();
         let (found, hashes) = self.read(|connection| {
-            let query = format!(
-                "{SELECT}, keys.hash, keys.old_hash, keys.old_until FROM keys {FROM}
-                WHERE keys.public_id = ?1 AND keys.kind = 'key'"
-            );
-            let mut statement = connection.prepare_cached(&query)?;
+            let mut statement = connection.prepare_cached(&BY_KEY)?;
             let mut rows = statement.query([presented.public_id])?;
             let Some(row) = rows.next()? else { return Ok((None, [[0; 32]; 2])) };
             let hash: [u8; 32] = row.get(18)?;
@@ -80,11 +90,7 @@ impl Ledger {
         let presented = Presented::after(sessions::PREFIX, presented).map_err(|_| AuthError::SignedOut)?;
         let now = self.clock().seconds();
         let found = self.read(|connection| {
-            let query = format!(
-                "{SELECT}, sessions.hash, sessions.id, sessions.expires_at
-                FROM sessions JOIN keys ON keys.id = sessions.key_id {FROM} WHERE sessions.public_id = ?1"
-            );
-            let mut statement = connection.prepare_cached(&query)?;
+            let mut statement = connection.prepare_cached(&BY_SESSION)?;
             let mut rows = statement.query([presented.public_id])?;
             let Some(row) = rows.next()? else { return Ok(None) };
             let (hash, session, ends): ([u8; 32], i64, i64) = (row.get(18)?, row.get(19)?, row.get(20)?);

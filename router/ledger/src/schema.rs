@@ -20,7 +20,7 @@ const MIGRATIONS: &[M<'static>] = &[
         .down("DROP TABLE usage; DROP TABLE reservations; DROP TABLE balances; DROP TABLE keys; DROP TABLE users;"),
     M::up(include_str!("schema/2_up.sql")).down(include_str!("schema/2_down.sql")),
     M::up(include_str!("schema/3_up.sql")).down(include_str!("schema/3_down.sql")),
-    M::up(include_str!("schema/4_up.sql")).down(include_str!("schema/4_down.sql")),
+    M::up(include_str!("schema/people_up.sql")).down(include_str!("schema/people_down.sql")),
 ];
 
 const FIRST: &str = "CREATE TABLE users (
@@ -202,6 +202,9 @@ mod tests {
         assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), Vec::<String>::new());
     }
 
+    /// The version that has people's roles.
+    const PEOPLE: usize = 4;
+
     #[test]
     fn what_the_version_before_cannot_hold_to_opens_nothing_there() {
         let mut connection = in_memory();
@@ -218,7 +221,7 @@ mod tests {
             INSERT INTO members VALUES (3, 1, 1);";
         connection.execute_batch(some).unwrap();
         let migrations = Migrations::from_slice(MIGRATIONS);
-        migrations.to_version(&mut connection, 3).unwrap();
+        migrations.to_version(&mut connection, PEOPLE - 1).unwrap();
         let open = rows(&connection, "SELECT public_id FROM keys WHERE revoked_at IS NULL");
         assert_eq!(open, ["plain"]);
         let roles = rows(&connection, "SELECT name, role FROM users ORDER BY id");

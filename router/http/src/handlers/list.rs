@@ -121,5 +121,6 @@ pub(crate) fn slice(mut all: Vec<Value>, wanted: &Page) -> Option<Json<ListPage<
 pub(crate) fn told(all: Vec<Value>, mut params: Params, default: Order) -> Result<Json<ListPage<Value>>, ApiError> {
     let wanted = params.page(default, PAGE_MAX)?;
     params.finish()?;
-    slice(all, &wanted).ok_or_else(|| ApiError::invalid_value("after", "there is nothing of this id in the list"))
+    let after = wanted.after.clone().unwrap_or_default();
+    slice(all, &wanted).ok_or_else(|| ApiError::nothing("entry in the list", &after).with_param("after"))
 }

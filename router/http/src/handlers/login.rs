@@ -58,6 +58,7 @@ pub(crate) struct AcceptRequest {
     invitation: String,
     /// Left out where the invitation says it.
     name: Option<String>,
+    #[schemars(length(min = 10, max = 64))]
     password: String,
 }
 

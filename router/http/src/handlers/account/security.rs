@@ -27,7 +27,7 @@ use crate::state::AppState;
 pub(crate) struct PasswordRequest {
     /// The one before, where there is one.
     current_password: Option<String>,
-    /// Ten characters at least.
+    #[schemars(length(min = 10, max = 64))]
     password: String,
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct PersonUpdate {
     /// The models that they may use; empty for all.
     models: Option<Vec<String>>,
     /// Another password; their sessions end.
+    #[schemars(length(min = 10, max = 64))]
     password: Option<String>,
     /// `true` takes their second factor away, for who lost theirs.
     remove_second_factor: Option<bool>,
