@@ -103,7 +103,7 @@ impl ApiError {
     }
 
     /// The same of somebody who is let in, and lacks what this asks for beside that.
-    pub(crate) fn as_forbidden(self) -> Self {
+    pub(crate) fn into_forbidden(self) -> Self {
         Self { status: StatusCode::FORBIDDEN, kind: "permission_error", ..self }
     }
 

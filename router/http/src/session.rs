@@ -8,7 +8,7 @@ use axum::response::Response;
 use crate::error::ApiError;
 use crate::handlers::now_s;
 use crate::origin;
-use crate::server::Peer;
+use crate::peer::Peer;
 use crate::state::AppState;
 
 /// The cookie's name.

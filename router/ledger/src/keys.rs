@@ -258,6 +258,7 @@ fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
 }
 
 /// What is written of a new key beside itself.
+#[derive(Clone, Copy)]
 pub(crate) struct NewRow<'a> {
     pub(crate) label: &'a str,
     pub(crate) plan: Option<&'a str>,

@@ -14,7 +14,7 @@ use super::{Bounded, ClaimBody};
 use crate::claim::Verdict;
 use crate::error::ApiError;
 use crate::origin;
-use crate::server::Peer;
+use crate::peer::Peer;
 use crate::session;
 use crate::state::AppState;
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bounded, ClaimBody, now_s, parse};
 use crate::error::ApiError;
+use crate::peer::Peer;
 use crate::second_factor::recovery_hash;
-use crate::server::Peer;
 use crate::state::AppState;
 use crate::{origin, session};
 

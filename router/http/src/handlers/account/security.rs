@@ -17,8 +17,8 @@ use crate::handlers::list::{Params, told};
 use crate::handlers::login::check_second_factor;
 use crate::handlers::objects::SessionObject;
 use crate::handlers::{Bounded, ClaimBody, now_s, parse};
+use crate::peer::Peer;
 use crate::second_factor::{address, picture, recovery_codes, recovery_hash};
-use crate::server::Peer;
 use crate::state::AppState;
 
 /// Another password.
@@ -159,7 +159,7 @@ pub(crate) async fn remove(
     check_password(&state, &caller.user_name, password, peer).await?;
     if let Some(login) = state.ledger.login(&caller.user_name)?.filter(|login| login.second_factor) {
         state.doors.enter(&caller.user_name, &peer.0.to_string())?;
-        check_second_factor(&state, &login, code.as_deref()).await.map_err(ApiError::as_forbidden)?;
+        check_second_factor(&state, &login, code.as_deref()).await.map_err(ApiError::into_forbidden)?;
         state.doors.forgive(&caller.user_name, &peer.0.to_string());
     }
     acting(&state, &caller).remove_second_factor(&caller.user_name).await?;

@@ -93,7 +93,7 @@ pub(crate) async fn create(
         Some(like) => state.ledger.plan(&like)?,
         None => Plan::open(&name),
     };
-    let plan = changed(Plan { name: name.clone(), ..begin }, limits)?;
+    let plan = changed(&Plan { name: name.clone(), ..begin }, limits)?;
     acting(&state, &caller).add_plan(plan).await?;
     Ok((StatusCode::CREATED, Json(find(&state, &name)?.into())))
 }
@@ -117,9 +117,9 @@ pub(crate) async fn update(
     let id = name(path)?;
     let limits: Map<String, Value> = parse(&body)?;
     // Whatever is wrong with the limits is wrong whatever the plan is by then.
-    changed(find(&state, &id)?.plan, limits.clone())?;
+    changed(&find(&state, &id)?.plan, limits.clone())?;
     let change = move |plan: &mut Plan| {
-        if let Ok(changed) = changed(plan.clone(), limits.clone()) {
+        if let Ok(changed) = changed(plan, limits.clone()) {
             *plan = changed;
         }
     };
@@ -140,8 +140,8 @@ pub(crate) async fn remove(
 }
 
 /// A plan with other limits.
-fn changed(plan: Plan, limits: Map<String, Value>) -> Result<Plan, ApiError> {
-    let mut json = serde_json::to_value(&plan).unwrap_or_default();
+fn changed(plan: &Plan, limits: Map<String, Value>) -> Result<Plan, ApiError> {
+    let mut json = serde_json::to_value(plan).unwrap_or_default();
     for (field, value) in limits {
         if field == "name" {
             return Err(ApiError::invalid_value("name", "plans are not renamed: make another one"));
