@@ -53,19 +53,22 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Damaged`] where the file itself is, and when it cannot be read.
     pub fn verify(&self) -> Result<Verified, LedgerError> {
-        self.read(|connection| {
-            // One moment for all that is read.
-            let transaction = connection.unchecked_transaction()?;
-            check_file(&transaction)?;
-            let count = |table: &str| -> Result<u64, LedgerError> {
-                let query = format!("SELECT count(*) FROM {table}");
-                Ok(transaction.query_row(&query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
-            };
-            let differences = differences(&transaction)?;
-            let (accounts, requests, open) = (count("balances")?, count("usage")?, count("reservations")?);
-            Ok(Verified { accounts, requests, open, differences })
-        })
+        self.read(verify)
     }
+}
+
+/// The same over a connection.
+pub(crate) fn verify(connection: &Connection) -> Result<Verified, LedgerError> {
+    // One moment for all that is read.
+    let transaction = connection.unchecked_transaction()?;
+    check_file(&transaction)?;
+    let count = |table: &str| -> Result<u64, LedgerError> {
+        let query = format!("SELECT count(*) FROM {table}");
+        Ok(transaction.query_row(&query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    };
+    let differences = differences(&transaction)?;
+    let (accounts, requests, open) = (count("balances")?, count("usage")?, count("reservations")?);
+    Ok(Verified { accounts, requests, open, differences })
 }
 
 /// What does not add up.

@@ -17,16 +17,21 @@
 //! that checked within each transaction ([`Options::check`]). What administrators do is in a log whose entries are
 //! chained: [`Ledger::verify_audit`].
 
+mod alerts;
 mod audit;
 mod balance;
 mod check;
+mod copy;
+mod detail;
 mod error;
 mod inflight;
 mod journal;
 mod key;
 mod ledger;
+mod leftover;
 mod lock;
 mod people;
+mod person;
 mod plan;
 mod plans;
 mod reservation;
@@ -37,12 +42,16 @@ mod usage;
 mod users;
 mod writer;
 
+pub use alerts::{Alert, Delivery, Tried};
 pub use audit::{AuditEntry, AuditVerified, Chain, Tampered};
+pub use copy::{CheckedCopy, check_copy};
+pub use detail::{Span, UsedRequest};
 pub use error::{AuthError, LedgerError, ReserveError};
 pub use journal::{Difference, Verified};
 pub use key::{CreatedKey, KeyRow, NewKey, Principal, Role, UpstreamPolicy};
 pub use ledger::{Clock, Ledger, Options, Recovered};
 pub use lock::{Occupied, ServeLock};
+pub use person::{Person, PersonsKey};
 pub use plan::{Counts, DEFAULT_PLAN, OWNER_PLAN, Plan, UnknownWord, Urgency, Weight};
 pub use plans::PlanRow;
 pub use reservation::{Outcome, Reservation, Reserve, Settlement};

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::alerts::{self, Usage};
 use crate::audit;
 use crate::balance::{self, Account, Holder, Standing};
 use crate::error::{LedgerError, ReserveError};
@@ -150,6 +151,9 @@ impl Reserving {
             let tokens = rate.charge(request.prompt_tokens, request.max_output_tokens);
             let standing = Standing::of(connection, account, now)?;
             if let (Some(limit), Some(free)) = (standing.limit, standing.free().filter(|free| *free < tokens)) {
+                let (month, holder) = (now.month.as_str(), account.holder);
+                let usage = Usage { holder, month, used: standing.used, limit, refused: true, now: now.seconds };
+                alerts::note_usage(connection, &usage)?;
                 return Ok(Err(Short { limit: limit.unsigned_abs(), free: free.unsigned_abs() }));
             }
             charges.push((standing, tokens, rate));
@@ -304,6 +308,14 @@ pub(crate) fn settle(
         usage::undo(connection, id)?;
         usage::insert(connection, id, settlement, (user_charge, key_charge), now)?;
         audit::note_request(connection, id, settlement, now)?;
+        let key = open.key_account.then_some(Holder::Key(open.key));
+        for holder in std::iter::once(Holder::User(open.user)).chain(key) {
+            let (used, limit) = balance::used_of_limit(connection, &holder.account(), &open.month)?;
+            if let Some(limit) = limit {
+                let usage = Usage { holder, month: &open.month, used, limit, refused: false, now };
+                alerts::note_usage(connection, &usage)?;
+            }
+        }
     }
     connection.prepare_cached("DELETE FROM reservations WHERE id = ?1")?.execute([id])?;
     Ok(())

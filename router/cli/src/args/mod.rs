@@ -1,6 +1,8 @@
 //! The command line. Scripts use it, so a flag keeps its name and meaning.
 
+pub(crate) mod alerts;
 pub(crate) mod books;
+pub(crate) mod care;
 pub(crate) mod plans;
 
 use std::net::SocketAddr;
@@ -57,6 +59,12 @@ pub(crate) enum Command {
     /// See what administrators did, and check that nothing of it was changed
     #[command(subcommand)]
     Audit(books::Audit),
+    /// See who was told of what, and try it out
+    #[command(subcommand)]
+    Alerts(alerts::Alerts),
+    /// Make, list, check and restore backups
+    #[command(subcommand)]
+    Backup(care::Backup),
     /// Watch what the box is doing
     Top(Top),
     /// List, fetch and remove models

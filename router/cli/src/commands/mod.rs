@@ -1,12 +1,15 @@
 //! One file for each command but `serve`.
 
+pub(crate) mod alerts;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod models;
+pub(crate) mod person;
 pub(crate) mod plans;
 pub(crate) mod top;
 pub(crate) mod tune;

@@ -15,6 +15,8 @@ pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
             place.ledger()?.set_user_plan(&args.name, &args.plan).await?;
             Ok(print_line(&format!("{} has the plan {} now", args.name, args.plan))?)
         }
+        Users::Export(args) => super::person::export(args, place).await,
+        Users::Erase(args) => super::person::erase(args, place).await,
         Users::Increase(args) => increase(args, place).await,
     }
 }

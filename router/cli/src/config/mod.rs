@@ -1,6 +1,8 @@
 //! The configuration file: strict, so that a misspelt key is an error and not a surprise.
 
+mod alerts;
 mod alias;
+mod backup;
 mod engine;
 mod load;
 mod models;
@@ -16,6 +18,9 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use toml::Spanned;
 
+use alerts::AlertsSection;
+pub(crate) use backup::Schedule;
+pub(crate) use backup::{BackupSection, line};
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
 use upstream::UpstreamSection;
@@ -39,6 +44,8 @@ pub(crate) struct ConfigFile {
     pub(crate) mdns: MdnsSection,
     pub(crate) engine: EngineSection,
     pub(crate) models: ModelsSection,
+    pub(crate) backup: BackupSection,
+    pub(crate) alerts: AlertsSection,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
     aliases: BTreeMap<String, Spanned<String>>,
@@ -82,6 +89,11 @@ impl ConfigFile {
     /// Other names for models.
     pub(crate) fn aliases(&self) -> Aliases {
         Aliases::new(self.aliases.iter().map(|(name, model)| (name.clone(), model.get_ref().clone())).collect())
+    }
+
+    /// Where relative paths in the file begin.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A path as it is written in the file.
