@@ -20,6 +20,7 @@
 mod alerts;
 mod audit;
 mod balance;
+mod buckets;
 mod check;
 mod copy;
 mod detail;
@@ -44,6 +45,7 @@ mod writer;
 
 pub use alerts::{Alert, Delivery, Tried};
 pub use audit::{AuditEntry, AuditVerified, Chain, Tampered};
+pub use buckets::{BUCKETS_MAX, Bucket, BucketSum, Part, Wanted, Width};
 pub use copy::{CheckedCopy, check_copy};
 pub use detail::{Span, UsedRequest};
 pub use error::{AuthError, LedgerError, ReserveError};

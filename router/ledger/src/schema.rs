@@ -21,6 +21,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema/2_up.sql")).down(include_str!("schema/2_down.sql")),
     M::up(include_str!("schema/3_up.sql")).down(include_str!("schema/3_down.sql")),
     M::up(include_str!("schema/4_up.sql")).down(include_str!("schema/4_down.sql")),
+    M::up(include_str!("schema/5_up.sql")).down(include_str!("schema/5_down.sql")),
 ];
 
 const FIRST: &str = "CREATE TABLE users (
@@ -182,7 +183,7 @@ mod tests {
         let migrations = Migrations::from_slice(MIGRATIONS);
         migrations.to_version(&mut connection, 1).unwrap();
         connection.execute_batch(AS_IT_WAS).unwrap();
-        migrations.to_version(&mut connection, 2).unwrap();
+        migrations.to_latest(&mut connection).unwrap();
         assert_eq!(crate::journal::differences(&connection).unwrap(), []);
         let plans = rows(&connection, "SELECT users.plan, keys.plan FROM users JOIN keys ON keys.user_id = users.id");
         assert_eq!(plans, ["unlimited Null", "personal starter", "starter starter"]);

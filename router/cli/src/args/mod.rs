@@ -4,6 +4,7 @@ pub(crate) mod alerts;
 pub(crate) mod books;
 pub(crate) mod care;
 pub(crate) mod plans;
+pub(crate) mod usage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -180,10 +181,15 @@ pub(crate) struct Listing {
 
 /// Sums the requests and tokens that were settled.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   allerac usage
+  allerac usage --by month,user
+  allerac usage export --from 2026-11-01 --output november.csv
   allerac usage --by user --month 2026-11
-  allerac usage --by key,model --json")]
+  allerac usage --by key,model --json"
+)]
 pub(crate) struct Usage {
     /// What to sum by
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["day", "key", "model"])]
@@ -194,11 +200,14 @@ pub(crate) struct Usage {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<usage::UsageCommand>,
 }
 
 /// A column that usage is summed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dimension {
+    Month,
     Day,
     User,
     Key,

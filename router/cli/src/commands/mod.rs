@@ -14,4 +14,5 @@ pub(crate) mod plans;
 pub(crate) mod top;
 pub(crate) mod tune;
 pub(crate) mod usage;
+pub(crate) mod usage_export;
 pub(crate) mod users;

@@ -33,7 +33,7 @@ async fn increase(args: &UsersIncrease, place: &Place) -> Result<(), Failure> {
 }
 
 /// A day stands for its begin.
-fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Failure> {
+pub(super) fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Failure> {
     let day = text.parse::<Date>().ok().and_then(|day| day.to_zoned(zone.clone()).ok());
     let moment = if text.contains('T') { None } else { day.map(|zoned| zoned.timestamp()) };
     moment.or_else(|| text.parse().ok()).ok_or_else(|| {

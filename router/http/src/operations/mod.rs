@@ -4,6 +4,7 @@ mod anthropic;
 mod kept;
 mod ollama;
 mod openai;
+mod organization;
 
 use axum::routing::{get, post};
 
@@ -12,7 +13,14 @@ use crate::openapi::Operation;
 
 /// All of it. The methods of one path stand together.
 pub(crate) fn operations() -> Vec<Operation> {
-    let all = [openai::operations(), kept::operations(), anthropic::operations(), ollama::operations(), the_box()];
+    let all = [
+        openai::operations(),
+        kept::operations(),
+        organization::operations(),
+        anthropic::operations(),
+        ollama::operations(),
+        the_box(),
+    ];
     all.into_iter().flatten().collect()
 }
 
