@@ -313,7 +313,7 @@ def spend(data, user: str, tokens: int):
             [key_id, user_id, tokens, day, month, tokens],
         )
         database.execute(
-            "INSERT INTO usage_daily VALUES (?, ?, ?, 'm', 'local', 'completions', 1, ?, 0, 0)",
+            "INSERT INTO usage_daily VALUES (?, ?, ?, 'm', 'local', 'completions', 1, ?, 0, 0, 0)",
             [month, day, key_id, tokens],
         )
         database.execute("INSERT INTO usage_monthly VALUES (?, ?, 'm', 1, ?, 0, 0)", [month, key_id, tokens])

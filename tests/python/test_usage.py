@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 from test_embeddings import MODEL as ENCODER
 from test_embeddings import data_dir
+from scripted import ScriptedUpstream
 from test_faults import SHORT
 
 import allerac
@@ -165,3 +166,57 @@ def test_months_are_summed_by_whom(box):
     assert [(row["user"], row["requests"]) for row in rows] == [("anna", 4), ("kim", 2)]
     assert all(re.fullmatch(r"\d{4}-\d\d", row["month"]) for row in rows)
     assert json.loads(box.cli("usage", "--by", "month", "--month", "2020-01", "--json").stdout) == []
+
+
+def test_what_other_servers_take_is_counted_at_the_price_of_then(tmp_path):
+    def config(prices: str) -> str:
+        return f"""
+            [[upstream]]
+            name = "scripted"
+            base_url = "{upstream.url}/v1"
+            models = ["good"]
+            aliases = {{ helper = "good" }}
+            prices = {{ {prices} }}
+        """
+
+    with ScriptedUpstream() as upstream:
+        server = allerac.Server(allerac.data_dir(tmp_path / "data"), config=config("good = { input = 2.5, output = 10.125 }, helper = { input = 1, output = 0 }"))
+        with server:
+            owner = server.claim("olga")
+            key = server.create_key("tina", "--plan", "pro", "--allow-upstream", "all")
+            began = int(time.time())
+
+            def ask(model: str):
+                asked = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+                with server.client(key) as client:
+                    list(client.chat.completions.create(**asked, stream=True))
+
+            ask("good")
+            ask(allerac.MODEL)
+            books = allerac.Books(server.data)
+            assert books.settled(2)[0][1:] == (11, 7)
+            cost = 11 * 2500 + 7 * 10125
+            # Another price does not change what was.
+            server.stop()
+            server.config.write_text('currency = "USD"\n' + allerac.COMMON_CONFIG + config("good = { input = 0, output = 0.001 }"))
+            server.start()
+            ask("good")
+            books.settled(3)
+            more = 7
+            assert [row[0] for row in books.rows("SELECT cost FROM usage ORDER BY id")] == [cost, 0, more]
+            books.close()
+            client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", admin_api_key=owner, max_retries=0)
+            costs = client.admin.organization.usage.costs
+            (result,) = results(costs(start_time=began))
+            assert result["object"] == "organization.costs.result"
+            assert result["amount"]["currency"] == "usd"
+            assert result["amount"]["value"] == pytest.approx((cost + more) / 1e9, abs=1e-12)
+            items = results(costs(start_time=began, group_by=["line_item"], limit=180))
+            amounts = {item["line_item"]: round(item["amount"]["value"] * 1e9) for item in items}
+            assert amounts == {"good": cost + more, allerac.MODEL: 0}
+            server.cli("ledger", "verify")
+    for wrong, word in [("good = { input = -1, output = 1 }", "no price"), ("good = { input = 0.0001, output = 1 }", "no price"),
+                        ("nobody = { input = 1, output = 1 }", "not in this upstream's models")]:  # fmt: skip
+        server.config.write_text(config(wrong))
+        done = allerac.cli("doctor", "--config", str(server.config), "--data-dir", str(server.data), check=False)
+        assert word in done.stdout, done.stdout

@@ -84,6 +84,8 @@ pub struct BucketSum {
     pub cached_tokens: i64,
     /// Tokens of output.
     pub completion_tokens: i64,
+    /// What other servers take for it, in billionths of the currency.
+    pub cost: i64,
 }
 
 impl Ledger {
@@ -191,6 +193,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<(Mark, BucketSum)> {
             prompt_tokens: row.get(5)?,
             cached_tokens: row.get(6)?,
             completion_tokens: row.get(7)?,
+            cost: row.get(8)?,
         },
     ))
 }
@@ -198,8 +201,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<(Mark, BucketSum)> {
 /// From the sums of days.
 fn of_days(wanted: &Wanted, (first, last): (i64, i64), zone: &TimeZone) -> Asked {
     let (first, last) = (day_text(first, zone), day_text(last, zone));
-    let counts =
-        "sum(requests), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens) FROM usage_daily AS used";
+    let counts = "sum(requests), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost) FROM usage_daily AS used";
     let months = [&first[..7], &last[..7]].map(str::to_owned).map(Value::from);
     let values = months.into_iter().chain([first, last].map(Value::from)).collect();
     assemble(wanted, "day", counts, "month BETWEEN ? AND ? AND day BETWEEN ? AND ?", values)
@@ -208,7 +210,8 @@ fn of_days(wanted: &Wanted, (first, last): (i64, i64), zone: &TimeZone) -> Asked
 /// From settled requests one by one, by when they began.
 fn of_moments(wanted: &Wanted, (from, to): (i64, i64), width: i64) -> Asked {
     let mark = format!("created_at - created_at % {width}");
-    let counts = "count(*), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens) FROM usage AS used";
+    let counts =
+        "count(*), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost) FROM usage AS used";
     assemble(wanted, &mark, counts, "used.created_at >= ? AND used.created_at < ?", vec![from.into(), to.into()])
 }
 

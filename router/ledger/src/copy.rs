@@ -1,7 +1,6 @@
 //! A copy of the books as they stand at one moment, while they are written to.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
@@ -15,9 +14,6 @@ use crate::schema;
 
 /// All pages at once: readers do not hold up the writer, and what is copied is of one moment.
 const ALL_PAGES: i32 = -1;
-/// How often a copy is tried again that found the file locked, and how long it waits before.
-const TRIES_MAX: u32 = 100;
-const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 impl Ledger {
     /// Copies the books to a file that is not there yet. What is open at that moment is settled in the copy as if the
@@ -71,16 +67,13 @@ pub fn check_copy(path: &Path) -> Result<CheckedCopy, LedgerError> {
     Ok(CheckedCopy { users: users.unsigned_abs(), books, audit })
 }
 
+/// Where something is locked, it is waited for as long as for any other lock.
 fn copy_pages(from: &Connection, to: &mut Connection) -> Result<(), LedgerError> {
-    let backup = Backup::new(from, to)?;
-    for _ in 0..TRIES_MAX {
-        match backup.step(ALL_PAGES)? {
-            StepResult::Done => return Ok(()),
-            _ => std::thread::sleep(TRY_AGAIN),
-        }
+    match Backup::new(from, to)?.step(ALL_PAGES)? {
+        StepResult::Done => Ok(()),
+        _ => Err(LedgerError::Database(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            None,
+        ))),
     }
-    Err(LedgerError::Database(rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-        None,
-    )))
 }

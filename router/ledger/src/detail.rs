@@ -39,6 +39,8 @@ pub struct UsedRequest {
     pub completion_tokens: i64,
     /// Tokens charged to the user.
     pub charged: i64,
+    /// What another server takes for it, in billionths of the currency.
+    pub cost: i64,
 }
 
 /// Which requests, by when they were settled: in seconds since 1970, the end not included.
@@ -54,7 +56,7 @@ pub struct Span {
 
 const SELECT: &str =
     "SELECT request_id, usage.created_at, settled_at, day, users.name, public_id, label, model, endpoint,
-    served_by, outcome, prompt_tokens, cached_tokens, completion_tokens, user_charge
+    served_by, outcome, prompt_tokens, cached_tokens, completion_tokens, user_charge, cost
     FROM usage JOIN keys ON keys.id = key_id JOIN users ON users.id = usage.user_id";
 
 impl Ledger {
@@ -114,5 +116,6 @@ fn request(row: &Row<'_>) -> rusqlite::Result<UsedRequest> {
         cached_tokens: row.get(12)?,
         completion_tokens: row.get(13)?,
         charged: row.get(14)?,
+        cost: row.get(15)?,
     })
 }

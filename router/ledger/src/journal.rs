@@ -112,19 +112,20 @@ fn balances(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
 
 fn days(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
     let query = "WITH rows (month, day, key_id, model, served_by, endpoint, books_requests, requests, books_prompt, prompt,
-            books_cached, cached, books_completion, completion) AS (
+            books_cached, cached, books_completion, completion, books_cost, cost) AS (
             SELECT month, day, key_id, model, served_by, endpoint, 0, count(*), 0, sum(prompt_tokens), 0, sum(cached_tokens), 0,
-                sum(completion_tokens) FROM usage GROUP BY month, day, key_id, model, served_by, endpoint
+                sum(completion_tokens), 0, sum(cost) FROM usage GROUP BY month, day, key_id, model, served_by, endpoint
             UNION ALL SELECT month, day, key_id, model, served_by, endpoint, requests, 0, prompt_tokens, 0, cached_tokens, 0,
-                completion_tokens, 0 FROM usage_daily
+                completion_tokens, 0, cost, 0 FROM usage_daily
         )
         SELECT (SELECT public_id FROM keys WHERE id = key_id) || ' on ' || day || ' with ' || model, month,
             sum(books_requests), sum(requests), sum(books_prompt), sum(prompt), sum(books_cached), sum(cached),
-            sum(books_completion), sum(completion)
+            sum(books_completion), sum(completion), sum(books_cost), sum(cost)
         FROM rows GROUP BY month, day, key_id, model, served_by, endpoint
         HAVING sum(books_requests) <> sum(requests) OR sum(books_prompt) <> sum(prompt)
-            OR sum(books_cached) <> sum(cached) OR sum(books_completion) <> sum(completion)";
-    off(connection, query, &["requests", "prompt tokens", "cached tokens", "completion tokens"])
+            OR sum(books_cached) <> sum(cached) OR sum(books_completion) <> sum(completion)
+            OR sum(books_cost) <> sum(cost)";
+    off(connection, query, &["requests", "prompt tokens", "cached tokens", "completion tokens", "cost"])
 }
 
 fn months(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {

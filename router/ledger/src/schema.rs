@@ -22,6 +22,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema/3_up.sql")).down(include_str!("schema/3_down.sql")),
     M::up(include_str!("schema/4_up.sql")).down(include_str!("schema/4_down.sql")),
     M::up(include_str!("schema/5_up.sql")).down(include_str!("schema/5_down.sql")),
+    M::up(include_str!("schema/6_up.sql")).down(include_str!("schema/6_down.sql")),
 ];
 
 const FIRST: &str = "CREATE TABLE users (

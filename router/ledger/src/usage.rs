@@ -155,7 +155,8 @@ pub(crate) fn undo(connection: &Connection, reservation: i64) -> Result<(), Ledg
     let before = connection
         .prepare_cached(
             "SELECT usage.id, usage.user_id, usage.key_id, usage.key_account, usage.month, user_charge, key_charge,
-             usage.day, usage.model, usage.served_by, prompt_tokens, cached_tokens, completion_tokens, usage.endpoint
+             usage.day, usage.model, usage.served_by, prompt_tokens, cached_tokens, completion_tokens, usage.endpoint,
+             usage.cost
              FROM usage JOIN reservations USING (request_id) WHERE reservations.id = ?1",
         )?
         .query_row([reservation], |row| {
@@ -164,7 +165,7 @@ pub(crate) fn undo(connection: &Connection, reservation: i64) -> Result<(), Ledg
             let charges: (i64, i64) = (row.get(5)?, row.get(6)?);
             let (month, day, model, served_by) = (row.get(4)?, row.get(7)?, row.get(8)?, row.get(9)?);
             let day = Day { month, day, key, model, served_by, endpoint: row.get(13)? };
-            let tokens: [i64; 3] = [row.get(10)?, row.get(11)?, row.get(12)?];
+            let tokens: [i64; 4] = [row.get(10)?, row.get(11)?, row.get(12)?, row.get(14)?];
             Ok((id, user, key_account, charges, day, tokens))
         })
         .optional()?;
@@ -190,16 +191,21 @@ struct Day {
 
 impl Day {
     /// Takes one request out of the sums. None are kept of nothing.
-    fn take_back(&self, connection: &Connection, [prompt, cached, completion]: [i64; 3]) -> Result<(), LedgerError> {
+    fn take_back(
+        &self,
+        connection: &Connection,
+        [prompt, cached, completion, cost]: [i64; 4],
+    ) -> Result<(), LedgerError> {
         const ROW: &str = "month = ?1 AND day = ?2 AND key_id = ?3 AND model = ?4 AND served_by = ?5 AND endpoint = ?6";
         const OF_MONTH: &str = "month = ?1 AND key_id = ?2 AND model = ?3";
         let Self { month, day, key, model, served_by, endpoint } = self;
         connection
             .prepare_cached(&format!(
                 "UPDATE usage_daily SET requests = requests - 1, prompt_tokens = prompt_tokens - ?7,
-                 cached_tokens = cached_tokens - ?8, completion_tokens = completion_tokens - ?9 WHERE {ROW}"
+                 cached_tokens = cached_tokens - ?8, completion_tokens = completion_tokens - ?9,
+                 cost = cost - ?10 WHERE {ROW}"
             ))?
-            .execute(params![month, day, key, model, served_by, endpoint, prompt, cached, completion])?;
+            .execute(params![month, day, key, model, served_by, endpoint, prompt, cached, completion, cost])?;
         connection
             .prepare_cached(&format!("DELETE FROM usage_daily WHERE {ROW} AND requests = 0"))?
             .execute(params![month, day, key, model, served_by, endpoint])?;
@@ -216,20 +222,29 @@ impl Day {
     }
 }
 
+/// What a request is charged: tokens of the user's and of the key's, and what another server takes for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Charges {
+    pub(crate) user: i64,
+    pub(crate) key: i64,
+    /// Billionths of the currency.
+    pub(crate) cost: i64,
+}
+
 /// Writes down what a request cost, and adds it to its day.
 pub(crate) fn insert(
     connection: &Connection,
     reservation: i64,
     settlement: Settlement,
-    (user_charge, key_charge): (i64, i64),
+    charges: Charges,
     now: i64,
 ) -> Result<(), LedgerError> {
     connection
         .prepare_cached(
             "INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,
-             cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at, user_charge, key_charge)
+             cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at, user_charge, key_charge, cost)
              SELECT request_id, key_id, user_id, key_account, model, endpoint, served_by, ?2, ?3, ?4, ?5, day, month,
-             created_at, ?8, ?6, ?7 FROM reservations WHERE id = ?1",
+             created_at, ?8, ?6, ?7, ?9 FROM reservations WHERE id = ?1",
         )?
         .execute(params![
             reservation,
@@ -237,24 +252,30 @@ pub(crate) fn insert(
             settlement.cached_tokens,
             settlement.completion_tokens,
             settlement.outcome.as_str(),
-            user_charge,
-            key_charge,
-            now
+            charges.user,
+            charges.key,
+            now,
+            charges.cost
         ])?;
-    let tokens = params![reservation, settlement.prompt_tokens, settlement.cached_tokens, settlement.completion_tokens];
-    for (table, by) in
-        [("usage_daily", "month, day, key_id, model, served_by, endpoint"), ("usage_monthly", "month, key_id, model")]
-    {
-        connection
-            .prepare_cached(&format!(
-                "INSERT INTO {table} ({by}, requests, prompt_tokens, cached_tokens, completion_tokens)
-                 SELECT {by}, 1, ?2, ?3, ?4 FROM reservations WHERE id = ?1
-                 ON CONFLICT DO UPDATE SET requests = requests + 1,
-                 prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-                 cached_tokens = cached_tokens + excluded.cached_tokens,
-                 completion_tokens = completion_tokens + excluded.completion_tokens"
-            ))?
-            .execute(tokens)?;
-    }
+    let Settlement { prompt_tokens, cached_tokens, completion_tokens, .. } = settlement;
+    connection
+        .prepare_cached(
+            "INSERT INTO usage_daily (month, day, key_id, model, served_by, endpoint, requests, prompt_tokens,
+             cached_tokens, completion_tokens, cost)
+             SELECT month, day, key_id, model, served_by, endpoint, 1, ?2, ?3, ?4, ?5 FROM reservations WHERE id = ?1
+             ON CONFLICT DO UPDATE SET requests = requests + 1, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+             cached_tokens = cached_tokens + excluded.cached_tokens,
+             completion_tokens = completion_tokens + excluded.completion_tokens, cost = cost + excluded.cost",
+        )?
+        .execute(params![reservation, prompt_tokens, cached_tokens, completion_tokens, charges.cost])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO usage_monthly (month, key_id, model, requests, prompt_tokens, cached_tokens, completion_tokens)
+             SELECT month, key_id, model, 1, ?2, ?3, ?4 FROM reservations WHERE id = ?1
+             ON CONFLICT DO UPDATE SET requests = requests + 1, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+             cached_tokens = cached_tokens + excluded.cached_tokens,
+             completion_tokens = completion_tokens + excluded.completion_tokens",
+        )?
+        .execute(params![reservation, prompt_tokens, cached_tokens, completion_tokens])?;
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! A copy of everything that is kept, as it stands at one moment, and whether such a copy is whole.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
@@ -13,9 +12,6 @@ use crate::seal::Seal;
 
 /// All pages at once: readers do not hold up the writer, and what is copied is of one moment.
 const ALL_PAGES: i32 = -1;
-/// How often a copy is tried again that found the file locked, and how long it waits before.
-const TRIES_MAX: u32 = 100;
-const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// What was looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,18 +40,15 @@ pub fn copy(directory: &Path, to: &Path) -> Result<bool, StoreError> {
     Ok(true)
 }
 
+/// Where something is locked, it is waited for as long as for any other lock.
 fn copy_pages(from: &Connection, to: &mut Connection) -> Result<(), StoreError> {
-    let backup = Backup::new(from, to)?;
-    for _ in 0..TRIES_MAX {
-        match backup.step(ALL_PAGES)? {
-            StepResult::Done => return Ok(()),
-            _ => std::thread::sleep(TRY_AGAIN),
-        }
+    match Backup::new(from, to)?.step(ALL_PAGES)? {
+        StepResult::Done => Ok(()),
+        _ => Err(StoreError::Database(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            None,
+        ))),
     }
-    Err(StoreError::Database(rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-        None,
-    )))
 }
 
 /// Checks a copy: the file itself, and that each object and each piece opens with the secret of the box.

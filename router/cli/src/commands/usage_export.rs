@@ -28,7 +28,7 @@ const SCHEMA: &str = "message usage {
     REQUIRED INT64 settled_at (TIMESTAMP(MILLIS,true)); REQUIRED BYTE_ARRAY day (UTF8); REQUIRED BYTE_ARRAY user (UTF8);
     REQUIRED BYTE_ARRAY key (UTF8); REQUIRED BYTE_ARRAY key_name (UTF8); REQUIRED BYTE_ARRAY model (UTF8);
     REQUIRED BYTE_ARRAY endpoint (UTF8); REQUIRED BYTE_ARRAY served_by (UTF8); REQUIRED BYTE_ARRAY outcome (UTF8);
-    REQUIRED INT64 prompt_tokens; REQUIRED INT64 cached_tokens; REQUIRED INT64 completion_tokens; REQUIRED INT64 charged;
+    REQUIRED INT64 prompt_tokens; REQUIRED INT64 cached_tokens; REQUIRED INT64 completion_tokens; REQUIRED INT64 charged; REQUIRED INT64 cost;
 }";
 
 type Output = Box<dyn Write + Send>;
@@ -103,6 +103,7 @@ fn write_csv(output: Output, rows: impl FnOnce(Each<'_>) -> Result<(), Failure>)
         "cached_tokens",
         "completion_tokens",
         "charged",
+        "cost",
     ]);
     rows(&mut |row| {
         names = None;
@@ -153,8 +154,13 @@ fn write_group(writer: &mut SerializedFileWriter<Output>, rows: &[UsedRequest]) 
     for text in texts {
         columns.texts(text)?;
     }
-    let numbers: [fn(&UsedRequest) -> i64; 4] =
-        [|row| row.prompt_tokens, |row| row.cached_tokens, |row| row.completion_tokens, |row| row.charged];
+    let numbers: [fn(&UsedRequest) -> i64; 5] = [
+        |row| row.prompt_tokens,
+        |row| row.cached_tokens,
+        |row| row.completion_tokens,
+        |row| row.charged,
+        |row| row.cost,
+    ];
     for number in numbers {
         columns.numbers(number)?;
     }

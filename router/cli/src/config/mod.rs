@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use allerac_discovery::Label;
+use allerac_ledger::Price;
 use allerac_router_core::{Aliases, Upstreams};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
@@ -25,7 +26,7 @@ pub(crate) use engine::EngineSection;
 use models::ModelsSection;
 use upstream::UpstreamSection;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// The file as written. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -46,6 +47,8 @@ pub(crate) struct ConfigFile {
     pub(crate) models: ModelsSection,
     pub(crate) backup: BackupSection,
     pub(crate) alerts: AlertsSection,
+    /// What prices are in, as ISO 4217 has it.
+    currency: Option<String>,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
     aliases: BTreeMap<String, Spanned<String>>,
@@ -84,6 +87,20 @@ impl ConfigFile {
     /// The other servers, with their keys read.
     pub(crate) fn upstreams(&self) -> Result<Upstreams, Failure> {
         upstream::build(&self.upstream, &self.folder)
+    }
+
+    /// What other servers take for tokens.
+    pub(crate) fn prices(&self) -> Vec<Price> {
+        upstream::prices(&self.upstream)
+    }
+
+    /// What prices are in.
+    pub(crate) fn currency(&self) -> Result<String, Failure> {
+        let currency = self.currency.clone().unwrap_or_else(|| "EUR".to_owned());
+        if currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return Ok(currency.to_ascii_lowercase());
+        }
+        Err(Failure::new(Exit::Usage, format!("`currency` cannot be `{currency}`")).hint("write it like EUR"))
     }
 
     /// Other names for models.

@@ -68,6 +68,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let prepared = Prepared::new(&args.setup, &data_dir)?;
     let upstreams = Arc::new(prepared.config.upstreams()?);
     place::prepare(&data_dir)?;
+    let currency = prepared.config.currency()?;
     let channels = prepared.config.alerts.channels(prepared.config.folder())?;
     let schedule = prepared.config.backup.schedule(prepared.config.folder())?;
     place::finish_restore(&data_dir)?;
@@ -82,6 +83,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         ledger.keep_time_zone().await?;
     }
     ledger.alert_at(&prepared.config.alerts.percents()).await?;
+    ledger.set_prices(&prepared.config.prices(), &currency).await?;
     let recovered = ledger.recover().await?;
     if recovered.charged + recovered.released > 0 {
         tracing::warn!(

@@ -133,6 +133,62 @@ pub(crate) async fn embeddings(
     })
 }
 
+/// What other servers took.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Cost {
+    /// `organization.costs.result`.
+    object: &'static str,
+    amount: Amount,
+    /// The model, where `group_by` asks for it.
+    line_item: Option<String>,
+    /// There are no projects here.
+    project_id: Option<String>,
+    /// The key's public id, where `group_by` asks for it.
+    api_key_id: Option<String>,
+}
+
+/// Money.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Amount {
+    /// How much.
+    value: f64,
+    /// Of which currency, as ISO 4217 has it, in lower case.
+    currency: String,
+}
+
+/// Billionths are what costs are counted in.
+const BILLION: f64 = 1e9;
+/// Days on a page of costs, as OpenAI's API has it.
+const COST_DAYS_MAX: u64 = 180;
+
+pub(crate) async fn costs(
+    State(state): State<AppState>,
+    _: Owner,
+    mut params: Params,
+) -> Result<Json<UsagePage<Cost>>, ApiError> {
+    let limit = params.number("limit", 1, COST_DAYS_MAX)?.unwrap_or(7);
+    if params.take("bucket_width").is_some_and(|width| width != "1d") {
+        return Err(ApiError::invalid_value("bucket_width", "`bucket_width` must be 1d"));
+    }
+    let parts = params.take_all("group_by").into_iter().map(|part| match part.as_str() {
+        "api_key_id" => Ok(Part::Key),
+        "line_item" => Ok(Part::Model),
+        _ => Err(ApiError::unsupported_value("group_by", "costs are told apart by api_key_id and line_item here")),
+    });
+    let by = parts.collect::<Result<_, _>>()?;
+    let wanted = wanted(params, &[])?;
+    let wanted = Wanted { by, limit: usize::try_from(limit).unwrap_or(1), ..wanted };
+    let currency = state.ledger.currency()?;
+    page(&state, wanted, |sum| Cost {
+        object: "organization.costs.result",
+        #[expect(clippy::cast_precision_loss, reason = "exact up to nine millions, and a sum for people beyond")]
+        amount: Amount { value: sum.cost as f64 / BILLION, currency: currency.clone() },
+        line_item: sum.model,
+        project_id: None,
+        api_key_id: sum.key,
+    })
+}
+
 fn page<T>(state: &AppState, wanted: Wanted, result: impl Fn(BucketSum) -> T) -> Result<Json<UsagePage<T>>, ApiError> {
     // A read of milliseconds: see what `books_speed` measures of a million requests.
     let (buckets, next) = state.ledger.buckets(&wanted)?;
