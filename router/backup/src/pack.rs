@@ -16,7 +16,10 @@ use crate::key::Lock;
 use crate::manifest::{FORMAT, Manifest, Packed};
 
 /// The files of a data directory that a backup has, in this order. Those after the first need not be there.
-pub(crate) const FILES: [&str; 4] = ["ledger.db", "objects.db", "box.key", "mdns-name"];
+pub(crate) const FILES: [&str; 6] =
+    ["ledger.db", "objects.db", "box.key", "mdns-name", "tls/authority.key", "tls/authority.crt"];
+/// Of these, those that are copied as they are: nobody changes them once they are there.
+const PLAIN: &[&str] = FILES.split_at(2).1;
 /// The name of the manifest.
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// Where copies lie until they are packed: on the disk of the data, for its owner alone.
@@ -70,7 +73,8 @@ fn pack(what: &What<'_>, lock: &Lock, work: &Path, file: &Path) -> Result<Made, 
     // In this order: see the crate's description.
     allerac_objects::copy(what.data_dir, &work.join("objects.db"))?;
     let settled = what.ledger.copy_to(&work.join("ledger.db"))?;
-    for name in ["box.key", "mdns-name"] {
+    make_private(&work.join("tls"))?;
+    for name in PLAIN {
         match fs::copy(what.data_dir.join(name), work.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(BackupError::io("read", &what.data_dir.join(name))(error));
@@ -159,6 +163,12 @@ pub(crate) fn alone(data_dir: &Path) -> Result<File, BackupError> {
 
 pub(crate) fn make_private(path: &Path) -> Result<(), BackupError> {
     DirBuilder::new().mode(0o700).create(path).map_err(BackupError::io("make", path))
+}
+
+/// Makes the folder that a file lies in, where it is missing.
+pub(crate) fn make_folder_of(path: &Path) -> Result<(), BackupError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(BackupError::io("make", folder))
 }
 
 /// Removes what an earlier run left.

@@ -14,7 +14,7 @@ use crate::check::{Checked, check};
 use crate::error::BackupError;
 use crate::key::Unlock;
 use crate::manifest::Manifest;
-use crate::pack::{FILES, alone, make_private, remove_folder};
+use crate::pack::{FILES, alone, make_folder_of, make_private, remove_folder};
 use crate::unpack::unpack;
 
 /// Where it is unpacked.
@@ -26,8 +26,8 @@ const MOVED: &str = "moved";
 /// Where what was there goes.
 const REPLACED: &str = "replaced";
 /// What a box has beside the files of a backup, and what belongs to those that are replaced.
-const BELONGING: [&str; 6] =
-    ["ledger.db-wal", "ledger.db-shm", "objects.db-wal", "objects.db-shm", "inflight.bin", "kv"];
+const BELONGING: [&str; 7] =
+    ["ledger.db-wal", "ledger.db-shm", "objects.db-wal", "objects.db-shm", "inflight.bin", "kv", "tls"];
 
 /// A backup that is in place.
 #[derive(Debug)]
@@ -94,7 +94,8 @@ fn go_on(data_dir: &Path) -> Result<bool, BackupError> {
     let moved = ready.join(MOVED);
     if !moved.exists() {
         let replaced = data_dir.join(REPLACED);
-        for name in FILES.iter().chain(&BELONGING) {
+        // What lies in a folder goes with it.
+        for name in FILES.iter().filter(|name| !name.contains('/')).chain(&BELONGING) {
             let from = data_dir.join(name);
             if !from.exists() {
                 continue;
@@ -111,6 +112,7 @@ fn go_on(data_dir: &Path) -> Result<bool, BackupError> {
     for name in FILES {
         let from = ready.join(name);
         if from.exists() {
+            make_folder_of(&data_dir.join(name))?;
             fs::rename(&from, data_dir.join(name)).map_err(BackupError::io("rename", &from))?;
         }
     }

@@ -12,7 +12,7 @@ use tar::Archive;
 use crate::error::BackupError;
 use crate::key::Unlock;
 use crate::manifest::Manifest;
-use crate::pack::{FILES, MANIFEST, hash};
+use crate::pack::{FILES, MANIFEST, hash, make_folder_of};
 
 /// The longest manifest; one is a few hundred bytes and the names of models.
 const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
@@ -72,6 +72,7 @@ fn extract(plain: impl Read, folder: &Path) -> Result<Manifest, BackupError> {
             return Err(BackupError::Damaged(format!("`{name}` is not where it should be")));
         };
         let path = folder.join(&name);
+        make_folder_of(&path)?;
         let output = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let mut output = output.map_err(BackupError::io("write", &path))?;
         copy(&mut entry, &mut output, &path)?;

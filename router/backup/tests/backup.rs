@@ -116,6 +116,8 @@ fn usage(ledger: &Ledger) -> Vec<(String, i64, i64)> {
 /// A box with a user, an object of two pieces and its secret.
 async fn a_box(data: &Path) -> (Ledger, String) {
     fs::write(data.join("box.key"), SECRET).unwrap();
+    fs::create_dir(data.join("tls")).unwrap();
+    fs::write(data.join("tls/authority.key"), "authority").unwrap();
     let ledger = Ledger::open(data, TimeZone::UTC).unwrap();
     let secret = key(&ledger, "anna").await;
     let store = Store::open(data, &SECRET).unwrap();
@@ -151,7 +153,7 @@ async fn what_runs_is_settled_in_the_copy_and_goes_on_in_the_original() {
     assert_eq!((made.manifest.charged, made.manifest.released), (1, 1));
     assert_eq!(made.bytes, fs::metadata(home.path("one.age")).unwrap().len());
     let names: Vec<_> = made.manifest.files.iter().map(|file| file.name.as_str()).collect();
-    assert_eq!(names, ["ledger.db", "objects.db", "box.key"]);
+    assert_eq!(names, ["ledger.db", "objects.db", "box.key", "tls/authority.key"]);
 
     // Here both are open still.
     assert_eq!(ledger.open_requests("anna").unwrap(), 2);
@@ -174,6 +176,7 @@ async fn what_runs_is_settled_in_the_copy_and_goes_on_in_the_original() {
     assert_eq!(fs::read(other.join("box.key")).unwrap(), SECRET);
     let store = Store::open(&other, &SECRET).unwrap();
     assert_eq!(store.piece(Kind::File, OWNER, "file-1", 1).await.unwrap().unwrap(), vec![1; 300_000]);
+    assert_eq!(fs::read(other.join("tls/authority.key")).unwrap(), b"authority");
     assert!(!other.join(".restore-ready").exists() && !other.join(".restore-partial").exists());
     assert!(!data.join(".backup").exists());
 }

@@ -42,6 +42,8 @@ pub struct AppState {
     pub pass: MetricsPass,
     /// The box's name on the network.
     pub name: String,
+    /// The certificate (X.509, DER) of the box's own authority, where it serves HTTPS with one.
+    pub authority: Option<Arc<[u8]>>,
 }
 
 impl AppState {

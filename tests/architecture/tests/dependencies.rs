@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-backup", &["allerac-ledger", "allerac-objects"]),
     ("allerac-alerts", &["allerac-ledger"]),
     ("allerac-discovery", &[]),
+    ("allerac-tls", &[]),
     ("allerac-router-core", &["allerac-engine-link", "allerac-models"]),
     ("allerac-metrics", &["allerac-engine-core", "allerac-engine-link"]),
     (
@@ -63,6 +64,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "allerac-models",
             "allerac-objects",
             "allerac-router-core",
+            "allerac-tls",
             "allerac-wire",
         ],
     ),
@@ -79,6 +81,7 @@ const PRIVATE: &[(&str, &[&str])] = &[
     // Each its own file: what people said never gets in the ledger's.
     ("rusqlite", &["allerac-ledger", "allerac-objects"]),
     ("axum", &["allerac-http", "allerac"]),
+    ("rcgen", &["allerac-tls"]),
     ("mdns-sd", &["allerac-discovery"]),
     ("minijinja", &["allerac-engine"]),
     ("prometheus-client", &["allerac-metrics"]),

@@ -6,6 +6,7 @@ mod backup;
 mod engine;
 mod load;
 mod models;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use allerac_discovery::Label;
 use allerac_ledger::Price;
 use allerac_router_core::{Aliases, Upstreams};
+use allerac_tls::Files;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use toml::Spanned;
@@ -24,6 +26,7 @@ pub(crate) use backup::Schedule;
 pub(crate) use backup::{BackupSection, line};
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
+use tls::TlsSection;
 use upstream::UpstreamSection;
 
 use crate::failure::{Exit, Failure};
@@ -49,6 +52,7 @@ pub(crate) struct ConfigFile {
     pub(crate) alerts: AlertsSection,
     /// What prices are in, as ISO 4217 has it.
     currency: Option<String>,
+    pub(crate) tls: TlsSection,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
     aliases: BTreeMap<String, Spanned<String>>,
@@ -111,6 +115,11 @@ impl ConfigFile {
     /// Where relative paths in the file begin.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The certificate that the owner brought, where there is one.
+    pub(crate) fn certificate(&self) -> Result<Option<Files>, Failure> {
+        self.tls.files(&self.folder)
     }
 
     /// A path as it is written in the file.
