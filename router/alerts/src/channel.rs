@@ -14,9 +14,9 @@ const SEND_WAIT: Duration = Duration::from_secs(40);
 #[derive(Debug)]
 pub enum Channel {
     /// A signed request to a server.
-    Webhook(Webhook),
+    Webhook(Box<Webhook>),
     /// A mail.
-    Mail(Mail),
+    Mail(Box<Mail>),
 }
 
 /// Why something was not sent.

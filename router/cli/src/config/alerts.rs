@@ -95,12 +95,12 @@ impl AlertsSection {
                 events: section.events.clone(),
             };
             let webhook = Webhook::new(config).map_err(|why| mistake(&format!("the webhook {name}"), &why))?;
-            channels.push(Channel::Webhook(webhook));
+            channels.push(Channel::Webhook(Box::new(webhook)));
         }
         if let Some(section) = &self.email {
             known(&section.events)?;
             let mail = Mail::new(section.config(folder)?).map_err(|why| mistake("[alerts.email]", &why))?;
-            channels.push(Channel::Mail(mail));
+            channels.push(Channel::Mail(Box::new(mail)));
         }
         Ok(channels)
     }

@@ -107,7 +107,7 @@ pub(crate) async fn completions(
     _: Owner,
     params: Params,
 ) -> Result<Json<UsagePage<CompletionsUsage>>, ApiError> {
-    page(&state, wanted(params, GENERATING)?, |mut sum| CompletionsUsage {
+    page(&state, &wanted(params, GENERATING)?, |mut sum| CompletionsUsage {
         object: "organization.usage.completions.result",
         input_tokens: sum.prompt_tokens,
         input_cached_tokens: sum.cached_tokens,
@@ -125,7 +125,7 @@ pub(crate) async fn embeddings(
     _: Owner,
     params: Params,
 ) -> Result<Json<UsagePage<EmbeddingsUsage>>, ApiError> {
-    page(&state, wanted(params, ENCODING)?, |mut sum| EmbeddingsUsage {
+    page(&state, &wanted(params, ENCODING)?, |mut sum| EmbeddingsUsage {
         object: "organization.usage.embeddings.result",
         input_tokens: sum.prompt_tokens,
         num_model_requests: sum.requests,
@@ -179,7 +179,7 @@ pub(crate) async fn costs(
     let wanted = wanted(params, &[])?;
     let wanted = Wanted { by, limit: usize::try_from(limit).unwrap_or(1), ..wanted };
     let currency = state.ledger.currency()?;
-    page(&state, wanted, |sum| Cost {
+    page(&state, &wanted, |sum| Cost {
         object: "organization.costs.result",
         #[expect(clippy::cast_precision_loss, reason = "exact up to nine millions, and a sum for people beyond")]
         amount: Amount { value: sum.cost as f64 / BILLION, currency: currency.clone() },
@@ -189,9 +189,9 @@ pub(crate) async fn costs(
     })
 }
 
-fn page<T>(state: &AppState, wanted: Wanted, result: impl Fn(BucketSum) -> T) -> Result<Json<UsagePage<T>>, ApiError> {
+fn page<T>(state: &AppState, wanted: &Wanted, result: impl Fn(BucketSum) -> T) -> Result<Json<UsagePage<T>>, ApiError> {
     // A read of milliseconds: see what `books_speed` measures of a million requests.
-    let (buckets, next) = state.ledger.buckets(&wanted)?;
+    let (buckets, next) = state.ledger.buckets(wanted)?;
     let bucket = |Bucket { start, end, sums }: Bucket| UsageBucket {
         object: "bucket",
         start_time: start,
