@@ -285,8 +285,8 @@ async fn formats_and_insides_that_are_not_known_are_told_apart() {
     assert!(renamed.contains("`ledger.db` is not where it should be"), "{renamed}");
     let hash = manifest(&|manifest| manifest["files"][1]["blake3"] = json!("00"));
     assert!(hash.contains("`objects.db` is not as it was packed"), "{hash}");
-    let missing = forged(&|name, content| (name != "box.key").then_some(content));
-    assert!(missing.contains("`box.key` is missing"), "{missing}");
+    let missing = forged(&|name, content| (name != "tls/authority.key").then_some(content));
+    assert!(missing.contains("`tls/authority.key` is missing"), "{missing}");
     let headless = forged(&|name, content| (name != "manifest.json").then_some(content));
     assert!(headless.contains("it does not begin with its manifest"), "{headless}");
     let empty = forged(&|_, _| None);
