@@ -1,5 +1,7 @@
 //! Backups of real boxes: what comes back, and what is refused.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -19,6 +21,11 @@ use tempfile::TempDir;
 
 const SECRET: [u8; 32] = [7; 32];
 const OWNER: u64 = 42;
+/// After which a restore may be interrupted.
+const STEPS: usize = 7;
+
+/// What becomes of a file in a backup that is forged.
+type Change<'a> = dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>> + 'a;
 
 struct Home {
     folder: TempDir,
@@ -259,7 +266,7 @@ async fn formats_and_insides_that_are_not_known_are_told_apart() {
     let (ledger, _) = a_box(&data).await;
     home.create(&data, &ledger, "whole.age").unwrap();
     let target = home.empty("target");
-    let forged = |change: &dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>| {
+    let forged = |change: &Change<'_>| {
         home.forge("whole.age", "forged.age", change);
         let error = restore(&home.path("forged.age"), &home.unlock, &target, false).unwrap_err();
         assert_eq!(contents(&target), BTreeMap::new());
@@ -285,8 +292,8 @@ async fn formats_and_insides_that_are_not_known_are_told_apart() {
     assert!(renamed.contains("`ledger.db` is not where it should be"), "{renamed}");
     let hash = manifest(&|manifest| manifest["files"][1]["blake3"] = json!("00"));
     assert!(hash.contains("`objects.db` is not as it was packed"), "{hash}");
-    let missing = forged(&|name, content| (name != "box.key").then_some(content));
-    assert!(missing.contains("`box.key` is missing"), "{missing}");
+    let missing = forged(&|name, content| (name != "tls/authority.key").then_some(content));
+    assert!(missing.contains("`tls/authority.key` is missing"), "{missing}");
     let headless = forged(&|name, content| (name != "manifest.json").then_some(content));
     assert!(headless.contains("it does not begin with its manifest"), "{headless}");
     let empty = forged(&|_, _| None);
@@ -391,7 +398,6 @@ async fn a_restore_that_was_interrupted_after_it_counted_is_finished() {
     let first = home.empty("first");
     let (ledger, secret) = a_box(&first).await;
     home.create(&first, &ledger, "first.age").unwrap();
-    const STEPS: usize = 7;
     for step in 0..=STEPS {
         let data = home.empty(&format!("data-{step}"));
         let old = Ledger::open(&data, TimeZone::UTC).unwrap();

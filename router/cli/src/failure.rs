@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn our_messages_split_into_error_and_hint() {
-        let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let source = std::io::Error::from(ErrorKind::PermissionDenied);
         let failure = Failure::from(LedgerError::NotWritable { path: "/data".into(), source });
         assert_eq!(failure.exit, Exit::Storage);
         let expected = "error: cannot write to /data: permission denied\n\
