@@ -216,7 +216,7 @@ mod tests {
     }
 
     /// The version that has people's roles.
-    const PEOPLE: usize = 4;
+    const PEOPLE: usize = 7;
 
     #[test]
     fn what_the_version_before_cannot_hold_to_opens_nothing_there() {
