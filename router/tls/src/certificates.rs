@@ -71,7 +71,10 @@ impl Certificates {
     ) -> Result<Self, TlsError> {
         let names = Names::of(label, addresses);
         let shown = Shown { key: authority.issue(&names, now)?, names, since: now };
-        Ok(Self { origin: Origin::Own { authority: Box::new(authority), label: label.to_owned() }, shown: RwLock::new(shown) })
+        Ok(Self {
+            origin: Origin::Own { authority: Box::new(authority), label: label.to_owned() },
+            shown: RwLock::new(shown),
+        })
     }
 
     /// What whoever stole the authority would show.
@@ -79,7 +82,10 @@ impl Certificates {
     pub(crate) fn of_a_thief(authority: Authority, name: &str, now: SystemTime) -> Self {
         let names = Names::any(name);
         let shown = Shown { key: authority.issue(&names, now).expect("it can be made"), names, since: now };
-        Self { origin: Origin::Own { authority: Box::new(authority), label: name.to_owned() }, shown: RwLock::new(shown) }
+        Self {
+            origin: Origin::Own { authority: Box::new(authority), label: name.to_owned() },
+            shown: RwLock::new(shown),
+        }
     }
 
     /// Those that the owner brought.

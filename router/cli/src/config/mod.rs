@@ -1,6 +1,7 @@
 //! The configuration file: strict, so that a misspelt key is an error and not a surprise.
 
 mod alias;
+mod downloads;
 mod engine;
 mod load;
 mod models;
@@ -12,12 +13,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use allerac_discovery::Label;
+use allerac_models::Downloads;
 use allerac_router_core::{Aliases, Upstreams};
 use allerac_tls::Files;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use toml::Spanned;
 
+use downloads::DownloadsSection;
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
 use tls::TlsSection;
@@ -42,6 +45,7 @@ pub(crate) struct ConfigFile {
     pub(crate) mdns: MdnsSection,
     pub(crate) engine: EngineSection,
     pub(crate) models: ModelsSection,
+    downloads: DownloadsSection,
     pub(crate) tls: TlsSection,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
@@ -76,6 +80,11 @@ impl ConfigFile {
     /// The name on the network.
     pub(crate) fn label(&self) -> Label {
         self.name.clone().unwrap_or_else(|| Label::new("allerac").expect("the default name is a host name"))
+    }
+
+    /// How models are fetched. `zone` is that of the hours of a day, where the file does not say it.
+    pub(crate) fn downloads(&self, zone: TimeZone) -> Result<Downloads, Failure> {
+        self.downloads.build(&self.folder, self.time_zone.clone().unwrap_or(zone))
     }
 
     /// The other servers, with their keys read.
