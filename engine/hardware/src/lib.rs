@@ -1,6 +1,7 @@
 //! What this machine is, which profile of `hw-profiles/` fits it, and what measuring it says.
 
 mod bandwidth;
+mod compute;
 mod cpus;
 mod memory;
 mod probe;
@@ -9,6 +10,7 @@ mod topology;
 pub mod tuning;
 
 pub use bandwidth::{BANDWIDTH_BYTES, Bandwidth, bandwidth};
+pub use compute::compute;
 pub use cpus::{CpuSet, InvalidCpuSet};
 pub use memory::{Memory, memory};
 pub use probe::{Probe, probe};

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+
+use crate::error::ModelsError;
 
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -21,4 +23,18 @@ pub(crate) fn of_file(path: &Path) -> io::Result<String> {
         }
         hasher.update(&buffer[..read]);
     }
+}
+
+/// The digest of bytes.
+pub(crate) fn of_bytes(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
+/// The digest of a file; empty where there is none. Large files take seconds: a thread of its own reads them.
+pub(crate) async fn of_path(path: PathBuf) -> Result<String, ModelsError> {
+    let read = tokio::task::spawn_blocking(move || match of_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(ModelsError::file("read", &path)),
+    });
+    read.await.map_err(|error| ModelsError::Download(error.to_string()))?
 }

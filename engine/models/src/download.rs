@@ -9,72 +9,49 @@ use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 use crate::error::ModelsError;
-use crate::store::Progress;
+use crate::pace::Pace;
+use crate::transfer::retry::{Failure, wait};
 
-/// How often a broken download is taken up again before the user hears of it. Progress begins the count anew.
-const TRIES_MAX: u32 = 5;
-/// The first wait after a failure; it doubles.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// How long a server may take to accept a connection.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
+pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long a server may send nothing.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What is downloaded.
 pub(crate) struct Wanted<'a> {
+    pub(crate) client: &'a Client,
     pub(crate) url: &'a str,
+    pub(crate) pace: &'a Pace,
     /// Its exact length where it is known; else no more than this is accepted.
     pub(crate) size_bytes: Option<u64>,
     pub(crate) size_bytes_max: u64,
 }
 
-/// One try's failure, and whether another is worth it.
-enum Failure {
-    Final(ModelsError),
-    Again(String),
-}
-
-/// Downloads into `part`, taking up what is there. It is complete, though not verified, on return.
+/// Downloads into `part`, taking up what is there. It is complete, though not verified, on return. `tell` hears how many
+/// bytes there are, and of how many.
 pub(crate) async fn download(
     wanted: &Wanted<'_>,
     part: &Path,
-    progress: &mut impl FnMut(Progress),
+    tell: &mut impl FnMut(u64, u64),
 ) -> Result<(), ModelsError> {
-    let client = Client::builder().connect_timeout(CONNECT_TIME_MAX).read_timeout(SILENCE_MAX).build();
-    let client = client.map_err(|error| ModelsError::Download(explain(&error)))?;
-    let (mut tries, mut wait) = (0, RETRY_FIRST);
+    let mut tries = 0;
     loop {
         let before = length(part).await;
-        match attempt(&client, wanted, part, progress).await {
+        let failure = match attempt(wanted, part, tell).await {
             Ok(()) => return Ok(()),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Again(reason)) => {
-                if length(part).await > before {
-                    (tries, wait) = (0, RETRY_FIRST);
-                }
-                tries += 1;
-                if tries >= TRIES_MAX {
-                    return Err(ModelsError::Download(reason));
-                }
-                tracing::warn!("the download is taken up again: {reason}");
-                tokio::time::sleep(wait).await;
-                wait *= 2;
-            }
-        }
+            Err(failure) => failure,
+        };
+        tries = if length(part).await > before { 1 } else { tries + 1 };
+        tokio::time::sleep(wait(failure, tries)?).await;
     }
 }
 
-async fn attempt(
-    client: &Client,
-    wanted: &Wanted<'_>,
-    part: &Path,
-    progress: &mut impl FnMut(Progress),
-) -> Result<(), Failure> {
+async fn attempt(wanted: &Wanted<'_>, part: &Path, tell: &mut impl FnMut(u64, u64)) -> Result<(), Failure> {
     let have = length(part).await;
     if have > 0 && Some(have) == wanted.size_bytes {
         return Ok(());
     }
-    let mut request = client.get(wanted.url);
+    let mut request = wanted.client.get(wanted.url);
     if have > 0 {
         request = request.header(RANGE, format!("bytes={have}-"));
         // A file that changed in between is sent whole.
@@ -82,7 +59,7 @@ async fn attempt(
             request = request.header(IF_RANGE, etag);
         }
     }
-    let response = request.send().await.map_err(|error| Failure::Again(explain(&error)))?;
+    let response = request.send().await?;
     let resumes = response.status() == StatusCode::PARTIAL_CONTENT && starts_at(&response, have);
     match response.status() {
         StatusCode::OK => {}
@@ -90,14 +67,11 @@ async fn attempt(
         // What is here is not a beginning of what is there.
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
             let _ = tokio::fs::remove_file(part).await;
-            return Err(Failure::Again("the file at the server has changed".into()));
+            return Err(Failure::again("the file at the server has changed"));
         }
-        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            return Err(Failure::Again(format!("the server answered {status}")));
-        }
-        status => return Err(Failure::Final(ModelsError::Download(format!("the server answered {status}")))),
+        _ => return Err(Failure::of(&response)),
     }
-    receive(response, wanted, part, if resumes { have } else { 0 }, progress).await
+    receive(response, wanted, part, if resumes { have } else { 0 }, tell).await
 }
 
 async fn receive(
@@ -105,7 +79,7 @@ async fn receive(
     wanted: &Wanted<'_>,
     part: &Path,
     have: u64,
-    progress: &mut impl FnMut(Progress),
+    tell: &mut impl FnMut(u64, u64),
 ) -> Result<(), Failure> {
     let refused = |source| Failure::Final(file_error(source, part, wanted.size_bytes_max));
     if let Some(etag) = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()) {
@@ -116,8 +90,9 @@ async fn receive(
     let announced = response.content_length().map(|rest| have + rest);
     let total = wanted.size_bytes.or(announced).unwrap_or(wanted.size_bytes_max);
     let mut done = have;
-    progress(Progress { done, total });
-    while let Some(piece) = response.chunk().await.map_err(|error| Failure::Again(explain(&error)))? {
+    tell(done, total);
+    while let Some(piece) = response.chunk().await? {
+        wanted.pace.spend(piece.len() as u64).await;
         done += piece.len() as u64;
         if done > wanted.size_bytes.unwrap_or(wanted.size_bytes_max) {
             drop(file);
@@ -125,13 +100,13 @@ async fn receive(
             return Err(Failure::Final(ModelsError::Download("the file is longer than it should be".into())));
         }
         file.write_all(&piece).await.map_err(refused)?;
-        progress(Progress { done, total });
+        tell(done, total);
     }
     file.flush().await.map_err(refused)?;
     file.sync_all().await.map_err(refused)?;
     match wanted.size_bytes.or(announced) {
         Some(whole) if done < whole => {
-            Err(Failure::Again(format!("the connection broke off at {done} of {whole} bytes")))
+            Err(Failure::again(format!("the connection broke off at {done} of {whole} bytes")))
         }
         _ => Ok(()),
     }
@@ -156,15 +131,4 @@ pub(crate) fn etag_path(part: &Path) -> std::path::PathBuf {
 
 async fn length(path: &Path) -> u64 {
     tokio::fs::metadata(path).await.map_or(0, |metadata| metadata.len())
-}
-
-/// An error with its causes; reqwest's own text leaves the reason out.
-fn explain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -27,6 +27,55 @@ pub enum ModelsError {
         /// Bytes of the whole file.
         bytes: u64,
     },
+    /// There will be no room: known before anything is fetched.
+    #[error(
+        "{what} needs {needs_bytes} bytes of disk space and {free_bytes} are free at {path}; free some space, or run `allerac models gc`"
+    )]
+    NoRoom {
+        /// What is to be fetched.
+        what: String,
+        /// What of it is not here yet.
+        needs_bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+        /// Where.
+        path: PathBuf,
+    },
+    /// A licence that asks to be accepted first.
+    #[error("{model} has the licence {licence}, which asks to be accepted first{}; {}",
+        url.as_ref().map(|url| format!(": read it at {url}")).unwrap_or_default(),
+        "then repeat the command with --accept-licence, or the request with \"accept_licence\": true")]
+    Licence {
+        /// Of which model.
+        model: String,
+        /// Its name.
+        licence: String,
+        /// Where it can be read.
+        url: Option<String>,
+    },
+    /// The hub gives the files only to those whom it knows to have accepted their licence.
+    #[error(
+        "{repository} is gated: accept its licence at {url} with an account there, and give the box a token of that account (HF_TOKEN, or token_file in [downloads] of the configuration file){said}"
+    )]
+    Gated {
+        /// Which repository.
+        repository: String,
+        /// Where its licence is accepted.
+        url: String,
+        /// What the hub says, after a colon; empty where it says nothing.
+        said: String,
+    },
+    /// The hub has no such thing, or what it says is of no use.
+    #[error("{0}")]
+    Hub(String),
+    /// A file that is no model, or one that nobody here can run.
+    #[error("{path} cannot be used: {reason}")]
+    NotModel {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// Another process fetches the same file.
     #[error("another process is fetching {0}; wait for it")]
     Busy(String),

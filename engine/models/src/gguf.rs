@@ -3,10 +3,14 @@
 //! The format is that of ggml's `docs/gguf.md`: magic, version, the numbers of tensors and of values, then the values. A
 //! file comes from the internet, so every length in it is compared with what is left before anything is read by it.
 
+mod weights;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+
+pub use weights::Weights;
 
 /// Values of one header. Real files have less than a hundred.
 const VALUES_MAX: u64 = 10_000;
@@ -23,6 +27,7 @@ const HEADER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Header {
     values: BTreeMap<String, Value>,
+    weights: Weights,
 }
 
 /// One value.
@@ -96,7 +101,7 @@ impl Header {
     /// # Errors
     /// [`GgufError`] saying what is wrong with it.
     pub fn parse(reader: impl BufRead, length: u64) -> Result<Self, GgufError> {
-        let mut source = Source { reader, left: length.min(HEADER_BYTES_MAX) };
+        let mut source = Source { reader, left: length.min(HEADER_BYTES_MAX), length };
         if source.left < 4 || source.bytes::<4>()? != *b"GGUF" {
             return Err(GgufError::NotGguf);
         }
@@ -104,7 +109,10 @@ impl Header {
         if !(2..=3).contains(&version) {
             return Err(GgufError::Version(version));
         }
-        let _tensors = source.u64()?;
+        let tensors = source.u64()?;
+        if tensors > weights::TENSORS_MAX {
+            return Err(GgufError::Damaged("it has too many tensors"));
+        }
         let count = source.u64()?;
         if count > VALUES_MAX {
             return Err(GgufError::Damaged("it has too many values"));
@@ -118,7 +126,20 @@ impl Header {
                 return Err(GgufError::Damaged("a value is there twice"));
             }
         }
-        Ok(Self { values })
+        let weights = Weights::read(&mut source, tensors)?;
+        Ok(Self { values, weights })
+    }
+
+    /// Its tensors.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Numbers in all tensors: at least one, also where the file has none.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.weights.parameters.max(1)
     }
 
     /// All values, in the order of their names.
@@ -209,6 +230,8 @@ impl Each {
 struct Source<R> {
     reader: R,
     left: u64,
+    /// The whole file.
+    length: u64,
 }
 
 impl<R: BufRead> Source<R> {

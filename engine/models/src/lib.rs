@@ -1,19 +1,37 @@
 //! Which models there are, and which are here: the catalogue `models.toml`, and a store that fetches,
 //! verifies and keeps their files.
 
+mod blocks;
 mod catalogue;
 mod digest;
 mod download;
+mod downloads;
 mod error;
+pub mod fit;
 mod gguf;
+mod hub;
+mod import;
+mod licences;
 mod names;
 mod order;
+mod pace;
+mod pull;
 mod pypi;
 mod record;
+mod scrub;
 mod store;
+mod transfer;
 
-pub use catalogue::{Catalogue, Entry, FileSpec, ModelKind, SamplingDefaults, Source};
+pub use catalogue::{Ability, Catalogue, Entry, FileSpec, Layers, ModelKind, Quant, SamplingDefaults, Source};
+pub use downloads::{CONNECTIONS, Downloads, Progress};
 pub use error::ModelsError;
-pub use gguf::{GgufError, Header, Shape, Value as HeaderValue};
+pub use gguf::{GgufError, Header, Shape, Value as HeaderValue, Weights};
+pub use hub::reference::{InvalidReference, Reference};
+pub use hub::{HUB, Hub};
+pub use licences::Accepted;
 pub use names::named;
-pub use store::{Installed, Part, Progress, Store};
+pub use order::Swept;
+pub use pace::{Hours, InvalidHours, Pace};
+pub use record::Origin;
+pub use scrub::{Mended, Scrubbed};
+pub use store::{Installed, Part, Store};

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -70,9 +71,37 @@ impl Store {
             let path = entry.map_err(ModelsError::file("read", &blobs))?.path();
             if !wanted.contains(&path) && !in_use.contains(&path) {
                 fs::remove_file(&path).map_err(ModelsError::file("remove", &path))?;
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let _ = fs::remove_file(self.blocks_path(name.trim_start_matches("sha256-")));
             }
         }
         Ok(true)
+    }
+
+    /// Removes what downloads left that nobody is at: parts of files, and lists of blocks of files that are gone. How much
+    /// that was. What is removed is fetched anew when it is wanted.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn collect(&self) -> Result<Swept, ModelsError> {
+        let mut swept = Swept::default();
+        let partial = self.root().join("partial");
+        for path in files_in(&partial)? {
+            let stem = path.file_name().and_then(|name| name.to_str()?.split('.').next()).unwrap_or_default();
+            let guard = partial.join(format!("{stem}.lock"));
+            // Who fetches holds it; the guard itself stays, or two could hold one of the same name.
+            let lock = File::create(&guard).map_err(ModelsError::file("create", &guard))?;
+            if path != guard && lock.try_lock().is_ok() {
+                swept.remove(&path)?;
+            }
+        }
+        for path in files_in(&self.root().join("blocks"))? {
+            let sha256 = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if !self.blob_path(sha256).exists() {
+                swept.remove(&path)?;
+            }
+        }
+        Ok(swept)
     }
 
     /// The files that records name, also records of models that are not whole: somebody may mend them.
@@ -127,8 +156,34 @@ impl Store {
     }
 }
 
+/// What was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Files.
+    pub files: u64,
+    /// What they took on the disk.
+    pub bytes: u64,
+}
+
+impl Swept {
+    fn remove(&mut self, path: &Path) -> Result<(), ModelsError> {
+        let took = fs::metadata(path).map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+        fs::remove_file(path).map_err(ModelsError::file("remove", path))?;
+        (self.files, self.bytes) = (self.files + 1, self.bytes + took);
+        Ok(())
+    }
+}
+
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, ModelsError> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(folder).map_err(ModelsError::file("read", folder))?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(ModelsError::file("read", folder))).collect()
+}
+
 /// A name becomes that of a file, and part of addresses.
-fn check_name(name: &str) -> Result<(), ModelsError> {
+pub(crate) fn check_name(name: &str) -> Result<(), ModelsError> {
     let fits = |character: char| character.is_ascii_alphanumeric() || ".-_:".contains(character);
     let begins = name.starts_with(|first: char| first.is_ascii_alphanumeric());
     if begins && name.len() <= NAME_CHARS_MAX && name.chars().all(fits) && Path::new(name).file_name().is_some() {

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{Entry, FileSpec, ModelKind};
+use crate::catalogue::{Entry, ModelKind};
 use crate::error::ModelsError;
+use crate::hub::pins::KnownFile;
 
 /// The version of [`Record`].
 const VERSION: u32 = 1;
@@ -25,8 +26,25 @@ pub(crate) struct Record {
     /// The id in the catalogue, of a model that has another one here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
+    /// Of a model that no catalogue has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) licence: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<Origin>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) parts: Vec<PartRecord>,
+}
+
+/// Where the weights came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// `USER/NAME` at a hub.
+    pub repository: String,
+    /// The commit.
+    pub revision: String,
+    /// The path of the file.
+    pub file: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,17 +60,26 @@ fn is_chat(kind: &ModelKind) -> bool {
 }
 
 impl Record {
-    /// Of a model that is installed now.
-    pub(crate) fn of(entry: &Entry) -> Self {
-        let part = |FileSpec { name, sha256, .. }: &FileSpec| PartRecord { name: name.clone(), sha256: sha256.clone() };
+    /// Of a model that is installed now, whose files are these, that of the weights first.
+    pub(crate) fn of(entry: &Entry, files: &[KnownFile]) -> Self {
+        let part =
+            |KnownFile { name, sha256, .. }: &KnownFile| PartRecord { name: name.clone(), sha256: sha256.clone() };
+        let parts = files[1..].iter().map(part).collect();
+        Self { parts, ..Self::own(entry.kind, &files[0].sha256, entry.parameters) }
+    }
+
+    /// Of a model of one file that is installed now, and nothing else is known of.
+    pub(crate) fn own(kind: ModelKind, sha256: &str, parameters: u64) -> Self {
         Self {
             version: VERSION,
-            kind: entry.kind,
-            sha256: entry.file.sha256.clone(),
-            parameters: entry.parameters,
+            kind,
+            sha256: sha256.to_owned(),
+            parameters,
             installed_at: now_s(),
             model: None,
-            parts: entry.parts.iter().map(part).collect(),
+            origin: None,
+            licence: None,
+            parts: Vec::new(),
         }
     }
 
@@ -69,17 +96,21 @@ impl Record {
 
     /// Writes it whole or not at all, also where the power fails.
     pub(crate) fn write(&self, path: &Path) -> Result<(), ModelsError> {
-        let text = toml::to_string(self).map_err(|error| ModelsError::Catalogue(error.to_string()))?;
-        let unfinished = path.with_extension("new");
-        fs::write(&unfinished, text).map_err(ModelsError::file("write", &unfinished))?;
-        let synced = File::open(&unfinished).and_then(|file| file.sync_all());
-        synced.map_err(ModelsError::file("write", &unfinished))?;
-        fs::rename(&unfinished, path).map_err(ModelsError::file("create", path))?;
-        path.parent().map_or(Ok(()), sync_directory)
+        write_whole(path, &toml::to_string(self).map_err(|error| ModelsError::Catalogue(error.to_string()))?)
     }
 }
 
-fn now_s() -> i64 {
+/// Writes a file whole or not at all, also where the power fails.
+pub(crate) fn write_whole(path: &Path, content: impl AsRef<[u8]>) -> Result<(), ModelsError> {
+    let unfinished = path.with_extension("new");
+    fs::write(&unfinished, content).map_err(ModelsError::file("write", &unfinished))?;
+    let synced = File::open(&unfinished).and_then(|file| file.sync_all());
+    synced.map_err(ModelsError::file("write", &unfinished))?;
+    fs::rename(&unfinished, path).map_err(ModelsError::file("create", path))?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+pub(crate) fn now_s() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     i64::try_from(now).unwrap_or(i64::MAX)
 }

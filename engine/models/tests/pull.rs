@@ -136,8 +136,9 @@ async fn a_whole_file_comes_with_progress_and_is_not_fetched_again() {
     let directory = tempfile::tempdir().unwrap();
     let entry = entry(&server.address, &content());
     let progress = pull(directory.path(), &entry).await.unwrap();
-    assert_eq!(progress.first(), Some(&Progress { done: 0, total: 1_200_000 }));
-    assert_eq!(progress.last(), Some(&Progress { done: 1_200_000, total: 1_200_000 }));
+    let at = |progress: Option<&Progress>| progress.map(|progress| (progress.done, progress.total));
+    assert_eq!(at(progress.first()), Some((0, 1_200_000)));
+    assert_eq!(at(progress.last()), Some((1_200_000, 1_200_000)));
     pull(directory.path(), &entry).await.unwrap();
     assert_eq!(server.ranges(), [None]);
 }
@@ -157,7 +158,8 @@ async fn a_part_left_by_a_killed_process_is_taken_up() {
     let entry = entry(&server.address, &content());
     let partial = directory.path().join("models/partial");
     std::fs::create_dir_all(&partial).unwrap();
-    std::fs::write(partial.join(format!("{}.part", entry.file.sha256)), &content()[..700_000]).unwrap();
+    std::fs::write(partial.join(format!("{}.part", entry.file.sha256.as_deref().unwrap())), &content()[..700_000])
+        .unwrap();
     pull(directory.path(), &entry).await.unwrap();
     assert_eq!(server.ranges(), [Some(700_000)]);
 }
@@ -196,7 +198,7 @@ async fn a_wrong_file_is_removed_and_never_installed() {
     let error = pull(directory.path(), &entry).await.unwrap_err();
     assert!(matches!(error, ModelsError::WrongDigest { .. }), "{error}");
     assert_eq!(Store::open(directory.path()).list().unwrap(), []);
-    assert!(!directory.path().join(format!("models/partial/{}.part", entry.file.sha256)).exists());
+    assert!(!directory.path().join(format!("models/partial/{}.part", entry.file.sha256.as_deref().unwrap())).exists());
 }
 
 #[tokio::test]
@@ -293,7 +295,7 @@ async fn a_model_of_several_files_is_whole_or_not_there() {
     let directory = tempfile::tempdir().unwrap();
     let mut entry = entry(&server.address, &content());
     let sha256 = format!("{:x}", Sha256::digest(b"{}"));
-    entry.parts = vec![FileSpec { name: "sub/config.json".into(), size_bytes: 2, sha256: sha256.clone() }];
+    entry.parts = vec![FileSpec { name: "sub/config.json".into(), size_bytes: Some(2), sha256: Some(sha256.clone()) }];
     entry.kind = ModelKind::Embedding;
     let store = Store::open(directory.path());
     let error = store.pull(&entry, |_| ()).await.unwrap_err();
@@ -316,21 +318,28 @@ async fn a_model_of_several_files_is_whole_or_not_there() {
 async fn a_full_disk_is_said_and_the_download_resumes() {
     let disk = tempfile::tempdir().unwrap();
     let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=700k", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=1400k", "tmpfs"])
         .arg(disk.path())
         .status()
         .unwrap();
     assert!(mounted.success(), "this test mounts a small tmpfs and needs root");
     let server = Server::start(content(), vec![]);
     let entry = entry(&server.address, &content());
-    let error = pull(disk.path(), &entry).await.unwrap_err();
-    let remount =
-        std::process::Command::new("mount").args(["-o", "remount,size=4m"]).arg(disk.path()).status().unwrap();
-    assert!(remount.success());
+    let store = Store::open(disk.path());
+    // Somebody else takes the room while it is fetched.
+    let other = disk.path().join("other");
+    let taken = store.pull(&entry, |_| drop(std::fs::write(&other, vec![1; 700_000]))).await;
+    let room = store.pull(&entry, |_| ()).await;
+    std::fs::remove_file(&other).unwrap();
     let resumed = pull(disk.path(), &entry).await;
     let unmounted = std::process::Command::new("umount").arg(disk.path()).status().unwrap();
     assert!(unmounted.success());
-    assert!(matches!(error, ModelsError::DiskFull { bytes: 1_200_000, .. }), "{error}");
+    let taken = taken.unwrap_err();
+    assert!(matches!(taken, ModelsError::DiskFull { bytes: 1_200_000, .. }), "{taken}");
+    // From now on it is known beforehand.
+    let room = room.unwrap_err();
+    assert!(matches!(room, ModelsError::NoRoom { free_bytes, .. } if free_bytes < 100_000), "{room}");
     resumed.unwrap();
+    assert_eq!(server.ranges().len(), 2);
     assert!(server.ranges()[1].is_some_and(|from| from > 0), "{:?}", server.ranges());
 }

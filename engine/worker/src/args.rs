@@ -81,6 +81,9 @@ pub(crate) struct Args {
     /// Print the CPU features that llama.cpp uses, and exit.
     #[arg(long)]
     pub(crate) system_info: bool,
+    /// Load the model and its chat template, say whether they are sound, and exit.
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Do not confine the process. Only to debug.
     #[arg(long)]
     pub(crate) no_sandbox: bool,

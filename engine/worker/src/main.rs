@@ -6,6 +6,7 @@
 
 mod affinity;
 mod args;
+mod check;
 mod encoder;
 mod grammar;
 mod measure;
@@ -50,6 +51,7 @@ fn run(args: &args::Args) -> anyhow::Result<()> {
     spin::bound();
     match args.measure {
         _ if args.self_test_sandbox => sandbox::self_test(args),
+        _ if args.check => check::run(args),
         Some(effort) => measure::run(args, effort),
         None => serve::run(args),
     }

@@ -95,7 +95,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 async fn key(ledger: &Ledger, user: &str) -> String {
-    let new = NewKey { user: user.into(), label: "laptop".into(), plan: None, upstreams: UpstreamPolicy::None };
+    let new = NewKey { user: user.into(), label: "laptop".into(), plan: None, upstreams: UpstreamPolicy::None, limits: KeyLimits::default() };
     ledger.create_key(new).await.unwrap().secret
 }
 

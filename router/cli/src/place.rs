@@ -62,7 +62,7 @@ pub(crate) fn finish_restore(data_dir: &Path) -> Result<(), Failure> {
 }
 
 /// The number of the system's user who runs this.
-fn user() -> String {
+pub(crate) fn user() -> String {
     // A process's folder there belongs to its user.
     fs::metadata("/proc/self").map_or_else(|_| "unknown".to_owned(), |folder| folder.uid().to_string())
 }

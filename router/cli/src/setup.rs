@@ -10,6 +10,8 @@ use allerac_hardware::{Probe, Profile};
 use allerac_models::{Catalogue, Installed, ModelKind, Store};
 use allerac_router_core::{KvFolder, RegistryConfig};
 
+use jiff::tz::TimeZone;
+
 use crate::args::Setup;
 use crate::commands::models::models_failure;
 use crate::config::ConfigFile;
@@ -72,12 +74,17 @@ impl Prepared {
     }
 
     /// What engines are started from. `kv` is where they keep what they know.
-    pub(crate) fn registry_config(&self, data_dir: &Path, kv: Option<KvFolder>) -> RegistryConfig {
+    pub(crate) fn registry_config(
+        &self,
+        data_dir: &Path,
+        kv: Option<KvFolder>,
+        zone: TimeZone,
+    ) -> Result<RegistryConfig, Failure> {
         let models = &self.config.models;
-        RegistryConfig {
+        Ok(RegistryConfig {
             binary: self.binary.clone(),
             settings: self.settings.clone(),
-            store: Store::open(data_dir),
+            store: Store::open(data_dir).with(self.config.downloads(zone)?),
             drafts: self.drafts.clone(),
             preferred: preferred(&self.config, &self.profile),
             kv: kv.filter(|_| self.settings.kv_disk_mib > 0),
@@ -85,7 +92,7 @@ impl Prepared {
             memory: models.memory(allerac_hardware::memory().total_bytes),
             idle: models.idle(),
             pinned: models.pinned.iter().cloned().collect(),
-        }
+        })
     }
 
     /// The digests of the installed models.

@@ -16,7 +16,7 @@ mod upstream;
 
 pub use alias::Aliases;
 pub use allerac_models::{
-    Catalogue, Entry, Header, HeaderValue, ModelKind, ModelsError, Progress as PullProgress, named,
+    Catalogue, Entry, Header, HeaderValue, ModelKind, ModelsError, Progress as PullProgress, Reference, named,
 };
 pub use engines::{Memory, ModelState, NoEngine};
 pub use kv::KvFolder;
@@ -25,6 +25,6 @@ pub use model::{LocalModel, default_model};
 pub use pulls::{Pull, Pulling, Pulls};
 pub use rate::{Gauge, Gauges, Limited, Measure, RateLimits, Refused};
 pub use registry::{Models, Registry, RegistryConfig, Warmth};
-pub use residency::Lease;
+pub use residency::{Lease, plan};
 pub use route::{Access, NoRoute, Route, route};
 pub use upstream::{Endpoint, Secret, Upstream, UpstreamBody, UpstreamConfig, UpstreamError, UpstreamReply, Upstreams};

@@ -142,6 +142,8 @@ pub(crate) fn test_model(id: &str, parameters: u64) -> LocalModel {
         parts: Vec::new(),
         parameters,
         installed_at: 0,
+        origin: None,
+        licence: None,
     };
     LocalModel::new(&installed, &[], &Drafts::new(), &mut Headers::default())
 }

@@ -64,17 +64,18 @@ impl Pulling {
 impl Pulls {
     /// Fetches a model, or joins those for whom it is being fetched.
     #[must_use]
-    pub fn join(&self, registry: &Registry, entry: &'static Entry) -> Pull {
+    pub fn join(&self, registry: &Registry, entry: Entry) -> Pull {
         let mut running = self.0.lock().expect("no code panics while it holds the downloads");
         running.retain(|_, one| one.strong_count() > 0);
         if let Some(one) = running.get(&entry.id).and_then(Weak::upgrade).filter(|one| !one.progress.borrow().is_last())
         {
             return Pull { progress: one.progress.clone(), _running: one };
         }
+        let id = entry.id.clone();
         let (sender, progress) = watch::channel(Pulling::Beginning);
         let task = tokio::spawn(fetch(registry.clone(), entry, sender)).abort_handle();
         let one = Arc::new(Running { progress: progress.clone(), task });
-        running.insert(entry.id.clone(), Arc::downgrade(&one));
+        running.insert(id, Arc::downgrade(&one));
         Pull { progress, _running: one }
     }
 }
@@ -94,10 +95,10 @@ impl Pull {
     }
 }
 
-async fn fetch(registry: Registry, entry: &'static Entry, told: watch::Sender<Pulling>) {
+async fn fetch(registry: Registry, entry: Entry, told: watch::Sender<Pulling>) {
     let fetched = loop {
         let fetched =
-            registry.store().pull(entry, |progress| drop(told.send_replace(Pulling::Fetching(progress)))).await;
+            registry.store().pull(&entry, |progress| drop(told.send_replace(Pulling::Fetching(progress)))).await;
         match fetched {
             Err(ModelsError::Busy(_)) => {
                 told.send_replace(Pulling::Elsewhere);

@@ -512,7 +512,15 @@ impl From<&ModelsError> for ApiError {
             ModelsError::NotInstalled(id) => Self::no_route(id, NoRoute::Unknown),
             ModelsError::Name(_) => Self::invalid_value("destination", &message),
             ModelsError::Taken(_) | ModelsError::Busy(_) => Self::conflict("model_exists", message),
-            ModelsError::DiskFull { .. } => Self::busy("disk_full", message),
+            ModelsError::DiskFull { .. } | ModelsError::NoRoom { .. } => Self::busy("disk_full", message),
+            ModelsError::Licence { .. } => {
+                Self::new(StatusCode::FORBIDDEN, INVALID, "licence_not_accepted", message).with_param("accept_licence")
+            }
+            ModelsError::Gated { .. } => Self::new(StatusCode::FORBIDDEN, INVALID, "model_gated", message),
+            ModelsError::Hub(_) => {
+                Self::new(StatusCode::NOT_FOUND, INVALID, "model_not_found", message).with_param("model")
+            }
+            ModelsError::NotModel { .. } => Self::new(StatusCode::BAD_REQUEST, INVALID, "model_not_usable", message),
             ModelsError::Download(_)
             | ModelsError::WrongDigest { .. }
             | ModelsError::Package { .. }

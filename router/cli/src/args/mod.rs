@@ -2,6 +2,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod books;
+mod models;
 pub(crate) mod people;
 pub(crate) mod care;
 pub(crate) mod plans;
@@ -14,6 +15,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::tz::TimeZone;
 
+pub(crate) use self::models::{Models, ModelsFit, ModelsImport, ModelsPull, ModelsScrub};
 use crate::failure::Exit;
 use crate::place::parse_time_zone;
 
@@ -75,7 +77,7 @@ pub(crate) enum Command {
     Backup(care::Backup),
     /// Watch what the box is doing
     Top(Top),
-    /// List, fetch and remove models
+    /// List, fetch, import, check and remove models
     #[command(subcommand)]
     Models(Models),
     /// Measure how this machine computes fastest, and do so from then on
@@ -253,64 +255,6 @@ pub(crate) struct Top {
     #[arg(long)]
     pub(crate) once: bool,
     /// Print JSON, an object a line; indented with --once
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:
-  allerac models list
-  allerac models pull smollm2-135m-instruct
-  allerac models rm smollm2-135m-instruct")]
-pub(crate) enum Models {
-    /// List the catalogue and what is installed
-    List(ModelsList),
-    /// Fetch a model; verified, and resumed where it stopped
-    Pull(ModelsPull),
-    /// Remove an installed model
-    Rm(ModelsRm),
-    /// Show everything known about a model
-    Show(ModelsShow),
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
-  allerac models list
-  allerac models list --installed --json")]
-pub(crate) struct ModelsList {
-    /// Only what is installed
-    #[arg(long)]
-    pub(crate) installed: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// A running server offers it after its next start.
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
-  allerac models pull smollm2-135m-instruct")]
-pub(crate) struct ModelsPull {
-    /// The model's id
-    pub(crate) id: String,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
-  allerac models rm smollm2-135m-instruct")]
-pub(crate) struct ModelsRm {
-    /// The model's id
-    pub(crate) id: String,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
-  allerac models show smollm2-135m-instruct
-  allerac models show smollm2-135m-instruct --json")]
-pub(crate) struct ModelsShow {
-    /// The model's id
-    pub(crate) id: String,
-    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -119,6 +119,11 @@ mod tests {
             memory_mib = 8000
             idle_minutes = 10
             pinned = ["m"]
+            [downloads]
+            endpoint = "https://hub.example.org"
+            kib_per_second = 2000
+            hours = "23:00-07:00"
+            connections = 2
             [[upstream]]
             name = "office"
             base_url = "http://10.0.0.5:8000/v1"
@@ -159,6 +164,9 @@ mod tests {
             ("[engine]\nspeed = 1".into(), 2, "engine.speed", "unknown field"),
             ("[models]\nmemory_mib = 1".into(), 2, "models.memory_mib", "not in 64 to"),
             ("[models]\npined = []".into(), 2, "models.pined", "unknown field"),
+            ("[downloads]\nhours = \"11pm\"".into(), 2, "downloads.hours", "like 23:00-07:00"),
+            ("[downloads]\nkib_per_second = 1".into(), 2, "downloads.kib_per_second", "not in 16 to"),
+            ("[downloads]\nendpoint = \"hub\"".into(), 2, "downloads.endpoint", "an address like"),
             ("[mdns]\nenabled = 1".into(), 2, "mdns.enabled", "expected a boolean"),
             ("[[upstream]]\nname = \"a\"".into(), 1, "upstream[0]", "missing field"),
             (upstream.replace("http://h/v1", "ftp://h"), 3, "upstream[0].base_url", "http"),

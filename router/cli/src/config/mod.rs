@@ -3,6 +3,7 @@
 mod alerts;
 mod alias;
 mod backup;
+mod downloads;
 mod engine;
 mod load;
 mod models;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use allerac_discovery::Label;
 use allerac_ledger::Price;
+use allerac_models::Downloads;
 use allerac_router_core::{Aliases, Upstreams};
 use allerac_tls::Files;
 use jiff::tz::TimeZone;
@@ -24,6 +26,7 @@ use toml::Spanned;
 use alerts::AlertsSection;
 pub(crate) use backup::Schedule;
 pub(crate) use backup::{BackupSection, line};
+use downloads::DownloadsSection;
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
 use tls::TlsSection;
@@ -52,6 +55,7 @@ pub(crate) struct ConfigFile {
     pub(crate) alerts: AlertsSection,
     /// What prices are in, as ISO 4217 has it.
     currency: Option<String>,
+    downloads: DownloadsSection,
     pub(crate) tls: TlsSection,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
@@ -86,6 +90,11 @@ impl ConfigFile {
     /// The name on the network.
     pub(crate) fn label(&self) -> Label {
         self.name.clone().unwrap_or_else(|| Label::new("allerac").expect("the default name is a host name"))
+    }
+
+    /// How models are fetched. `zone` is that of the hours of a day, where the file does not say it.
+    pub(crate) fn downloads(&self, zone: TimeZone) -> Result<Downloads, Failure> {
+        self.downloads.build(&self.folder, self.time_zone.clone().unwrap_or(zone))
     }
 
     /// The other servers, with their keys read.

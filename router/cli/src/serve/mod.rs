@@ -99,7 +99,8 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         );
     }
     let kv = crate::secret::kv_folder(&data_dir, &prepared.digests())?;
-    let registry = Registry::open(prepared.registry_config(&data_dir, kv)).map_err(|error| models_failure(&error))?;
+    let registry = prepared.registry_config(&data_dir, kv, place.time_zone())?;
+    let registry = Registry::open(registry).map_err(|error| models_failure(&error))?;
     let secret = crate::secret::secret(&data_dir)?;
     let (pass, doors) = (MetricsPass::new(&secret), Arc::new(Doors::new(&secret)));
     let store = Store::open(&data_dir, &secret)?;

@@ -11,6 +11,7 @@ mod watch;
 mod worth;
 
 pub(crate) use estimate::need;
+pub use estimate::plan;
 pub(crate) use keeper::{Command, Keeper, View, Wanted};
 pub use lease::Lease;
 pub(crate) use terms::{Key, Refusal};

@@ -11,6 +11,8 @@ pub struct PullOrder {
     pub name: String,
     /// Whether the client hears how far it is.
     pub stream: bool,
+    /// Whether its licence is accepted, where that asks for it. Ollama's clients have no such field.
+    pub accept_licence: bool,
 }
 
 /// `POST /api/copy`.
@@ -35,8 +37,9 @@ impl PullOrder {
         fields.boolean("insecure")?;
         fields.string("username")?;
         fields.string("password")?;
+        let accept_licence = fields.boolean("accept_licence")?.unwrap_or(false);
         fields.finish(&[])?;
-        Ok(Self { name, stream })
+        Ok(Self { name, stream, accept_licence })
     }
 }
 
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn orders_are_read_and_what_is_wrong_is_named() {
         let pull = |body: &str| PullOrder::parse(body.as_bytes());
-        let order = PullOrder { name: "m".into(), stream: true };
+        let order = PullOrder { name: "m".into(), stream: true, accept_licence: false };
         assert_eq!(pull(r#"{"name": "m", "insecure": true}"#), Ok(order.clone()));
         assert_eq!(pull(r#"{"model": "m", "stream": false}"#), Ok(PullOrder { stream: false, ..order }));
         assert_eq!(pull(r#"{"model": "m", "stream": 1}"#).unwrap_err().param.as_deref(), Some("stream"));

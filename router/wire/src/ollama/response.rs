@@ -88,6 +88,12 @@ pub struct Status {
     pub total: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<u64>,
+    /// Of the box: how fast it comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// Of the box: how long the rest takes, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
 }
 
 /// The version of the API.

@@ -63,6 +63,7 @@ pub fn ollama_pull_request() -> Value {
     let mut request = ollama_model_request(&[]);
     for (name, schema) in [
         ("stream", described("Whether lines tell how far it is; by default they do.", boolean())),
+        ("accept_licence", described("Whether you accept the model's licence, where it asks for that.", boolean())),
         ("insecure", accepted(boolean())),
         ("username", accepted(string())),
         ("password", accepted(string())),

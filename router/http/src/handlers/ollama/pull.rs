@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use allerac_router_core::{Catalogue, Entry, Pull, Pulling, named};
+use allerac_router_core::{Catalogue, Pull, PullProgress, Pulling, Reference, named};
 use allerac_wire::ollama::{PullOrder, Status};
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -29,18 +29,27 @@ pub(crate) async fn pull(
     _: Owner,
     Bounded(body): SmallBody,
 ) -> Result<Response, ApiError> {
-    let PullOrder { name, stream } = PullOrder::parse(&body)?;
+    let PullOrder { name, stream, accept_licence } = PullOrder::parse(&body)?;
     let catalogue = Catalogue::builtin();
-    let Some(entry) =
-        named(&name, catalogue.entries().iter().map(|entry| entry.id.as_str())).and_then(|id| catalogue.get(id))
-    else {
-        // A name of its own is there already, or nowhere.
-        let model = state.aliases.model(&name, &state.registry, &state.upstreams);
-        let is_here = state.registry.find(&model).is_some();
-        return if is_here { Ok(Json(said("success")).into_response()) } else { Err(unknown(&name, catalogue)) };
+    let id = named(&name, catalogue.entries().iter().map(|entry| entry.id.as_str())).unwrap_or(&name);
+    let entry = match (catalogue.order(id), name.parse::<Reference>()) {
+        (Some(entry), _) => entry,
+        (None, Ok(reference)) if name.contains('/') => {
+            state.registry.store().find(&reference).await.map_err(|error| ApiError::from(&error))?
+        }
+        (None, _) => {
+            // A name of its own is there already, or nowhere.
+            let model = state.aliases.model(&name, &state.registry, &state.upstreams);
+            let is_here = state.registry.find(&model).is_some();
+            return if is_here { Ok(Json(said("success")).into_response()) } else { Err(unknown(&name, catalogue)) };
+        }
     };
+    if accept_licence {
+        let accepted = state.registry.store().accept(&entry, "the owner, over the network");
+        accepted.map_err(|error| ApiError::from(&error))?;
+    }
     let pull = state.registry.pulls().join(&state.registry, entry);
-    if stream { Ok(streamed(Told { pull, entry, lines: Lines::default() })) } else { whole(pull).await }
+    if stream { Ok(streamed(Told { pull, lines: Lines::default() })) } else { whole(pull).await }
 }
 
 /// No such model, and which there are.
@@ -61,13 +70,31 @@ async fn whole(mut pull: Pull) -> Result<Response, ApiError> {
 }
 
 fn said(status: impl Into<String>) -> Status {
-    Status { status: status.into(), digest: None, total: None, completed: None }
+    Status {
+        status: status.into(),
+        digest: None,
+        total: None,
+        completed: None,
+        bytes_per_second: None,
+        eta_seconds: None,
+    }
+}
+
+fn fetching(progress: &PullProgress) -> Status {
+    let sha256 = progress.sha256.as_deref().unwrap_or_default();
+    Status {
+        status: format!("pulling {}", sha256.get(..DIGITS).unwrap_or(sha256)),
+        digest: Some(format!("sha256:{sha256}")),
+        total: Some(progress.total),
+        completed: Some(progress.done),
+        bytes_per_second: progress.bytes_per_second,
+        eta_seconds: progress.left().map(|left| left.as_secs()),
+    }
 }
 
 /// A download and what was told of it.
 struct Told {
     pull: Pull,
-    entry: &'static Entry,
     lines: Lines,
 }
 
@@ -76,7 +103,7 @@ fn streamed(told: Told) -> Response {
         let mut told = told?;
         loop {
             let now = told.pull.now();
-            let (text, last) = (told.lines.of(&now, told.entry), now.is_last());
+            let (text, last) = (told.lines.of(&now), now.is_last());
             if !text.is_empty() {
                 if !last {
                     tokio::time::sleep(LINE_EVERY).await;
@@ -102,7 +129,7 @@ struct Lines {
 
 impl Lines {
     /// What is to be said of this step; empty where it was said.
-    fn of(&mut self, now: &Pulling, entry: &Entry) -> String {
+    fn of(&mut self, now: &Pulling) -> String {
         let mut text = String::new();
         if !std::mem::replace(&mut self.has_begun, true) {
             text += &line(&said("pulling manifest"));
@@ -110,13 +137,12 @@ impl Lines {
         let next = match now {
             Pulling::Beginning => String::new(),
             Pulling::Elsewhere => line(&said("waiting for another process that fetches it")),
+            Pulling::Fetching(PullProgress { starts_in: Some(wait), .. }) => line(&said(format!(
+                "waiting for the hours of downloads, which begin in {} min",
+                wait.as_secs().div_ceil(60)
+            ))),
             Pulling::Fetching(progress) if progress.done >= progress.total => line(&said("verifying sha256 digest")),
-            Pulling::Fetching(progress) => line(&Status {
-                status: format!("pulling {}", &entry.file.sha256[..DIGITS]),
-                digest: Some(format!("sha256:{}", entry.file.sha256)),
-                total: Some(progress.total),
-                completed: Some(progress.done),
-            }),
+            Pulling::Fetching(progress) => line(&fetching(progress)),
             Pulling::Done => line(&said("writing manifest")) + &line(&said("success")),
             Pulling::Failed(error) => line(&ApiError::from(&**error).ollama()),
         };
@@ -136,22 +162,28 @@ mod tests {
 
     #[test]
     fn each_step_is_said_once_in_ollamas_words() {
-        let entry = Catalogue::builtin().get("smollm2-135m-instruct").unwrap();
+        let digest = "0123456789abcdef".repeat(4);
         let mut lines = Lines::default();
-        let mut said = |now: &Pulling| lines.of(now, entry);
-        let fetching = |done| Pulling::Fetching(PullProgress { done, total: 10 });
-        let pulling = |done: u64| {
-            let digest = &entry.file.sha256;
+        let mut said = |now: &Pulling| lines.of(now);
+        let progress =
+            |done| PullProgress { done, total: 10, sha256: Some(digest.as_str().into()), ..PullProgress::default() };
+        let fetching = |done| Pulling::Fetching(progress(done));
+        let pulling = |done: u64, rest: &str| {
             format!(
-                "{{\"status\":\"pulling {}\",\"digest\":\"sha256:{digest}\",\"total\":10,\"completed\":{done}}}\n",
-                &digest[..12]
+                "{{\"status\":\"pulling 0123456789ab\",\"digest\":\"sha256:{digest}\",\"total\":10,\"completed\":{done}{rest}}}\n"
             )
         };
+        let waits = PullProgress { starts_in: Some(Duration::from_secs(61)), ..progress(0) };
+        assert_eq!(
+            Lines { has_begun: true, ..Lines::default() }.of(&Pulling::Fetching(waits)),
+            "{\"status\":\"waiting for the hours of downloads, which begin in 2 min\"}\n"
+        );
         assert_eq!(said(&Pulling::Beginning), "{\"status\":\"pulling manifest\"}\n");
         assert_eq!(said(&Pulling::Beginning), "");
-        assert_eq!(said(&fetching(0)), pulling(0));
+        assert_eq!(said(&fetching(0)), pulling(0, ""));
         assert_eq!(said(&fetching(0)), "");
-        assert_eq!(said(&fetching(7)), pulling(7));
+        let fast = PullProgress { bytes_per_second: Some(1), ..progress(7) };
+        assert_eq!(said(&Pulling::Fetching(fast)), pulling(7, ",\"bytes_per_second\":1,\"eta_seconds\":3"));
         assert_eq!(said(&fetching(10)), "{\"status\":\"verifying sha256 digest\"}\n");
         assert_eq!(said(&Pulling::Done), "{\"status\":\"writing manifest\"}\n{\"status\":\"success\"}\n");
     }

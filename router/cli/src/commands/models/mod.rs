@@ -1,23 +1,25 @@
+mod files;
+mod fit;
+mod pull;
+
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
 
 use allerac_ledger::{LedgerError, ServeLock};
-use allerac_models::{Catalogue, Entry, Installed, ModelKind, ModelsError, Progress, SamplingDefaults, Store};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use allerac_models::{Ability, Catalogue, Entry, Installed, ModelKind, ModelsError, SamplingDefaults, Store};
 use serde::Serialize;
 
 use crate::args::{Models, Place};
 use crate::failure::{Exit, Failure};
 use crate::output::{Align, Table, bytes, parameters, print_json, print_line};
-use crate::place;
-
-/// Where stderr is no terminal, progress is a line this often: readable in a log, and alive.
-const LINE_EVERY: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(command: &Models, place: &Place) -> Result<(), Failure> {
     match command {
         Models::List(args) => list(args.installed, args.json, place),
-        Models::Pull(args) => pull(&args.id, place).await,
+        Models::Pull(args) => pull::run(args, place).await,
+        Models::Fit(args) => fit::run(args, place),
+        Models::Import(args) => files::import(args, place).await,
+        Models::Gc(_) => files::collect(place),
+        Models::Scrub(args) => files::scrub(args, place).await,
         Models::Rm(args) => remove(&args.id, place),
         Models::Show(args) => show(&args.id, args.json, place),
     }
@@ -26,7 +28,10 @@ pub(crate) async fn run(command: &Models, place: &Place) -> Result<(), Failure> 
 /// What the models crate says, as an exit code.
 pub(crate) fn models_failure(error: &ModelsError) -> Failure {
     let exit = match error {
-        ModelsError::DiskFull { .. } => Exit::Storage,
+        ModelsError::DiskFull { .. } | ModelsError::NoRoom { .. } => Exit::Storage,
+        ModelsError::Hub(_) | ModelsError::NotInstalled(_) => Exit::NotFound,
+        ModelsError::Licence { .. } | ModelsError::Taken(_) => Exit::Conflict,
+        ModelsError::Name(_) => Exit::Usage,
         ModelsError::File { path, source, .. } => Failure::from_io("use", path, source).exit,
         ModelsError::Busy(_) => Exit::Conflict,
         _ => Exit::Failure,
@@ -42,13 +47,22 @@ struct Row<'a> {
     family: &'a str,
     kind: ModelKind,
     parameters: u64,
+    active_parameters: Option<u64>,
     context: u32,
     licence: &'a str,
+    licence_url: Option<&'a str>,
+    abilities: &'a [Ability],
+    notes: Option<&'a str>,
+    draft: Option<&'a str>,
+    quant: Option<&'a str>,
+    quantisations: Vec<&'a str>,
     languages: &'a [String],
     sampling: SamplingDefaults,
     file: &'a str,
-    size_bytes: u64,
-    sha256: &'a str,
+    /// As far as it is known before it is fetched.
+    size_bytes: Option<u64>,
+    likely_bytes: u64,
+    sha256: Option<&'a str>,
     installed: bool,
     path: Option<String>,
 }
@@ -62,16 +76,36 @@ impl<'a> Row<'a> {
             family: &entry.family,
             kind: entry.kind,
             parameters: entry.parameters,
+            active_parameters: entry.active_parameters,
             context: entry.context,
             sampling: entry.sampling,
             licence: &entry.licence,
+            licence_url: entry.licence_url.as_deref(),
+            abilities: &entry.abilities,
+            notes: entry.notes.as_deref(),
+            draft: entry.draft.as_deref(),
+            quant: entry.quant.as_deref(),
+            quantisations: entry.quants.iter().map(|quant| quant.name.as_str()).collect(),
             languages: &entry.languages,
             file: &entry.file.name,
             size_bytes: entry.size_bytes(),
-            sha256: &entry.file.sha256,
+            likely_bytes: entry.likely_bytes(),
+            sha256: entry.file.sha256.as_deref(),
             installed: here.is_some(),
             path: here.map(|model| model.path.display().to_string()),
         }
+    }
+}
+
+impl Row<'_> {
+    /// Its size, or about how much that will be.
+    fn size(&self) -> String {
+        self.size_bytes.map_or_else(|| format!("~{}", bytes(self.likely_bytes)), bytes)
+    }
+
+    fn parameters(&self) -> String {
+        let active = self.active_parameters.map(|active| format!(", {} at a time", parameters(active)));
+        parameters(self.parameters) + &active.unwrap_or_default()
     }
 }
 
@@ -100,7 +134,7 @@ fn list(only_installed: bool, json: bool, place: &Place) -> Result<(), Failure> 
             row.kind.name().to_owned(),
             parameters(row.parameters),
             row.context.to_string(),
-            bytes(row.size_bytes),
+            row.size(),
             row.licence.to_owned(),
             if row.installed { "installed" } else { "" }.to_owned(),
         ]);
@@ -110,25 +144,32 @@ fn list(only_installed: bool, json: bool, place: &Place) -> Result<(), Failure> 
 
 fn show(id: &str, json: bool, place: &Place) -> Result<(), Failure> {
     let installed = installed(place)?;
-    let row = Row::new(entry(id)?, &installed);
+    let entry = order(id)?;
+    let row = Row::new(&entry, &installed);
     if json {
         return Ok(print_json(&row)?);
     }
+    let abilities: Vec<&str> = row.abilities.iter().map(|ability| ability.name()).collect();
+    let at = |url: Option<&str>| url.map(|url| format!(", {url}")).unwrap_or_default();
     let facts = [
         ("id", row.id.to_owned()),
         ("name", row.name.to_owned()),
         ("family", row.family.to_owned()),
         ("kind", row.kind.name().to_owned()),
-        ("parameters", parameters(row.parameters)),
+        ("parameters", row.parameters()),
         ("context", format!("{} tokens", row.context)),
-        ("licence", row.licence.to_owned()),
+        ("licence", row.licence.to_owned() + &at(row.licence_url)),
         ("languages", row.languages.join(", ")),
+        ("abilities", abilities.join(", ")),
+        ("notes", row.notes.unwrap_or_default().to_owned()),
         ("sampling", sampling(row.sampling)),
-        ("file", format!("{} ({})", row.file, bytes(row.size_bytes))),
-        ("sha256", row.sha256.to_owned()),
-        ("installed", row.path.unwrap_or_else(|| "no".to_owned())),
+        ("file", format!("{} ({})", row.file, row.size())),
+        ("also as", row.quantisations.iter().map(|quant| format!("{}:{quant}", row.id)).collect::<Vec<_>>().join(", ")),
+        ("draft", row.draft.unwrap_or_default().to_owned()),
+        ("sha256", row.sha256.unwrap_or("as the hub says at the first fetch").to_owned()),
+        ("installed", row.path.clone().unwrap_or_else(|| "no".to_owned())),
     ];
-    for (name, value) in facts {
+    for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
         print_line(&format!("{name:<12}{value}"))?;
     }
     Ok(())
@@ -166,20 +207,6 @@ fn remove(id: &str, place: &Place) -> Result<(), Failure> {
     }
 }
 
-async fn pull(id: &str, place: &Place) -> Result<(), Failure> {
-    let entry = entry(id)?;
-    place::prepare(&place.data_dir()?)?;
-    let store = store(place)?;
-    if installed(place)?.iter().any(|model| model.id == id) {
-        return Ok(print_line(&format!("{id} is installed already"))?);
-    }
-    let mut meter = Meter::new(id, entry.size_bytes());
-    let pulled = store.pull(entry, |progress| meter.show(&progress)).await;
-    meter.finish();
-    let model = pulled.map_err(|error| models_failure(&error))?;
-    Ok(print_line(&format!("{id} is installed and verified ({})", bytes(model.size_bytes)))?)
-}
-
 fn store(place: &Place) -> Result<Store, Failure> {
     Ok(Store::open(&place.data_dir()?))
 }
@@ -188,51 +215,9 @@ fn installed(place: &Place) -> Result<Vec<Installed>, Failure> {
     store(place)?.list().map_err(|error| models_failure(&error))
 }
 
-fn entry(id: &str) -> Result<&'static Entry, Failure> {
-    Catalogue::builtin().get(id).ok_or_else(|| {
+fn order(id: &str) -> Result<Entry, Failure> {
+    Catalogue::builtin().order(id).ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("there is no model {id} in the catalogue"))
-            .hint("see `allerac models list`")
+            .hint("see `allerac models list`, or name one of a hub: USER/REPOSITORY:QUANTISATION")
     })
-}
-
-/// Shows a download's progress on stderr: a bar on a terminal, else a line every few seconds.
-struct Meter {
-    id: String,
-    bar: ProgressBar,
-    last_line: Option<Instant>,
-}
-
-impl Meter {
-    fn new(id: &str, size_bytes: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(size_bytes), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template(
-            "{prefix} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left {msg}",
-        );
-        bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
-        bar.set_prefix(id.to_owned());
-        Self { id: id.to_owned(), bar, last_line: None }
-    }
-
-    fn show(&mut self, progress: &Progress) {
-        // A package that holds the file is larger or smaller than the file.
-        self.bar.set_length(progress.total);
-        self.bar.set_position(progress.done);
-        let due = self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
-        if self.bar.is_hidden() && due {
-            self.last_line = Some(Instant::now());
-            let (done, total) = (bytes(progress.done), bytes(progress.total));
-            let percent = progress.done * 100 / progress.total.max(1);
-            eprintln!("{}: {done} of {total} ({percent} %), {}/s", self.id, bytes(self.bytes_a_second()));
-        }
-    }
-
-    fn bytes_a_second(&self) -> u64 {
-        let rate = self.bar.per_sec();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and small")]
-        if rate.is_finite() { rate as u64 } else { 0 }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
 }

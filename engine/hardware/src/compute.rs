@@ -1,0 +1,67 @@
+//! How fast this machine multiplies and adds small whole numbers, which bounds how fast prompts are computed: each token of a
+//! prompt takes one multiplication and one addition for each of a model's weights.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+
+/// Numbers of each operand: they stay in the nearest cache.
+const NUMBERS: usize = 4096;
+/// How often they are multiplied in one pass: some milliseconds.
+const REPEATS: usize = 20_000;
+/// Passes; the median counts.
+const PASSES: usize = 5;
+
+/// How many multiplications, each with its addition, so many threads do in a second, in units of 10^9.
+///
+/// # Panics
+/// When a thread cannot be started.
+#[must_use]
+pub fn compute(threads: u32) -> f64 {
+    measured(threads, REPEATS)
+}
+
+fn measured(threads: u32, repeats: usize) -> f64 {
+    let workers = threads.max(1) as usize;
+    let barrier = Barrier::new(workers + 1);
+    let work = || {
+        let a: Vec<i8> = (0..=126).cycle().take(NUMBERS).collect();
+        let b: Vec<i8> = (-30..=30).cycle().take(NUMBERS).collect();
+        for _ in 0..PASSES {
+            barrier.wait();
+            for _ in 0..repeats {
+                black_box(dot(black_box(&a), black_box(&b)));
+            }
+            barrier.wait();
+        }
+    };
+    let mut seconds: Vec<f64> = thread::scope(|scope| {
+        (0..workers).for_each(|_| drop(scope.spawn(work)));
+        let pass = |_| {
+            barrier.wait();
+            let begun = Instant::now();
+            barrier.wait();
+            begun.elapsed().as_secs_f64()
+        };
+        (0..PASSES).map(pass).collect()
+    });
+    seconds.sort_by(f64::total_cmp);
+    (NUMBERS * repeats * workers) as f64 / seconds[PASSES / 2] / 1e9
+}
+
+fn dot(a: &[i8], b: &[i8]) -> i32 {
+    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_multiplies() {
+        let speed = measured(2, 50);
+        assert!(speed > 0.001 && speed < 100_000.0, "{speed}");
+        assert_eq!(dot(&[1, -2, 127], &[3, 4, -128]), 3 - 8 - 16_256);
+    }
+}

@@ -1,0 +1,36 @@
+//! What must hold between the models of a catalogue.
+
+use super::Entry;
+
+/// What is wrong with them, by name.
+pub(super) fn all(models: &[Entry]) -> Result<(), String> {
+    for (index, entry) in models.iter().enumerate() {
+        let named = |what: &str| format!("model `{}`: {what}", entry.id);
+        entry.check().map_err(named)?;
+        if models[..index].iter().any(|earlier| earlier.id == entry.id) {
+            return Err(format!("model `{}` is there twice", entry.id));
+        }
+        drafts(entry, models).map_err(|what| named(&what))?;
+    }
+    Ok(())
+}
+
+/// Follows the models that guess for one another.
+fn drafts(entry: &Entry, models: &[Entry]) -> Result<(), String> {
+    let mut seen = vec![entry.id.as_str()];
+    let mut at = entry;
+    while let Some(draft) = &at.draft {
+        if seen.contains(&draft.as_str()) {
+            return Err(format!("its drafts go round in a circle: {} -> {draft}", seen.join(" -> ")));
+        }
+        seen.push(draft);
+        at = models
+            .iter()
+            .find(|other| other.id == *draft)
+            .ok_or_else(|| format!("its draft `{draft}` is not there"))?;
+        if at.parameters >= entry.parameters {
+            return Err(format!("its draft `{draft}` is not smaller"));
+        }
+    }
+    Ok(())
+}

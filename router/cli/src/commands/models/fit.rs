@@ -1,0 +1,161 @@
+//! What models would take on this machine, and how fast they would be.
+
+use std::path::Path;
+
+use allerac_hardware::{BANDWIDTH_BYTES, bandwidth, compute};
+use allerac_models::fit::{Facts, Needed, Plan, Rates, Speed, verdict};
+use allerac_models::{Catalogue, Header, ModelKind};
+use serde::Serialize;
+
+use super::{installed, order};
+use crate::args::{ModelsFit, Place};
+use crate::config::ConfigFile;
+use crate::failure::{Exit, Failure};
+use crate::output::{Align, Table, bytes, print_json, print_line};
+use crate::setup;
+use crate::tuned::Tuned;
+
+/// A model, and what is predicted of it.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: String,
+    /// What the process cannot do without, with the conversations that the settings allow.
+    memory_bytes: u64,
+    mapped_bytes: u64,
+    kv_bytes: u64,
+    prefill_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+    verdict: &'static str,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// What models may have together.
+    memory_bytes: u64,
+    measured: Vec<Measured>,
+    models: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    threads: u32,
+    gigabytes_per_second: f64,
+    /// Multiplications and additions, in units of 10^9.
+    products_per_second: f64,
+}
+
+pub(super) fn run(args: &ModelsFit, place: &Place) -> Result<(), Failure> {
+    let candidates = candidates(args.model.as_deref(), place)?;
+    let config = ConfigFile::load(args.setup.config.as_deref())?;
+    let probe = allerac_hardware::probe();
+    let profile = setup::profile(&args.setup, &config, &probe)?;
+    let tuned = Tuned::load(&place.data_dir()?, &probe);
+    let settings = setup::settings(&config, &profile, &probe, &tuned)?;
+    let plan = allerac_router_core::plan(&settings);
+    let memory_bytes = config.models.memory(allerac_hardware::memory().total_bytes).budget_bytes;
+    let measured = measure(settings.threads.max(1));
+    let rates: Vec<Rates> = measured.iter().map(Rates::from).collect();
+    let models = candidates.into_iter().map(|(id, facts)| row(id, &facts, &plan, &rates, memory_bytes)).collect();
+    let report = Report { memory_bytes, measured, models };
+    if args.json { Ok(print_json(&report)?) } else { print(&report) }
+}
+
+impl From<&Measured> for Rates {
+    fn from(measured: &Measured) -> Self {
+        Self {
+            threads: measured.threads,
+            bytes_per_second: measured.gigabytes_per_second * 1e9,
+            products_per_second: measured.products_per_second * 1e9,
+        }
+    }
+}
+
+/// One thread, and as many as engines compute with.
+fn measure(threads: u32) -> Vec<Measured> {
+    let mut counts = vec![1, threads];
+    counts.dedup();
+    let one = |threads| Measured {
+        threads,
+        gigabytes_per_second: bandwidth(threads, BANDWIDTH_BYTES).gigabytes_per_second,
+        products_per_second: (compute(threads) * 10.0).round() / 10.0,
+    };
+    counts.into_iter().map(one).collect()
+}
+
+/// The models asked for, with what is known of them.
+fn candidates(model: Option<&str>, place: &Place) -> Result<Vec<(String, Facts)>, Failure> {
+    let unknown = |id: &str| {
+        Failure::new(Exit::NotFound, format!("what {id} would take is not known before it is fetched"))
+            .hint("its layers are not in the catalogue; encoders are small")
+    };
+    let Some(name) = model else {
+        let chats = Catalogue::builtin().entries().iter().filter(|entry| entry.kind == ModelKind::Chat);
+        let known = chats.filter_map(|entry| Some((entry.id.clone(), Facts::of_entry(entry)?)));
+        return Ok(known.collect());
+    };
+    let here = installed(place)?.into_iter().find(|model| model.id == name);
+    if let Some(model) = here {
+        return Ok(vec![(name.to_owned(), of_file(&model.path)?)]);
+    }
+    if Path::new(name).is_file() {
+        return Ok(vec![(name.to_owned(), of_file(Path::new(name))?)]);
+    }
+    let entry = order(name)?;
+    let facts = Facts::of_entry(&entry).ok_or_else(|| unknown(name))?;
+    Ok(vec![(entry.id, facts)])
+}
+
+fn of_file(path: &Path) -> Result<Facts, Failure> {
+    let broken = |reason: String| Failure::new(Exit::Failure, format!("{} cannot be used: {reason}", path.display()));
+    let file_bytes = path.metadata().map_err(|error| Failure::from_io("read", path, &error))?.len();
+    let header = Header::read(path).map_err(|error| broken(error.to_string()))?;
+    Facts::of_header(&header, file_bytes)
+        .ok_or_else(|| broken("its header does not say how large its layers are".to_owned()))
+}
+
+fn row(id: String, facts: &Facts, plan: &Plan, rates: &[Rates], memory_bytes: u64) -> Row {
+    let (needed, speed) = (facts.needed(plan), facts.speed(rates));
+    let (verdict, reason) = verdict(&needed, memory_bytes, &speed);
+    let Needed { mapped, kv, .. } = needed;
+    let Speed { prefill, decode } = speed;
+    let tenth = |speed: f64| (speed * 10.0).round() / 10.0;
+    Row {
+        id,
+        memory_bytes: needed.lasting(),
+        mapped_bytes: mapped,
+        kv_bytes: kv,
+        prefill_tokens_per_second: tenth(prefill),
+        decode_tokens_per_second: tenth(decode),
+        verdict: verdict.name(),
+        reason,
+    }
+}
+
+fn print(report: &Report) -> Result<(), Failure> {
+    let mut table = Table::new(&[
+        ("ID", Align::Left),
+        ("MEMORY", Align::Right),
+        ("PROMPT/s", Align::Right),
+        ("ANSWER/s", Align::Right),
+        ("VERDICT", Align::Left),
+        ("BECAUSE", Align::Left),
+    ]);
+    for row in &report.models {
+        table.row(vec![
+            row.id.clone(),
+            bytes(row.memory_bytes),
+            format!("{:.0}", row.prefill_tokens_per_second),
+            format!("{:.1}", row.decode_tokens_per_second),
+            row.verdict.to_owned(),
+            row.reason.clone(),
+        ]);
+    }
+    table.print()?;
+    for Measured { threads, gigabytes_per_second, products_per_second } in &report.measured {
+        print_line(&format!(
+            "measured on {threads} threads: {gigabytes_per_second} GB/s of memory, {products_per_second} billion products a second"
+        ))?;
+    }
+    Ok(())
+}
