@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use allerac_ledger::Ledger;
@@ -42,6 +43,8 @@ pub struct AppState {
     pub pass: MetricsPass,
     /// The box's name on the network.
     pub name: String,
+    /// The file in which a box of the image says which version of the system runs.
+    pub system_status: Option<PathBuf>,
 }
 
 impl AppState {

@@ -2,6 +2,7 @@
 
 pub(crate) mod books;
 pub(crate) mod plans;
+pub(crate) mod update;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use jiff::tz::TimeZone;
 
 use crate::failure::Exit;
 use crate::place::parse_time_zone;
+pub(crate) use update::Health;
 
 /// A private AI box: a local model behind an OpenAI-compatible API, with keys, quotas and exact accounting.
 #[derive(Debug, Parser)]
@@ -68,6 +70,11 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Show where the box is reached, for its own screen
     Console(Console),
+    /// Ask the server for a token, as a client would
+    Health(Health),
+    /// Change a box of the image to a newer version
+    #[command(subcommand)]
+    Update(update::Update),
     /// Print completions for a shell
     Completions(Completions),
 }
@@ -90,6 +97,9 @@ pub(crate) struct Serve {
     /// How log lines are written to stderr
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+    /// The file in which a box of the image says which version of the system runs; /readyz tells it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) system_status: Option<PathBuf>,
 }
 
 /// What decides how engines run.

@@ -46,6 +46,7 @@ struct Server {
     pass: MetricsPass,
     listener: TcpListener,
     address: SocketAddr,
+    system_status: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: &Serve, place: &Place) -> Result<(), Failure> {
@@ -82,7 +83,20 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let secret = crate::secret::secret(&data_dir)?;
     let pass = MetricsPass::new(&secret);
     let store = Store::open(&data_dir, &secret)?;
-    Ok(Server { _lock: lock, data_dir, ledger, prepared, registry, upstreams, store, pass, listener, address })
+    let system_status = args.system_status.clone();
+    Ok(Server {
+        _lock: lock,
+        data_dir,
+        ledger,
+        prepared,
+        registry,
+        upstreams,
+        store,
+        pass,
+        listener,
+        address,
+        system_status,
+    })
 }
 
 impl Server {
@@ -112,6 +126,7 @@ impl Server {
             metrics: Metrics::default(),
             pass: self.pass.clone(),
             name: label.to_string(),
+            system_status: self.system_status.clone(),
         };
         state.batches.resume(&state).await?;
         self.tell(&code)?;
