@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the appliance's image into target/image.
 #   image/build.sh [mkosi's arguments]       for example --profile virtual, for a virtual machine
+#   image/build.sh --print-version           builds nothing
 # Settings: PROGRAMS (what `make portable` made; target/dist), MODELS (a data directory's models; the starter model's),
 # VERSION (of the image; the workspace's with the number of commits), KEYS (whose updates boxes take, made by `make keys`;
 # .keys, without which they take none), INTO (another folder than target/image), EXTRA (a tree to lay over the system), MIRROR and SECURITY_MIRROR (of Debian; this machine's own).
@@ -11,6 +12,10 @@ PROGRAMS=${PROGRAMS:-target/dist}
 MODELS=${MODELS:-.cache/test-data/models}
 # It grows with every commit: a box goes to higher numbers only.
 VERSION=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1).$(git rev-list --count HEAD)}
+if [ "${1:-}" = --print-version ]; then
+    echo "$VERSION"
+    exit
+fi
 KEYS=${KEYS:-.keys}
 INTO=${INTO:-target/image}
 RELEASE=trixie

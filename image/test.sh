@@ -12,6 +12,7 @@ cp target/virtual/release/{allerac,allerac-engine} "$PROGRAMS/bin/"
 strip --strip-debug "$PROGRAMS"/bin/*
 image/keys.sh
 image/build.sh --profile virtual
+image/test-updates.sh
 ALLERAC_IMAGES=$PWD/$INTO; export ALLERAC_IMAGES
 cd tests/image
 exec ../.venv/bin/python -m pytest -v -s "$@"

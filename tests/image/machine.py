@@ -72,7 +72,7 @@ class Machine:
     def _command(self) -> list[str]:
         return [
             "qemu-system-x86_64", "-machine", "q35,smm=off", "-accel", "tcg,thread=multi", "-cpu", "max",
-            "-smp", "2", "-m", "2048", "-display", "none", "-vga", "std",
+            "-smp", "2", "-m", "4096", "-display", "none", "-vga", "std",
             "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
             "-drive", f"if=pflash,format=raw,unit=1,file={self._variables}",
             "-drive", f"if=none,id=disk,format=qcow2,file={self.disk}", "-device", "nvme,drive=disk,serial=box",
