@@ -103,6 +103,10 @@ image: portable test-model ## Build what is flashed onto a stick into target/ima
 	image/build.sh
 	@[ ! -e .keys/update.gpg ] || image/release.sh target/image "$$(image/build.sh --print-version)" target/image/release
 
+.PHONY: image-reproducible
+image-reproducible: portable test-model ## Build the image twice, the second time as another machine would, and compare every byte
+	image/reproducible.sh
+
 .PHONY: keys
 keys: ## Make the keys that sign updates into .keys, once
 	@scripts/setup.sh image

@@ -8,6 +8,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# What is copied has the same modes whoever builds; git gives files those of the umask that it ran under.
+umask 022
+chmod -R u=rwX,go=rX image/mkosi.extra
+
 PROGRAMS=${PROGRAMS:-target/dist}
 MODELS=${MODELS:-.cache/test-data/models}
 # It grows with every commit: a box goes to higher numbers only.
