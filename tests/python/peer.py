@@ -17,10 +17,13 @@ START_SECONDS_MAX = 60
 class Peer:
     """A running peer; a context manager."""
 
-    def __init__(self, model: Path, *, threads: int, context: int, slots: int, name: str = "", key: str = ""):
+    def __init__(
+        self, model: Path, *, threads: int, context: int, slots: int, name: str = "", key: str = "", embeds: bool = False
+    ):
         """Of a name that the model has, and a key that it asks for, where there are any."""
+        options = [name, key, *["embeds"] * embeds]
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(model), str(threads), str(context), str(slots), name, key],
+            [sys.executable, __file__, str(model), str(threads), str(context), str(slots), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -75,7 +78,7 @@ class Peer:
         self.close()
 
 
-def main(model: str, threads: int, context: int, slots: int, name: str = "", key: str = ""):
+def main(model: str, threads: int, context: int, slots: int, name: str = "", key: str = "", embeds: str = ""):
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -88,6 +91,7 @@ def main(model: str, threads: int, context: int, slots: int, name: str = "", key
         params.model_alias = {name}
     if key:
         params.api_keys = [key]
+    params.embedding = bool(embeds)
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     server = xllamacpp.Server(params)

@@ -59,11 +59,21 @@ pub trait Encoder {
     /// The longest sequence, in tokens.
     fn context(&self) -> u32;
 
-    /// One vector for each sequence; what it is does not depend on the others.
+    /// One vector for each sequence; what it is does not depend on the others, but for rounding.
     ///
     /// # Errors
     /// [`EncodeError`] when they cannot be computed.
     fn encode(&mut self, sequences: &[&Sequence]) -> Result<Vec<Vec<f32>>, EncodeError>;
+}
+
+impl<E: Encoder + ?Sized> Encoder for Box<E> {
+    fn context(&self) -> u32 {
+        (**self).context()
+    }
+
+    fn encode(&mut self, sequences: &[&Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> {
+        (**self).encode(sequences)
+    }
 }
 
 /// Why a batch could not be computed.

@@ -32,7 +32,10 @@ pub struct EngineConfig {
     pub binary: PathBuf,
     /// The model file.
     pub model_path: PathBuf,
-    /// The model's other files, by their names in it. A model that has any is an encoder.
+    /// Whether the model encodes texts rather than going on with them.
+    pub encodes: bool,
+    /// The model's other files, by their names in it. An encoder without any is one file (GGUF), like a model that
+    /// goes on with texts.
     pub parts: Vec<(String, PathBuf)>,
     /// The file of a smaller model that guesses what this one says.
     pub draft_path: Option<PathBuf>,

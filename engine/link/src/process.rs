@@ -40,6 +40,7 @@ impl Process {
         let mut child = Command::new(&config.binary)
             .arg("--model")
             .arg(&config.model_path)
+            .args(config.encodes.then_some("--encode"))
             .args(config.parts.iter().flat_map(|(name, path)| [OsString::from("--part"), part(name, path)]))
             .args(config.draft_path.iter().flat_map(|path| [OsStr::new("--draft-model"), path.as_os_str()]))
             .args(config.settings.to_args())

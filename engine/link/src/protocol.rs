@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
-pub const FRAME_BYTES_MAX: u32 = 32 * 1024 * 1024;
+pub const FRAME_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// What the router tells an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

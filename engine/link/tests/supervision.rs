@@ -27,6 +27,7 @@ fn config(model: &str) -> EngineConfig {
     EngineConfig {
         binary: stub(),
         model_path: model.into(),
+        encodes: false,
         parts: Vec::new(),
         draft_path: None,
         name: "stub".into(),
@@ -46,6 +47,7 @@ fn start_crashing(directory: &tempfile::TempDir, crashes: u32) -> Engine {
     Engine::spawn(EngineConfig {
         binary: wrapper,
         model_path: directory.path().join("starts"),
+        encodes: false,
         parts: Vec::new(),
         draft_path: None,
         name: "stub".into(),
@@ -251,6 +253,7 @@ async fn a_program_that_is_missing_is_a_load_failure() {
     let engine = Engine::spawn(EngineConfig {
         binary: "/nonexistent/engine".into(),
         model_path: "m".into(),
+        encodes: false,
         parts: Vec::new(),
         draft_path: None,
         name: "m".into(),

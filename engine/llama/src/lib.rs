@@ -1,4 +1,4 @@
-//! [`Backend`](allerac_engine_core::Backend) over llama.cpp.
+//! [`Backend`](allerac_engine_core::Backend) and [`Encoder`](allerac_engine_core::encode::Encoder) over llama.cpp.
 //!
 //! The only crate that may contain unsafe code; it knows nothing of requests or policy.
 
@@ -6,6 +6,7 @@
 
 mod context;
 mod draft;
+mod encoder;
 mod kernels;
 mod model;
 mod special;
@@ -13,5 +14,6 @@ mod threads;
 
 pub use context::{Context, ContextParams};
 pub use draft::DraftModel;
+pub use encoder::{Embedder, EmbedderParams, Produced};
 pub use kernels::{NoKernels, load_kernels, loaded_kernels};
 pub use model::{LoadError, Model};

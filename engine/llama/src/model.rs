@@ -62,6 +62,11 @@ pub enum LoadError {
         /// Why.
         why: String,
     },
+    /// It makes no vectors and no scores.
+    #[error(
+        "this model file cannot encode texts: {0}; install it as a chat model, or choose one that is made for embeddings or reranking"
+    )]
+    NotAnEncoder(String),
     /// No context of this size.
     #[error(
         "there is not enough memory for a context of {cells} cells; lower `cells` or `sequences` in the configuration file"

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use allerac_engine_core::{Attention, BatcherConfig, Config, FlashAttention, KvType};
-use allerac_engine_llama::ContextParams;
+use allerac_engine_llama::{ContextParams, EmbedderParams};
 use allerac_hardware::tuning::Effort;
 use allerac_hardware::{CpuSet, Topology};
 use clap::Parser;
@@ -17,9 +17,12 @@ pub(crate) struct Args {
     /// The model file (GGUF).
     #[arg(long, required_unless_present = "system_info")]
     model: Option<PathBuf>,
-    /// Another file of the model, as NAME=PATH; may be given several times. A model of several files is an encoder,
-    /// and MODEL are its weights (safetensors).
-    #[arg(long = "part", value_parser = part)]
+    /// Encode texts rather than going on with them.
+    #[arg(long)]
+    pub(crate) encode: bool,
+    /// Another file of the model, as NAME=PATH; may be given several times. An encoder of several files has its weights in
+    /// MODEL (safetensors), one without any is all there (GGUF).
+    #[arg(long = "part", value_parser = part, requires = "encode")]
     pub(crate) parts: Vec<(String, PathBuf)>,
     /// A smaller model of the same family that guesses what follows (GGUF).
     #[arg(long)]
@@ -107,6 +110,12 @@ impl Args {
     /// How an encoder schedules.
     pub(crate) fn batches(&self) -> BatcherConfig {
         BatcherConfig { queue: self.queue as usize, batch: self.batch }
+    }
+
+    /// Sizes of an encoder's context.
+    pub(crate) fn embedder_params(&self) -> EmbedderParams {
+        let ContextParams { context, batch, threads_batch, attention, .. } = self.context_params();
+        EmbedderParams { context, batch, threads: threads_batch, flash: attention.flash }
     }
 
     /// Threads that compute.

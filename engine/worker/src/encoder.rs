@@ -5,17 +5,18 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use allerac_engine_candle::{Files, LoadError, Model, Produces as Output, TextInput, Tokens};
+use allerac_engine_candle::{Files, Model, Produces as Output, TextInput};
 use allerac_engine_core::encode::{Encode, Encoder, Sequence};
 use allerac_engine_core::{Batcher, RequestId, TokenId};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
     EncodeInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Produces, ToEngine,
 };
+use allerac_engine_llama::{Embedder, Produced};
 use anyhow::Context as _;
 
 use crate::args::Args;
-use crate::serve::Outbox;
+use crate::serve::{Outbox, load_file};
 
 /// Commands that may wait for the main thread; then the reader stops reading.
 const COMMANDS_WAITING_MAX: usize = 1024;
@@ -38,42 +39,79 @@ struct Texts {
     since: Instant,
 }
 
+/// A loaded model, by whatever computes it.
+struct Loaded {
+    encoder: Box<dyn Encoder>,
+    tokenise: Box<Tokenise>,
+    info: ModelInfo,
+}
+
 /// Loads the model and serves until the socket closes.
 pub(crate) fn run(args: &Args, socket: UnixStream, outbox: &Outbox) -> anyhow::Result<()> {
-    // Made after the process was confined, so that these threads are too.
-    rayon::ThreadPoolBuilder::new().num_threads(args.compute_threads()).build_global().context("threads")?;
-    let (model, tokens) = load(args).inspect_err(|error| {
+    let loaded = if args.parts.is_empty() { load_gguf(args, outbox) } else { load_safetensors(args) };
+    let Loaded { encoder, tokenise, info } = loaded.inspect_err(|error| {
         let _ = outbox.send(vec![FromEngine::LoadFailed(error.to_string())]);
     })?;
-    outbox.send(vec![FromEngine::Ready(describe(&model))])?;
+    let vocabulary = info.vocabulary;
+    outbox.send(vec![FromEngine::Ready(info)])?;
     let (commands, incoming) = sync_channel(COMMANDS_WAITING_MAX);
     let (texts, to_tokenise) = sync_channel(TEXTS_WAITING_MAX);
-    let (tokenised, vocabulary) = (outbox.clone(), model.vocabulary());
+    let tokenised = outbox.clone();
     let spawn = |name: &str| thread::Builder::new().name(name.into());
-    spawn("tokenise").spawn(move || tokenise(&tokens, vocabulary, &to_tokenise, &tokenised))?;
+    spawn("tokenise").spawn(move || answer_texts(&*tokenise, vocabulary, &to_tokenise, &tokenised))?;
     let reader = spawn("reader").spawn(move || read(socket, &commands, &texts))?;
-    compute(Batcher::new(model, args.batches()), &incoming, outbox);
+    compute(Batcher::new(encoder, args.batches()), &incoming, outbox);
     reader.join().map_err(|_| anyhow::anyhow!("the reader crashed"))?.context("the router sent nonsense")
 }
 
-fn load(args: &Args) -> Result<(Model, Tokens), LoadError> {
-    Model::load(&Files { weights: args.model().to_owned(), parts: args.parts.iter().cloned().collect() })
+/// A model of several files, which candle computes.
+fn load_safetensors(args: &Args) -> anyhow::Result<Loaded> {
+    // Made after the process was confined, so that these threads are too.
+    rayon::ThreadPoolBuilder::new().num_threads(args.compute_threads()).build_global().context("threads")?;
+    let files = Files { weights: args.model().to_owned(), parts: args.parts.iter().cloned().collect() };
+    let (model, tokens) = Model::load(&files)?;
+    let produces = match model.produces() {
+        Output::Vectors(dimensions) => Produces::Vectors { dimensions },
+        Output::Scores => Produces::Scores,
+    };
+    let info = describe(model.context(), model.vocabulary(), model.parameters(), produces);
+    Ok(Loaded { encoder: Box::new(model), tokenise: Box::new(move |texts| tokens.encode(texts)), info })
 }
 
-fn describe(model: &Model) -> ModelInfo {
+/// A model of one file, which llama.cpp computes.
+fn load_gguf(args: &Args, outbox: &Outbox) -> anyhow::Result<Loaded> {
+    let model = load_file(args, outbox)?;
+    let embedder = Embedder::new(model, args.embedder_params())?;
+    let produces = match embedder.produced() {
+        Produced::Vectors(dimensions) => Produces::Vectors { dimensions },
+        Produced::Scores(_) => Produces::Scores,
+    };
+    let info = ModelInfo {
+        system_info: allerac_engine_llama::Model::system_info().trim().to_owned(),
+        ..describe(embedder.context(), model.vocabulary(), model.parameters(), produces)
+    };
+    let tokenise = |text| {
+        let tokens = match text {
+            TextInput::One(text) => model.tokenise_text(&text),
+            TextInput::Pair(query, text) => model.tokenise_pair(&query, &text),
+        };
+        whole(tokens)
+    };
+    let tokenise = move |texts: Vec<TextInput>| Ok(texts.into_iter().map(tokenise).collect());
+    Ok(Loaded { encoder: Box::new(embedder), tokenise: Box::new(tokenise), info })
+}
+
+fn describe(context: u32, vocabulary: u32, parameters: u64, produces: Produces) -> ModelInfo {
     ModelInfo {
         protocol: PROTOCOL_VERSION,
-        context: model.context(),
+        context,
         sequences: 0,
-        vocabulary: model.vocabulary(),
-        parameters: model.parameters(),
+        vocabulary,
+        parameters,
         chat_template: None,
         knows_tools: false,
         system_info: String::new(),
-        produces: match model.produces() {
-            Output::Vectors(dimensions) => Produces::Vectors { dimensions },
-            Output::Scores => Produces::Scores,
-        },
+        produces,
     }
 }
 
@@ -99,7 +137,7 @@ fn read(
 }
 
 /// Computes a batch at a time while there is work, sleeps while there is none, and ends with the lane.
-fn compute(mut batcher: Batcher<Model>, incoming: &Receiver<Command>, outbox: &Outbox) {
+fn compute(mut batcher: Batcher<Box<dyn Encoder>>, incoming: &Receiver<Command>, outbox: &Outbox) {
     loop {
         let first = if batcher.has_work() { None } else { Some(incoming.recv()) };
         let first = match first.transpose() {
@@ -123,10 +161,16 @@ fn compute(mut batcher: Batcher<Model>, incoming: &Receiver<Command>, outbox: &O
     }
 }
 
-fn tokenise(tokens: &Tokens, vocabulary: u32, incoming: &Receiver<Texts>, outbox: &Outbox) {
+/// Makes sequences of texts; an error is what the tokeniser says of one that it cannot read.
+type Tokenise = dyn Fn(Vec<TextInput>) -> Result<Vec<Sequence>, String> + Send;
+
+fn answer_texts(tokenise: &Tokenise, vocabulary: u32, incoming: &Receiver<Texts>, outbox: &Outbox) {
     for Texts { id, inputs, since } in incoming {
-        let result =
-            if since.elapsed() > WAIT_MAX { Err(PrepareError::Crowded) } else { sequences(tokens, vocabulary, inputs) };
+        let result = if since.elapsed() > WAIT_MAX {
+            Err(PrepareError::Crowded)
+        } else {
+            sequences(tokenise, vocabulary, inputs)
+        };
         if outbox.send(vec![FromEngine::Tokenised { id, result }]).is_err() {
             return;
         }
@@ -134,7 +178,7 @@ fn tokenise(tokens: &Tokens, vocabulary: u32, incoming: &Receiver<Texts>, outbox
 }
 
 /// A sequence for each input, in their order.
-fn sequences(tokens: &Tokens, vocabulary: u32, inputs: Vec<EncodeInput>) -> Result<Vec<Sequence>, PrepareError> {
+fn sequences(tokenise: &Tokenise, vocabulary: u32, inputs: Vec<EncodeInput>) -> Result<Vec<Sequence>, PrepareError> {
     let mut texts = Vec::new();
     let given = inputs.into_iter().map(|input| match input {
         EncodeInput::Text(text) => {
@@ -148,7 +192,7 @@ fn sequences(tokens: &Tokens, vocabulary: u32, inputs: Vec<EncodeInput>) -> Resu
         EncodeInput::Tokens(tokens) => as_they_are(tokens, vocabulary).map(Some),
     });
     let given = given.collect::<Result<Vec<_>, _>>()?;
-    let mut tokenised = tokens.encode(texts).map_err(PrepareError::Tokeniser)?.into_iter();
+    let mut tokenised = tokenise(texts).map_err(PrepareError::Tokeniser)?.into_iter();
     let sequences = given.into_iter().map(|given| given.or_else(|| tokenised.next()).ok_or(PrepareError::Empty));
     let sequences = sequences.collect::<Result<Vec<_>, _>>()?;
     if sequences.iter().any(|sequence| sequence.tokens.is_empty()) {
@@ -164,6 +208,11 @@ fn sequences(tokens: &Tokens, vocabulary: u32, inputs: Vec<EncodeInput>) -> Resu
 fn as_they_are(tokens: Vec<TokenId>, vocabulary: u32) -> Result<Sequence, PrepareError> {
     match tokens.iter().find(|token| token.0 >= vocabulary) {
         Some(token) => Err(PrepareError::UnknownToken(token.0)),
-        None => Ok(Sequence { second: u32::try_from(tokens.len()).unwrap_or(u32::MAX), tokens }),
+        None => Ok(whole(tokens)),
     }
+}
+
+/// A sequence of one text.
+fn whole(tokens: Vec<TokenId>) -> Sequence {
+    Sequence { second: u32::try_from(tokens.len()).unwrap_or(u32::MAX), tokens }
 }

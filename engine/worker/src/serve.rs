@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (outbox, outgoing) = sync_channel(WRITES_WAITING_MAX);
     let writer_socket = socket.try_clone()?;
     let writer = thread::Builder::new().name("writer".into()).spawn(move || write(writer_socket, &outgoing))?;
-    if !args.parts.is_empty() {
+    if args.encode {
         let served = encoder::run(args, socket, &outbox);
         drop(outbox);
         writer.join().map_err(|_| anyhow::anyhow!("the writer crashed"))?;
@@ -75,22 +75,26 @@ fn socket_from_stdin() -> anyhow::Result<UnixStream> {
     Ok(socket)
 }
 
-/// Loads the model, telling the router how far it is; on failure tells it why.
+/// Loads the model and makes its context; on failure tells the router why.
 fn load(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Context), LoadError> {
+    let loaded = load_file(args, outbox).and_then(|model| Ok((model, Context::new(model, args.context_params())?)));
+    if let Err(error) = &loaded {
+        let _ = outbox.send(vec![FromEngine::LoadFailed(error.to_string())]);
+    }
+    loaded.map(|(model, context)| (model, context.with_draft_model(draft_model(args, model))))
+}
+
+/// Loads the model's file, telling the router how far it is.
+pub(crate) fn load_file(args: &Args, outbox: &Outbox) -> Result<&'static Model, LoadError> {
     let progress_lane = outbox.clone();
     let mut told = 0.0;
-    let loaded = Model::load(args.model(), move |share| {
+    Model::load(args.model(), move |share| {
         // Every twentieth is enough for a progress bar.
         if share >= told + 0.05 {
             told = share;
             let _ = progress_lane.try_send(vec![FromEngine::Loading(share)]);
         }
     })
-    .and_then(|model| Ok((model, Context::new(model, args.context_params())?)));
-    if let Err(error) = &loaded {
-        let _ = outbox.send(vec![FromEngine::LoadFailed(error.to_string())]);
-    }
-    loaded.map(|(model, context)| (model, context.with_draft_model(draft_model(args, model))))
 }
 
 /// The model that guesses. Without it nothing is lost but speed.

@@ -61,7 +61,7 @@ impl LocalModel {
         let draft = drafts.get(&installed.model).and_then(|draft| all.iter().find(|model| model.id == *draft));
         let parts = installed.parts.iter().map(|part| part.sha256.as_str());
         let digests: Vec<&str> = std::iter::once(installed.sha256.as_str()).chain(parts).collect();
-        let header = (installed.kind == ModelKind::Chat).then(|| headers.of(&installed.path)).flatten();
+        let header = installed.parts.is_empty().then(|| headers.of(&installed.path)).flatten();
         Self {
             id: installed.id.clone(),
             model: installed.model.clone(),

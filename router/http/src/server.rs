@@ -1,25 +1,20 @@
-//! The routes, and the loop that accepts connections.
+//! The routes, and what surrounds all of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use allerac_router_core::ModelKind;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::api::Api;
+use crate::error::ApiError;
 use crate::handlers::{unknown, wrong_method};
 use crate::openapi::{document, name_models};
 use crate::operations::operations;
@@ -27,14 +22,8 @@ use crate::rate::Told;
 use crate::state::AppState;
 use crate::{assets, handlers};
 
-/// How long a client may take to send its headers. Slower ones would hold connections for nothing.
-const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
-/// Connections at once; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 1024;
-/// How long running answers may take to end when the server stops.
-const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long to wait when the machine has no file descriptor left for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Where the certificate of the box's own authority is.
+pub const AUTHORITY_PATH: &str = "/authority.crt";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -47,11 +36,27 @@ pub fn app(state: AppState) -> Router {
         .route("/docs", get(assets::docs))
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
+        .route(AUTHORITY_PATH, get(authority))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         // Outermost, so that refusals carry it too.
         .layer(from_fn_with_state(state.clone(), name_request))
         .with_state(state)
+}
+
+/// The certificate that devices may be told to trust; whoever reaches the box sees it anyway.
+async fn authority(State(state): State<AppState>) -> Response {
+    match state.authority {
+        Some(certificate) => ([(CONTENT_TYPE, "application/x-x509-ca-cert")], certificate.to_vec()).into_response(),
+        None => ApiError::new(
+            StatusCode::NOT_FOUND,
+            "invalid_request_error",
+            "no_authority",
+            "this box has no certificate authority of its own: it does not serve HTTPS, or with a certificate that its \
+             owner brought",
+        )
+        .into_response(),
+    }
 }
 
 /// The description, with models that are here now in its examples.
@@ -74,6 +79,14 @@ impl Default for RequestId {
     }
 }
 
+/// HTTP/2 has the host in another place (RFC 9113, section 8.3.1).
+fn name_host(request: &mut Request) {
+    let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().entry(HOST).or_insert(host);
+    }
+}
+
 /// Gives each request a name to ask about it by, says that it was computed here unless a handler knows better, and
 /// counts the answer. Errors get the shape of the API that was spoken. A client's own path is no label: there would be no end of them.
 async fn name_request(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
@@ -84,6 +97,7 @@ async fn name_request(State(state): State<AppState>, mut request: Request, next:
     let method = request.method().clone();
     let id = RequestId::default();
     let told = Told::default();
+    name_host(&mut request);
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(told.clone());
     let mut response = next.run(request).await;
@@ -98,41 +112,4 @@ async fn name_request(State(state): State<AppState>, mut request: Request, next:
         response.headers_mut().entry(handlers::SERVED_BY).or_insert(HeaderValue::from_static("local"));
     }
     response
-}
-
-/// Serves until `shutdown` is ready, then lets running answers end within a bounded time.
-pub async fn serve(listener: TcpListener, app: Router, shutdown: impl Future<Output = ()>) {
-    // HTTP/2 has no use on a plain connection, and telling it apart would wait without a limit.
-    let mut server = Builder::new(TokioExecutor::new()).http1_only();
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&connections).acquire_owned() => permit.expect("the semaphore is never closed"),
-            () = &mut shutdown => break,
-        };
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!("a connection was not accepted: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-            () = &mut shutdown => break,
-        };
-        // A token is a small packet; it must not wait for the next one.
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(app.clone());
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
-        tokio::spawn(async move {
-            let _ = connection.await;
-            drop(permit);
-        });
-    }
-    drop(listener);
-    let _ = tokio::time::timeout(SHUTDOWN_TIME_MAX, graceful.shutdown()).await;
 }

@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-ledger", &[]),
     ("allerac-objects", &[]),
     ("allerac-discovery", &[]),
+    ("allerac-tls", &[]),
     ("allerac-router-core", &["allerac-engine-link", "allerac-models"]),
     ("allerac-metrics", &["allerac-engine-core", "allerac-engine-link"]),
     (
@@ -59,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "allerac-models",
             "allerac-objects",
             "allerac-router-core",
+            "allerac-tls",
             "allerac-wire",
         ],
     ),
@@ -75,6 +77,7 @@ const PRIVATE: &[(&str, &[&str])] = &[
     // Each its own file: what people said never gets in the ledger's.
     ("rusqlite", &["allerac-ledger", "allerac-objects"]),
     ("axum", &["allerac-http", "allerac"]),
+    ("rcgen", &["allerac-tls"]),
     ("mdns-sd", &["allerac-discovery"]),
     ("minijinja", &["allerac-engine"]),
     ("prometheus-client", &["allerac-metrics"]),

@@ -84,14 +84,18 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   allerac serve
   allerac serve --listen 0.0.0.0:8080        # for the whole network, announced as allerac.local
+  allerac serve --listen 0.0.0.0:80 --listen-tls 0.0.0.0:443
   allerac serve --config /etc/allerac.toml --log-format json
   RUST_LOG=debug allerac serve
 
-The configuration file may set listen, name, profile, time_zone, [mdns], [engine] and [[upstream]]; flags win over it.")]
+The configuration file may set listen, name, profile, time_zone, [tls], [mdns], [engine] and [[upstream]]; flags win over it.")]
 pub(crate) struct Serve {
     /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// The address to serve HTTPS on, besides; port 0 takes a free one [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen_tls: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) setup: Setup,
     /// How log lines are written to stderr
@@ -333,6 +337,9 @@ pub(crate) struct Doctor {
     /// The address the server is to listen on [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// The address to serve HTTPS on, besides; port 0 takes a free one [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen_tls: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) setup: Setup,
     /// Print JSON

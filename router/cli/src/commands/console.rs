@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use allerac_discovery::{Scope, lan_addresses};
+use allerac_http::AUTHORITY_PATH;
+use allerac_tls::fingerprint;
+
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use reqwest::{Client, Url};
@@ -33,6 +36,8 @@ struct View {
     addresses: Vec<IpAddr>,
     port: Option<u16>,
     code: Option<String>,
+    /// Of the certificate authority, where the box serves HTTPS with its own.
+    fingerprint: Option<String>,
 }
 
 /// The answer of `GET /claim`.
@@ -87,15 +92,21 @@ async fn look(args: &Console, client: &Client) -> View {
     let Readiness { detail: model, system } = ask(client, &args.url, "readyz").await.unwrap_or_default();
     let everywhere = "0.0.0.0:0".parse().expect("it is an address");
     let addresses = Scope::of(everywhere).and_then(|scope| lan_addresses(scope).ok()).unwrap_or_default();
+    let fingerprint = authority(client, &args.url).await.map(|certificate| fingerprint(&certificate));
     let is_free = claim.as_ref().is_some_and(|claim| !claim.claimed);
     let code = args.code_file.as_ref().filter(|_| is_free).and_then(|file| std::fs::read_to_string(file).ok());
     let code = code.map(|code| code.trim().chars().take(CODE_CHARS_MAX).collect());
-    View { claim, model, system, addresses, port: args.url.port(), code }
+    View { claim, model, system, addresses, port: args.url.port(), code, fingerprint }
 }
 
 async fn ask<T: for<'de> Deserialize<'de>>(client: &Client, url: &Url, path: &str) -> Option<T> {
     let answer = client.get(url.join(path).ok()?).send().await.ok()?;
     answer.json().await.ok()
+}
+
+async fn authority(client: &Client, url: &Url) -> Option<Vec<u8>> {
+    let answer = client.get(url.join(AUTHORITY_PATH).ok()?).send().await.ok()?;
+    answer.error_for_status().ok()?.bytes().await.ok().map(Into::into)
 }
 
 impl View {
@@ -118,6 +129,11 @@ impl View {
         }
         if let Some(code) = &self.code {
             text += &format!("\n  Claim code   {code}\n  Whoever types it there first owns this box.\n");
+        }
+        if let Some(fingerprint) = &self.fingerprint {
+            let (first, second) = fingerprint.split_at(fingerprint.len() / 2 + 1);
+            text += &format!("\n  For https, trust {AUTHORITY_PATH} where its fingerprint is\n");
+            text += &format!("      {first}\n      {second}\n");
         }
         text += &format!("\n  {}\n", self.model);
         if let Some(notice) = self.system.as_ref().and_then(|system| system.notice.as_ref()) {
@@ -154,6 +170,7 @@ mod tests {
             addresses: vec!["192.168.1.20".parse().unwrap(), "fd00::1".parse().unwrap()],
             port: None,
             code: Some("K7QF-3MTP".into()),
+            fingerprint: None,
         }
     }
 

@@ -4,6 +4,7 @@ mod alias;
 mod engine;
 mod load;
 mod models;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -12,12 +13,14 @@ use std::path::{Path, PathBuf};
 
 use allerac_discovery::Label;
 use allerac_router_core::{Aliases, Upstreams};
+use allerac_tls::Files;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
+use tls::TlsSection;
 use upstream::UpstreamSection;
 
 use crate::failure::Failure;
@@ -39,6 +42,7 @@ pub(crate) struct ConfigFile {
     pub(crate) mdns: MdnsSection,
     pub(crate) engine: EngineSection,
     pub(crate) models: ModelsSection,
+    pub(crate) tls: TlsSection,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
     aliases: BTreeMap<String, Spanned<String>>,
@@ -82,6 +86,11 @@ impl ConfigFile {
     /// Other names for models.
     pub(crate) fn aliases(&self) -> Aliases {
         Aliases::new(self.aliases.iter().map(|(name, model)| (name.clone(), model.get_ref().clone())).collect())
+    }
+
+    /// The certificate that the owner brought, where there is one.
+    pub(crate) fn certificate(&self) -> Result<Option<Files>, Failure> {
+        self.tls.files(&self.folder)
     }
 
     /// A path as it is written in the file.

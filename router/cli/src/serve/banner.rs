@@ -6,10 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use allerac_discovery::{Scope, lan_addresses};
+use allerac_http::AUTHORITY_PATH;
 
 /// What there is to tell.
 pub(crate) struct Banner<'a> {
     pub(crate) listen: SocketAddr,
+    /// Where HTTPS is served.
+    pub(crate) secure: Option<SocketAddr>,
+    /// Of the box's own authority, where HTTPS is served with it.
+    pub(crate) fingerprint: Option<String>,
     pub(crate) data_dir: &'a Path,
     /// The one-time code, while the box has no owner.
     pub(crate) claim_code: Option<&'a str>,
@@ -26,6 +31,12 @@ impl Banner<'_> {
         for (index, address) in addresses.iter().enumerate() {
             let title = if index == 0 { "Allerac serves" } else { "" };
             let _ = writeln!(text, "{title:<15} http://{address}");
+        }
+        for address in self.secure.map(self::addresses).unwrap_or_default() {
+            let _ = writeln!(text, "{:<15} https://{address}", "");
+        }
+        if let Some(fingerprint) = &self.fingerprint {
+            let _ = writeln!(text, "{:<15} {fingerprint}   (of {AUTHORITY_PATH}, to compare)", "Fingerprint");
         }
         if let Some(code) = self.claim_code {
             let _ = writeln!(text, "{:<15} {code}   (open the page and type it to own this box)", "Claim code");
@@ -103,13 +114,21 @@ mod tests {
     fn tells_what_there_is() {
         let banner = Banner {
             listen: "127.0.0.1:8080".parse().unwrap(),
+            secure: Some("127.0.0.1:8443".parse().unwrap()),
+            fingerprint: Some("AB:CD".into()),
             data_dir: Path::new("/data"),
             claim_code: Some("K7QF-3MTP"),
             model: Some("m"),
             suggestion: "s",
         };
         let text = banner.render();
-        assert!(text.starts_with("Allerac serves  http://127.0.0.1:8080\nClaim code      K7QF-3MTP "), "{text}");
+        let begins = [
+            "Allerac serves  http://127.0.0.1:8080",
+            "                https://127.0.0.1:8443",
+            "Fingerprint     AB:CD   (of /authority.crt, to compare)",
+            "Claim code      K7QF-3MTP ",
+        ];
+        assert!(text.starts_with(&begins.join("\n")), "{text}");
         assert!(
             text.contains(" keys create --user me --data-dir /data)\" -d '{\"model\":\"m\",\"max_tokens\":64,"),
             "{text}"

@@ -3,6 +3,7 @@
 mod announce;
 mod banner;
 pub(crate) mod listen;
+pub(crate) mod secure;
 pub(crate) mod stop;
 
 use std::fs::OpenOptions;
@@ -12,11 +13,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use allerac_http::{AppState, Background, Batches, ClaimGate, InFlight, MetricsPass};
+use allerac_http::{AppState, Background, Batches, ClaimGate, InFlight, MetricsPass, Port};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
 use allerac_router_core::{Aliases, Limits, Registry, Upstreams};
+use allerac_tls::Authority;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +30,7 @@ use crate::place;
 use crate::setup::Prepared;
 use announce::Announcement;
 use banner::Banner;
+use secure::Secure;
 use stop::{CLOSE_WAIT, Signals};
 
 /// The file in the runtime directory that the screen reads the claim code from.
@@ -47,6 +50,7 @@ struct Server {
     listener: TcpListener,
     address: SocketAddr,
     system_status: Option<PathBuf>,
+    secure: Option<Secure>,
 }
 
 pub(crate) async fn run(args: &Serve, place: &Place) -> Result<(), Failure> {
@@ -64,6 +68,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let wanted = args.listen.or(prepared.config.listen).unwrap_or(listen::DEFAULT);
     let listener = listen::bind(wanted).await?;
     let address = listener.local_addr().map_err(|error| listen::refused(wanted, &error))?;
+    let secure = Secure::open(args.listen_tls, &prepared.config, &data_dir).await?;
     let zone = place.time_zone.clone().or_else(|| prepared.config.time_zone.clone());
     let is_told = zone.is_some();
     let ledger = Ledger::open_with(&data_dir, zone.unwrap_or_else(|| place.time_zone()), place::options())?;
@@ -95,6 +100,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         pass,
         listener,
         address,
+        secure,
         system_status,
     })
 }
@@ -127,12 +133,17 @@ impl Server {
             pass: self.pass.clone(),
             name: label.to_string(),
             system_status: self.system_status.clone(),
+            authority: self.authority().map(|authority| authority.certificate().into()),
         };
         state.batches.resume(&state).await?;
         self.tell(&code)?;
 
         let stop = CancellationToken::new();
-        let serving = allerac_http::serve(self.listener, allerac_http::app(state), stop.clone().cancelled_owned());
+        let app = allerac_http::app(state);
+        let (secured, keeper) = self.secure.map(Secure::start).transpose()?.unzip();
+        let ports = [Some(Port::plain(self.listener)), secured].into_iter().flatten();
+        let serving =
+            futures_util::future::join_all(ports.map(|port| port.serve(app.clone(), stop.clone().cancelled_owned())));
         tokio::pin!(serving);
         let claimed = async {
             if let Some(announcement) = &announcement {
@@ -142,20 +153,21 @@ impl Server {
         };
         notify_ready();
         tokio::select! {
-            () = &mut serving => {}
+            _ = &mut serving => {}
             signal = signals.next() => {
                 tracing::info!(signal, "stopping; a second signal stops at once");
                 notify_stopping();
                 stop.cancel();
                 tokio::select! {
                     // It bounds by itself how long running answers may take.
-                    () = &mut serving => {}
+                    _ = &mut serving => {}
                     _ = signals.next() => return Ok(()),
                 }
             }
             () = claimed => {}
         }
         follower.abort();
+        keeper.inspect(tokio::task::JoinHandle::abort);
         let closing = async {
             self.registry.shutdown().await;
             // What ran is settled before the process ends; the next start would settle it otherwise.
@@ -176,6 +188,10 @@ impl Server {
         Ok(())
     }
 
+    fn authority(&self) -> Option<&Authority> {
+        self.secure.as_ref().and_then(Secure::authority)
+    }
+
     /// Other names for models; those for nothing that is here are told of.
     fn aliases(&self) -> Aliases {
         let aliases = self.prepared.config.aliases();
@@ -192,6 +208,8 @@ impl Server {
         let model = self.registry.default_model();
         let banner = Banner {
             listen: self.address,
+            secure: self.secure.as_ref().map(|secure| secure.address),
+            fingerprint: self.authority().map(Authority::fingerprint),
             data_dir: &self.data_dir,
             claim_code: (!claimed).then_some(code),
             model: model.as_deref(),

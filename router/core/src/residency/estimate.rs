@@ -19,13 +19,17 @@ const F32: u64 = 4;
 
 /// The memory of a model with these settings.
 pub(crate) fn need(model: &LocalModel, settings: &EngineSettings) -> Need {
+    let shape = || model.header.as_ref().and_then(|header| header.shape()).unwrap_or_default();
+    if model.kind != ModelKind::Chat && model.parts.is_empty() {
+        return Need { mapped: model.size_bytes, own: encoder_bytes(&shape(), settings).saturating_add(PROCESS_BYTES) };
+    }
     if model.kind != ModelKind::Chat {
         return Need { mapped: model.size_bytes, own: model.size_bytes * (ENCODER_COPIES - 1) + PROCESS_BYTES };
     }
     let archive = u64::from(settings.kv_memory_mib) << 20;
     let mapped = model.size_bytes + model.draft_bytes;
     // A file that cannot be read is tried all the same: the engine says best what is wrong with it.
-    let shape = model.header.as_ref().and_then(|header| header.shape()).unwrap_or_default();
+    let shape = shape();
     let own = [kv_bytes(&shape, settings), compute_bytes(&shape, settings), archive, PROCESS_BYTES];
     Need { mapped, own: own.into_iter().fold(0, u64::saturating_add) }
 }
@@ -42,6 +46,18 @@ fn kv_bytes(shape: &Shape, settings: &EngineSettings) -> u64 {
     let bytes = |numbers: u64, kv_type: KvType| numbers.saturating_mul(block_bytes(kv_type)) / BLOCK;
     let cell = bytes(shape.keys, settings.kv_type_k).saturating_add(bytes(shape.values, settings.kv_type_v));
     cell.saturating_mul(cells(shape, settings))
+}
+
+/// What an encoder computes with: the longest text in one step, and keys and values of those that need them.
+fn encoder_bytes(shape: &Shape, settings: &EngineSettings) -> u64 {
+    let tokens = u64::from(settings.context).min(shape.context).max(settings.batch.into());
+    let layer = shape.embedding.saturating_mul(6).saturating_add(shape.feed_forward.saturating_mul(2));
+    let scores = match settings.flash_attention {
+        FlashAttention::Off => shape.heads.saturating_mul(tokens),
+        FlashAttention::Auto | FlashAttention::On => 0,
+    };
+    let kv = shape.keys.saturating_add(shape.values) / 2;
+    tokens.saturating_mul(layer.saturating_add(scores).saturating_add(kv)).saturating_mul(F32)
 }
 
 /// What a step computes with: the widest of its parts, and the scores of all tokens of the vocabulary.

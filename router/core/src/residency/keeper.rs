@@ -287,6 +287,7 @@ impl Keeper {
         EngineConfig {
             binary: self.config.binary.clone(),
             model_path: model.path.clone(),
+            encodes: model.kind != ModelKind::Chat,
             parts: model.parts.clone(),
             draft_path: model.draft.clone(),
             name: model.id.clone(),
