@@ -126,9 +126,17 @@ impl From<LedgerError> for Failure {
             | LedgerError::PlanForbidsUpstreams { .. }
             | LedgerError::PlanExists(_)
             | LedgerError::PlanInUse { .. }
-            | LedgerError::PlanNeeded(_) => Exit::Conflict,
-            LedgerError::UnknownKey(_) | LedgerError::UnknownPlan(_) | LedgerError::UnknownUser(_) => Exit::NotFound,
-            LedgerError::InvalidName | LedgerError::InvalidPlan(_) | LedgerError::InvalidIncrease(_) => Exit::Usage,
+            | LedgerError::PlanNeeded(_)
+            | LedgerError::Conflict { .. }
+            | LedgerError::Forbidden(_) => Exit::Conflict,
+            LedgerError::UnknownKey(_)
+            | LedgerError::UnknownPlan(_)
+            | LedgerError::UnknownUser(_)
+            | LedgerError::Missing { .. } => Exit::NotFound,
+            LedgerError::InvalidName
+            | LedgerError::InvalidPlan(_)
+            | LedgerError::InvalidIncrease(_)
+            | LedgerError::Invalid { .. } => Exit::Usage,
             _ => Exit::Failure,
         };
         Self::from_error(exit, &error)

@@ -56,6 +56,8 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args, place).await,
         Command::Keys(command) => commands::keys::run(command, place).await,
         Command::Users(command) => commands::users::run(command, place).await,
+        Command::Teams(command) => commands::teams::run(command, place).await,
+        Command::Invitations(command) => commands::invitations::run(command, place).await,
         Command::Plans(command) => commands::plans::run(command, place).await,
         Command::Ledger(command) => commands::ledger::run(command, place),
         Command::Audit(command) => commands::audit::run(command, place).await,

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use allerac_ledger::{Ledger, NewKey, Options, Outcome, Reserve, Settlement, UpstreamPolicy};
+use allerac_ledger::{KeyLimits, Ledger, NewKey, Options, Outcome, Reserve, Settlement, UpstreamPolicy};
 use allerac_router_core::{Limited, Limits, RateLimits};
 use jiff::tz::TimeZone;
 use rusqlite::Connection;
@@ -54,7 +54,13 @@ async fn place(parent: &Path, check: bool, keys: u32) -> Place {
         .map(|number| {
             let ledger = ledger.clone();
             let user = format!("user{}", number / 4);
-            let new = NewKey { user, label: String::new(), plan: None, upstreams: UpstreamPolicy::None };
+            let new = NewKey {
+                user,
+                label: String::new(),
+                plan: None,
+                upstreams: UpstreamPolicy::None,
+                limits: KeyLimits::default(),
+            };
             tokio::spawn(async move { ledger.create_key(new).await.unwrap().secret })
         })
         .collect();

@@ -5,7 +5,7 @@ use std::iter::successors;
 
 use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
-use allerac_ledger::{AuthError, LedgerError, ReserveError};
+use allerac_ledger::{AuthError, Denied, LedgerError, ReserveError, Right};
 use allerac_objects::StoreError;
 use allerac_router_core::{Measure, ModelsError, NoEngine, NoRoute, NotAdmitted, Refused, UpstreamError};
 use allerac_wire::anthropic::{NO_THREADS, Problem, ProblemDetail};
@@ -87,15 +87,40 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)
     }
 
-    pub(crate) fn owner_only() -> Self {
-        let message = "only the owner of the box may do this: use a key of theirs";
-        Self::new(StatusCode::FORBIDDEN, "permission_error", "owner_only", message)
+    pub(crate) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_error", code, message)
+    }
+
+    pub(crate) fn key_in_address() -> Self {
+        let message = "keys do not belong in addresses, which are kept in logs: revoke this one, and send another in the \
+                       header `Authorization: Bearer sk-allerac-...`";
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "key_in_address", message)
+    }
+
+    /// Somebody who is not who they say, or not yet known to be.
+    pub(crate) fn unauthenticated(code: &'static str, message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "authentication_error", code, message)
+    }
+
+    /// The same of somebody who is let in, and lacks what this asks for beside that.
+    pub(crate) fn into_forbidden(self) -> Self {
+        Self { status: StatusCode::FORBIDDEN, kind: "permission_error", ..self }
+    }
+
+    pub(crate) fn too_many_tries(wait: std::time::Duration) -> Self {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let message = format!("too many tries; try again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "permission_error", "too_many_tries", message).retry_after(seconds)
     }
 
     /// Nothing of this name, or not of this person: the two are not told apart.
     pub(crate) fn not_kept(what: &str, id: &str) -> Self {
         let message = format!("you have no {what} `{}` here", shorten(id));
         Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
+    }
+
+    pub(crate) fn nothing(what: &str, id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", format!("there is no {what} {}", shorten(id)))
     }
 
     pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
@@ -163,7 +188,10 @@ impl ApiError {
             NoRoute::TooLargeForPlan => {
                 forbidden("model_not_allowed", format!("your plan does not include models as large as `{model}`"))
             }
-            NoRoute::NotInPlan => forbidden("model_not_allowed", format!("your plan does not include `{model}`")),
+            NoRoute::NotInPlan => forbidden(
+                "model_not_allowed",
+                format!("your plan, or what you and this key are bound to, does not include `{model}`"),
+            ),
             NoRoute::MayNotLeave => forbidden(
                 "upstream_not_allowed",
                 format!("`{model}` runs on another server, and this key may not leave the box for it"),
@@ -284,6 +312,32 @@ impl From<AuthError> for ApiError {
             AuthError::Malformed | AuthError::Unknown | AuthError::Revoked => {
                 Self { message: error.to_string(), ..Self::no_key() }
             }
+            AuthError::Expired => Self::unauthenticated("key_expired", &error.to_string()),
+            AuthError::SignedOut => Self::unauthenticated("signed_out", &error.to_string()),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Role(_, Right::Look | Right::Administer | Right::MakeAdmins) => {
+                let message = "only the owner or an admin of the box may do this: use a key of theirs";
+                Self::forbidden("owner_only", message)
+            }
+            Denied::Role(role, right) => {
+                let message = format!("people with the role {role} may not {}; ask the owner of the box", right.what());
+                Self::forbidden("role_not_allowed", message)
+            }
+            Denied::Scope(scope) => {
+                let message = format!("this key is not made for the endpoints `{}`; use another one", scope.as_str());
+                Self::forbidden("scope_not_allowed", message)
+            }
+            Denied::Hours(opens_at) => {
+                let opens = opens_at.and_then(|at| jiff::Timestamp::from_second(at).ok());
+                let until = opens.map_or_else(String::new, |at| format!("; the next ones begin at {at}"));
+                Self::forbidden("outside_hours", format!("these are not the hours of this person or key{until}"))
+            }
         }
     }
 }
@@ -298,9 +352,26 @@ impl From<LedgerError> for ApiError {
             LedgerError::AlreadyClaimed => {
                 Self::new(StatusCode::CONFLICT, INVALID, "already_claimed", error.to_string())
             }
-            LedgerError::InvalidName => {
-                Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", error.to_string()).with_param("owner")
+            LedgerError::InvalidName => Self::invalid_value("name", &error.to_string()),
+            LedgerError::Invalid { field, ref reason } => Self::invalid_value(field, reason),
+            LedgerError::UnknownPlan(ref plan) => {
+                Self::invalid_value("plan", &format!("there is no plan `{}`", shorten(plan)))
             }
+            LedgerError::PlanForbidsUpstreams { plan } => {
+                Self::invalid_value("upstreams", &format!("the plan {plan} does not include other servers"))
+            }
+            LedgerError::InvalidPlan(_) | LedgerError::InvalidIncrease(_) => {
+                Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_value", error.to_string())
+            }
+            LedgerError::UnknownKey(id) => Self::nothing("key", &id),
+            LedgerError::UnknownUser(name) => Self::nothing("person", &name),
+            LedgerError::Missing { what, id } => Self::nothing(what, &id),
+            LedgerError::Conflict { code, reason } => Self::conflict(code, reason),
+            LedgerError::PlanExists(name) => Self::conflict("plan_exists", format!("there is a plan {name} already")),
+            LedgerError::PlanInUse { .. } | LedgerError::PlanNeeded(_) => {
+                Self::conflict("plan_in_use", error.to_string())
+            }
+            LedgerError::Forbidden(message) => Self::forbidden("role_not_allowed", message),
             error => {
                 tracing::error!("the ledger: {error}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "ledger_error", "the ledger failed; see the log")

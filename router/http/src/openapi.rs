@@ -70,6 +70,18 @@ impl Operation {
         Self { method, path, handler, tag: "", summary, needs_key: true, parameters, request: None, answers, errors }
     }
 
+    /// Whether it answers to somebody with a key only.
+    #[cfg(test)]
+    pub(crate) fn needs_key(&self) -> bool {
+        self.needs_key
+    }
+
+    /// Its method, in lower case.
+    #[cfg(test)]
+    pub(crate) fn method(&self) -> &'static str {
+        self.method
+    }
+
     /// The heading that it stands under.
     pub(crate) fn tag(self, tag: &'static str) -> Self {
         Self { tag, ..self }
@@ -110,6 +122,14 @@ impl Operation {
         self.in_query("after", "The last object of the page before.", json!({"type": "string"}))
             .in_query("limit", "Objects on a page.", json!({"type": "integer", "minimum": 1, "maximum": limit_max}))
             .in_query("order", "By time.", json!({"type": "string", "enum": ["asc", "desc"]}))
+            .gives::<ListPage<T>>(200)
+    }
+
+    /// It answers a page of a list whose ids are numbers, newest first.
+    pub(crate) fn lists_newest<T: JsonSchema>(self, limit_max: u64) -> Self {
+        let number = json!({"type": "string", "pattern": "^[1-9][0-9]{0,17}$"});
+        self.in_query("after", "The last object of the page before.", number)
+            .in_query("limit", "Objects on a page.", json!({"type": "integer", "minimum": 1, "maximum": limit_max}))
             .gives::<ListPage<T>>(200)
     }
 
@@ -164,6 +184,11 @@ impl Operation {
     /// It answers with nothing.
     pub(crate) fn gives_nothing(self) -> Self {
         self.answers(200, "", |_| Value::Null)
+    }
+
+    /// There is nothing to answer.
+    pub(crate) fn gives_none(self) -> Self {
+        self.answers(204, "", |_| Value::Null)
     }
 
     /// What it answers as text.

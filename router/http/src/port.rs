@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -13,6 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tower::util::MapRequest;
+
+use crate::peer::Peer;
 
 /// How long a client may take to shake hands, and then to send its headers. Slower ones would hold connections for nothing.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -61,9 +65,9 @@ impl Port {
                 permit = Arc::clone(&connections).acquire_owned() => permit.expect("the semaphore is never closed"),
                 () = &mut shutdown => break,
             };
-            let stream = tokio::select! {
+            let (stream, address) = tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         tracing::warn!("a connection was not accepted: {error}");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -74,7 +78,7 @@ impl Port {
             };
             // A token is a small packet; it must not wait for the next one.
             let _ = stream.set_nodelay(true);
-            let connection = connect(stream, self.tls.clone(), app.clone(), graceful.watcher());
+            let connection = connect(stream, self.tls.clone(), (app.clone(), Peer(address.ip())), graceful.watcher());
             tokio::spawn(async move {
                 connection.await;
                 drop(permit);
@@ -86,7 +90,7 @@ impl Port {
 }
 
 /// Serves one connection to its end.
-async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Router, watcher: Watcher) {
+async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: (Router, Peer), watcher: Watcher) {
     let Some(tls) = tls else { return converse(stream, false, app, watcher).await };
     // Whoever speaks something else, or does not trust the box, leaves.
     let Ok(Ok(stream)) = tokio::time::timeout(HEADER_TIME_MAX, tls.accept(stream)).await else { return };
@@ -95,7 +99,7 @@ async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Router, watch
 }
 
 /// Which version is spoken is known beforehand: telling it by the first bytes would wait for them without a limit.
-async fn converse<S>(stream: S, is_http2: bool, app: Router, watcher: Watcher)
+async fn converse<S>(stream: S, is_http2: bool, (app, peer): (Router, Peer), watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -103,6 +107,10 @@ where
     let mut builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(ALIVE_AFTER).max_concurrent_streams(STREAMS_MAX);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).into_owned();
+    let service = MapRequest::new(app, move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
     let _ = watcher.watch(connection).await;
 }

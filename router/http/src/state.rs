@@ -11,6 +11,7 @@ use allerac_router_core::{Access, Aliases, Limits, NoRoute, Registry, Route, Ups
 use crate::background::Background;
 use crate::batch::Batches;
 use crate::claim::ClaimGate;
+use crate::doors::Doors;
 use crate::idempotency::InFlight;
 use crate::pass::MetricsPass;
 
@@ -35,6 +36,8 @@ pub struct AppState {
     pub aliases: Arc<Aliases>,
     /// Who may claim the box.
     pub claim: Arc<ClaimGate>,
+    /// Who may sign in.
+    pub doors: Arc<Doors>,
     /// How many requests run at once.
     pub limits: Limits,
     /// What is measured.

@@ -142,7 +142,7 @@ pub(crate) fn note_request(
     let (request, key, user, model, endpoint, served_by) = connection
         .prepare_cached(
             "SELECT request_id, public_id, users.name, model, endpoint, served_by FROM reservations
-             JOIN keys ON keys.id = key_id JOIN users ON users.id = reservations.user_id WHERE reservations.id = ?1",
+             JOIN keys ON keys.id = key_id JOIN users ON users.id = keys.user_id WHERE reservations.id = ?1",
         )?
         .query_row([reservation], |row| {
             let text = |index| row.get::<_, String>(index);

@@ -42,11 +42,11 @@ impl Account {
         Self { holder, name: holder.account(), plan: Arc::clone(plan) }
     }
 
-    /// Those of a principal: the user's, and the key's where it has a plan of its own.
+    /// Those of a principal: the user's or the team's, and the key's where it has a plan of its own.
     pub(crate) fn of(principal: &Principal) -> Vec<Self> {
         let account =
             |holder: Holder, plan: &Arc<Plan>| Self { holder, name: holder.account(), plan: Arc::clone(plan) };
-        let user = account(Holder::User(principal.user), &principal.user_plan);
+        let user = account(Holder::User(principal.payer), &principal.user_plan);
         let key = principal.key_plan.as_ref().map(|plan| account(Holder::Key(principal.key), plan));
         std::iter::once(user).chain(key).collect()
     }

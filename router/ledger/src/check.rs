@@ -74,8 +74,10 @@ mod tests {
     /// Some books with a user, 90 of whose 100 tokens are used.
     fn books() -> Connection {
         let connection = crate::schema::in_memory();
-        let some = "INSERT INTO users VALUES (1, 'anna', 'member', 'starter', 5, 100);
-            INSERT INTO keys VALUES (1, 'aaaaaaaaaaaa', x'00', 1, '', NULL, '', 100, NULL);";
+        let some = "INSERT INTO users (id, name, role, plan, salt, created_at)
+                VALUES (1, 'anna', 'member', 'starter', 5, 100);
+            INSERT INTO keys (id, public_id, hash, user_id, label, upstreams, created_at)
+                VALUES (1, 'aaaaaaaaaaaa', x'00', 1, '', '', 100);";
         connection.execute_batch(some).unwrap();
         watch(&connection).unwrap();
         connection.execute_batch(&format!("{BALANCE}{}", usage(90))).unwrap();

@@ -62,6 +62,33 @@ pub enum LedgerError {
     /// A temporary increase that cannot be.
     #[error("the increase cannot be like that: {0}")]
     InvalidIncrease(String),
+    /// Something that cannot be.
+    #[error("{reason}")]
+    Invalid {
+        /// What it is about.
+        field: &'static str,
+        /// What is wrong, and what would not be.
+        reason: String,
+    },
+    /// Nothing of this name.
+    #[error("there is no {what} {id}")]
+    Missing {
+        /// What it would be.
+        what: &'static str,
+        /// How it would be called.
+        id: String,
+    },
+    /// Something that stands against it.
+    #[error("{reason}")]
+    Conflict {
+        /// A word for it.
+        code: &'static str,
+        /// What it is, and what to do first.
+        reason: String,
+    },
+    /// Somebody's role does not reach so far.
+    #[error("{0}")]
+    Forbidden(String),
     /// The numbers do not add up.
     #[error("the ledger is inconsistent: {0}")]
     Inconsistent(String),
@@ -103,6 +130,12 @@ pub enum AuthError {
     /// Revoked.
     #[error("this key was revoked")]
     Revoked,
+    /// Its time is over.
+    #[error("this key has expired; make another one, or ask for one")]
+    Expired,
+    /// A session that has ended.
+    #[error("you are signed out; sign in again")]
+    SignedOut,
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

@@ -12,7 +12,9 @@ use serde::Serialize;
 
 use crate::balance::Holder;
 use crate::error::AuthError;
-use crate::plan::{Plan, Urgency};
+use crate::hours::Hours;
+use crate::plan::{Plan, Urgency, names_model};
+use crate::role::{Right, Role, Scope, Scopes};
 
 const PREFIX: &str = "sk-allerac-";
 const PUBLIC_ID_CHARS: usize = 12;
@@ -59,31 +61,6 @@ impl UpstreamPolicy {
     }
 }
 
-/// What somebody is on this box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Claimed the box.
-    Owner,
-    /// Uses it.
-    Member,
-}
-
-impl Role {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-            Self::Member => "member",
-        }
-    }
-
-    pub(crate) fn from_text(text: &str) -> Self {
-        if text == "owner" { Self::Owner } else { Self::Member }
-    }
-}
-
 /// A key to be made.
 #[derive(Debug, Clone)]
 pub struct NewKey {
@@ -95,6 +72,23 @@ pub struct NewKey {
     pub plan: Option<String>,
     /// Where it may leave the box for.
     pub upstreams: UpstreamPolicy,
+    /// What it is bound to beside that.
+    pub limits: KeyLimits,
+}
+
+/// What a key is bound to, beyond what its person may.
+#[derive(Debug, Clone, Default)]
+pub struct KeyLimits {
+    /// The endpoints.
+    pub scopes: Scopes,
+    /// The models by name, perhaps with `*` at the end; all where there is none.
+    pub models: Vec<String>,
+    /// When it may be used.
+    pub hours: Hours,
+    /// Until when, in seconds since 1970.
+    pub expires_at: Option<i64>,
+    /// The team that pays, of which its person is a member.
+    pub team: Option<String>,
 }
 
 /// A key just made. Its secret is nowhere else.
@@ -121,8 +115,22 @@ pub struct KeyRow {
     pub plan: Option<String>,
     /// Where it may leave the box for.
     pub upstreams: UpstreamPolicy,
+    /// The endpoints it is bound to.
+    pub scopes: Vec<&'static str>,
+    /// The models it is bound to; all where there is none.
+    pub models: Vec<String>,
+    /// When it may be used; always where it is empty.
+    pub hours: String,
+    /// The team that pays.
+    pub team: Option<String>,
     /// Seconds since 1970.
     pub created_at: i64,
+    /// Seconds since 1970, until when it opens.
+    pub expires_at: Option<i64>,
+    /// Seconds since 1970, when it was used last, to a minute.
+    pub used_at: Option<i64>,
+    /// Seconds since 1970, until when the secret before the last rotation opens.
+    pub old_until: Option<i64>,
     /// Seconds since 1970, when it was revoked.
     pub revoked_at: Option<i64>,
 }
@@ -131,26 +139,68 @@ pub struct KeyRow {
 #[derive(Debug, Clone)]
 pub struct Principal {
     pub(crate) key: i64,
-    pub(crate) user: i64,
+    /// Who pays: the person, or a team.
+    pub(crate) payer: i64,
     /// The public id of the key.
     pub key_id: String,
     /// The user's name.
     pub user_name: String,
     /// What the user is.
     pub role: Role,
-    /// The user's plan.
+    /// The team that pays, where it is not the user.
+    pub team: Option<String>,
+    /// The plan of whoever pays.
     pub user_plan: Arc<Plan>,
     /// The key's own plan.
     pub key_plan: Option<Arc<Plan>>,
     /// Where the key may leave the box for.
     pub upstreams: UpstreamPolicy,
+    /// The endpoints that the key is bound to.
+    pub scopes: Scopes,
+    /// The models that the user and the key are bound to; all where there is none.
+    pub(crate) models: [Vec<String>; 2],
+    /// It is not one of the hours of the user or the key; when it will be, in seconds since 1970.
+    pub(crate) closed: Option<Option<i64>>,
+    /// The key itself has a plan, models, hours or an end of its own.
+    pub is_bound: bool,
+    /// The session that the request came in, by its public id.
+    pub session: Option<String>,
     /// Keeps one user's cached prompts from another's.
     pub salt: u64,
     /// A soft limit was passed this month: requests wait for everybody else's.
     pub past_soft_limit: bool,
 }
 
+/// Why somebody may not do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// People of this role may not.
+    Role(Role, Right),
+    /// The key is bound to other endpoints.
+    Scope(Scope),
+    /// Not at this time; when it begins again, in seconds since 1970.
+    Hours(Option<i64>),
+}
+
 impl Principal {
+    /// Whether this may be done, by the person, with the key, now.
+    ///
+    /// # Errors
+    /// [`Denied`] with the reason.
+    pub fn may(&self, right: Right) -> Result<(), Denied> {
+        if !self.role.allows(right) {
+            return Err(Denied::Role(self.role, right));
+        }
+        if !self.scopes.has(right.scope()) {
+            return Err(Denied::Scope(right.scope()));
+        }
+        match self.closed {
+            // Who is shut out may still see why, and sign out.
+            Some(opens_at) if right != Right::Account => Err(Denied::Hours(opens_at)),
+            _ => Ok(()),
+        }
+    }
+
     /// The plans that limit it: the user's, and the key's where it has one.
     pub fn plans(&self) -> impl Iterator<Item = &Plan> {
         std::iter::once(&self.user_plan).chain(&self.key_plan).map(Arc::as_ref)
@@ -159,7 +209,7 @@ impl Principal {
     /// The accounts that its requests are charged to, by their names in the books, with the plan that limits each.
     #[must_use]
     pub fn accounts(&self) -> Vec<(String, &Plan)> {
-        let names = [Holder::User(self.user).account(), Holder::Key(self.key).account()];
+        let names = [Holder::User(self.payer).account(), Holder::Key(self.key).account()];
         names.into_iter().zip(self.plans()).collect()
     }
 
@@ -169,10 +219,10 @@ impl Principal {
         self.plans().filter_map(|plan| plan.parameters_below).all(|limit| parameters < limit)
     }
 
-    /// Whether both plans have a model of this name.
+    /// Whether both plans have a model of this name, and neither the user nor the key is bound to others.
     #[must_use]
     pub fn allows_model(&self, model: &str) -> bool {
-        self.plans().all(|plan| plan.allows_model(model))
+        self.plans().all(|plan| plan.allows_model(model)) && self.models.iter().all(|names| names_model(names, model))
     }
 
     /// How urgent its requests may be.
@@ -184,10 +234,12 @@ impl Principal {
         self.plans().map(|plan| plan.class).min().unwrap_or(Urgency::Chat)
     }
 
-    /// Whether plans and key allow this upstream.
+    /// Whether role, plans and key allow this upstream.
     #[must_use]
     pub fn allows_upstream(&self, upstream: &str) -> bool {
-        self.plans().all(|plan| plan.upstreams) && self.upstreams.allows(upstream)
+        self.role.allows(Right::LeaveTheBox)
+            && self.plans().all(|plan| plan.upstreams)
+            && self.upstreams.allows(upstream)
     }
 }
 
@@ -200,7 +252,12 @@ pub(crate) struct Presented<'a> {
 
 impl<'a> Presented<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<Self, AuthError> {
-        let rest = text.strip_prefix(PREFIX).ok_or(AuthError::Malformed)?;
+        Self::after(PREFIX, text)
+    }
+
+    /// One that begins with another word.
+    pub(crate) fn after(prefix: &str, text: &'a str) -> Result<Self, AuthError> {
+        let rest = text.strip_prefix(prefix).ok_or(AuthError::Malformed)?;
         let (public_id, secret) = rest.split_once('-').ok_or(AuthError::Malformed)?;
         if public_id.len() == PUBLIC_ID_CHARS && secret.len() == SECRET_CHARS {
             Ok(Self { public_id, secret })
@@ -216,14 +273,26 @@ impl<'a> Presented<'a> {
 
 impl CreatedKey {
     pub(crate) fn random() -> Self {
+        Self::beginning_with(PREFIX)
+    }
+
+    /// The same key with another secret.
+    pub(crate) fn rotated(public_id: &str) -> Self {
+        let secret = BASE64URL_NOPAD.encode(&random_bytes::<32>());
+        Self { secret: format!("{PREFIX}{public_id}-{secret}"), public_id: public_id.to_owned() }
+    }
+
+    /// A secret of another kind, which begins with another word.
+    pub(crate) fn beginning_with(prefix: &str) -> Self {
         let secret = BASE64URL_NOPAD.encode(&random_bytes::<32>());
         let mut public_id = BASE32_NOPAD.encode(&random_bytes::<8>()).to_lowercase();
         public_id.truncate(PUBLIC_ID_CHARS);
-        Self { secret: format!("{PREFIX}{public_id}-{secret}"), public_id }
+        Self { secret: format!("{prefix}{public_id}-{secret}"), public_id }
     }
 
     pub(crate) fn hash(&self) -> [u8; 32] {
-        Presented::parse(&self.secret).expect("we made it").hash()
+        let secret = &self.secret[self.secret.len() - SECRET_CHARS..];
+        *blake3::hash(secret.as_bytes()).as_bytes()
     }
 }
 

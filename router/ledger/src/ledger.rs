@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use crate::check;
 use crate::error::LedgerError;
 use crate::inflight::Inflight;
+use crate::last_use::{self, LastUse};
 use crate::lock;
 use crate::plan::Plan;
 use crate::reservation::{Outcome, Settlement, settle};
@@ -79,6 +80,7 @@ struct Shared {
     readers: Mutex<Vec<Connection>>,
     inflight: OnceLock<Arc<Inflight>>,
     plans: Mutex<HashMap<i64, Arc<Plan>>>,
+    last_use: Mutex<LastUse>,
 }
 
 /// What a start settled of the run before.
@@ -123,6 +125,7 @@ impl Ledger {
             readers: Mutex::default(),
             inflight: OnceLock::new(),
             plans: Mutex::default(),
+            last_use: Mutex::default(),
         };
         Ok(Self { writer, zone, clock: options.clock, actor: "server".into(), shared: Arc::new(shared) })
     }
@@ -143,6 +146,11 @@ impl Ledger {
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock.clone()
+    }
+
+    /// The time on the owner's wall.
+    pub(crate) fn now_in_zone(&self) -> jiff::Zoned {
+        (self.clock.0)().to_zoned(self.zone.clone())
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -188,7 +196,13 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn flush(&self) -> Result<(), LedgerError> {
-        self.writer.call(|_| Ok(())).await
+        let seen = self.last_use().take();
+        self.writer.call(move |connection| last_use::write(connection, &seen)).await
+    }
+
+    /// What was used since that was last written down.
+    pub(crate) fn last_use(&self) -> MutexGuard<'_, LastUse> {
+        self.shared.last_use.lock().expect("no code panics while it holds what was used")
     }
 
     /// The file that counts running requests.

@@ -1,20 +1,56 @@
-//! Users and keys.
+//! People: who claims the box, who is added, changed and removed.
 
-use std::sync::Arc;
-
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
-use subtle::ConstantTimeEq;
 
 use crate::audit::{self, Act};
-use crate::error::{AuthError, LedgerError};
-use crate::key::{CreatedKey, KeyRow, NewKey, Presented, Principal, Role, UpstreamPolicy, random_bytes};
+use crate::error::LedgerError;
+use crate::hours::Hours;
+use crate::key::{CreatedKey, KeyLimits, UpstreamPolicy, random_bytes};
+use crate::keys::{NewRow, insert_key};
 use crate::ledger::Ledger;
-use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, Plan};
+use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, check_models};
 use crate::plans;
+use crate::role::{Right, Role};
+use crate::sessions;
 
 /// The longest name or label, in characters.
 const NAME_CHARS_MAX: usize = 64;
+/// The role of a team, which no person has.
+pub(crate) const TEAM: &str = "team";
+
+/// What is to be changed about somebody; what is `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct PersonChange {
+    /// The role.
+    pub role: Option<Role>,
+    /// The plan.
+    pub plan: Option<String>,
+    /// When they may use the box.
+    pub hours: Option<Hours>,
+    /// The models that they may use; all where there is none.
+    pub models: Option<Vec<String>>,
+}
+
+/// What is needed to let somebody sign in.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The person.
+    pub user: i64,
+    /// The name as it is written.
+    pub name: String,
+    /// What is kept of the password.
+    pub password: Option<String>,
+    /// Whether a second factor is asked for.
+    pub second_factor: bool,
+}
+
+/// Somebody as they are in the books.
+pub(crate) struct Person {
+    pub(crate) id: i64,
+    pub(crate) role: Role,
+    pub(crate) plan: String,
+}
 
 impl Ledger {
     /// Whether somebody owns this box.
@@ -35,16 +71,16 @@ impl Ledger {
         let (created, now) = (key.clone(), self.now().seconds);
         let claimed = self.writer.call(move |connection| {
             if has_owner(connection)? {
-                return Ok(false);
+                return Ok(Err(LedgerError::AlreadyClaimed));
             }
-            let user = user_id(connection, &owner)?;
-            let user = match user {
-                Some(user) => {
+            let user = match person(connection, &owner)? {
+                Some(known) => {
                     connection
                         .prepare_cached("UPDATE users SET role = 'owner', plan = ?2 WHERE id = ?1")?
-                        .execute(params![user, OWNER_PLAN])?;
-                    user
+                        .execute(params![known.id, OWNER_PLAN])?;
+                    known.id
                 }
+                None if is_taken(connection, &owner)? => return Ok(Err(taken(&owner))),
                 None => insert_user(connection, &owner, (Role::Owner, OWNER_PLAN), now)?,
             };
             let detail = json!({"user": owner, "plan": OWNER_PLAN});
@@ -52,174 +88,231 @@ impl Ledger {
                 connection,
                 Act { at: now, actor: "claim", action: "box.claim", subject: &created.public_id, detail },
             )?;
-            let row = NewRow { label: "first key", plan: None, upstreams: &UpstreamPolicy::None, now };
-            insert_key(connection, &created, user, row)?;
-            Ok(true)
-        });
-        if claimed.await? { Ok(key) } else { Err(LedgerError::AlreadyClaimed) }
-    }
-
-    /// Makes a key, and its user where the name is new.
-    ///
-    /// # Errors
-    /// [`LedgerError::InvalidName`], [`LedgerError::UnknownPlan`], [`LedgerError::PlanForbidsUpstreams`], and when it
-    /// cannot be written.
-    pub async fn create_key(&self, new: NewKey) -> Result<CreatedKey, LedgerError> {
-        let user = checked_name(&new.user)?;
-        let label = if new.label.is_empty() { String::new() } else { checked_name(&new.label)? };
-        let key = CreatedKey::random();
-        let (created, now, actor) = (key.clone(), self.now().seconds, self.actor());
-        let made = self.writer.call(move |connection| {
-            let (name, known) = (&user, user_id(connection, &user)?);
-            let (user_plan, key_plan) = match known {
-                Some(user) => (plan_of(connection, user)?, new.plan.clone()),
-                None => (new.plan.clone().unwrap_or_else(|| DEFAULT_PLAN.to_owned()), None),
-            };
-            for name in std::iter::once(&user_plan).chain(&key_plan) {
-                let Some(plan) = plans::find(connection, name)? else {
-                    return Ok(Err(LedgerError::UnknownPlan(name.clone())));
-                };
-                if !plan.upstreams && new.upstreams != UpstreamPolicy::None {
-                    return Ok(Err(LedgerError::PlanForbidsUpstreams { plan: plan.name }));
-                }
-            }
-            let user = match known {
-                Some(user) => user,
-                None => insert_user(connection, &user, (Role::Member, &user_plan), now)?,
-            };
-            let detail = json!({"user": name, "label": label, "user_plan": user_plan, "plan": key_plan,
-                "upstreams": new.upstreams, "new_user": known.is_none()});
-            audit::note(
-                connection,
-                Act { at: now, actor: &actor, action: "key.create", subject: &created.public_id, detail },
-            )?;
-            let row = NewRow { label: &label, plan: key_plan.as_deref(), upstreams: &new.upstreams, now };
+            let limits = &KeyLimits::default();
+            let row =
+                NewRow { label: "first key", plan: None, upstreams: &UpstreamPolicy::None, limits, team: None, now };
             insert_key(connection, &created, user, row)?;
             Ok(Ok(()))
         });
-        made.await??;
-        Ok(key)
+        claimed.await?.map(|()| key)
     }
 
-    /// All keys, oldest first.
+    /// Adds somebody who has no key yet. `by` is the role of whoever does it.
+    ///
+    /// # Errors
+    /// [`LedgerError::InvalidName`], [`LedgerError::UnknownPlan`], [`LedgerError::Conflict`] where the name is taken,
+    /// [`LedgerError::Forbidden`], and when it cannot be written.
+    pub async fn add_person(&self, name: &str, role: Role, plan: &str, by: Role) -> Result<(), LedgerError> {
+        let facts = PersonChange { role: Some(role), plan: Some(plan.to_owned()), ..PersonChange::default() };
+        self.add_person_with(name, facts, by).await
+    }
+
+    /// The same, bound to hours and models from the begin; a member under the usual plan where nothing else is said.
+    ///
+    /// # Errors
+    /// As [`add_person`](Self::add_person), and [`LedgerError::Invalid`].
+    pub async fn add_person_with(&self, name: &str, facts: PersonChange, by: Role) -> Result<(), LedgerError> {
+        let PersonChange { role, plan, hours, models } = facts;
+        let (role, models) = (role.unwrap_or(Role::Member), models.unwrap_or_default());
+        governs(by, role)?;
+        check_models(&models)?;
+        let (name, actor, now) = (checked_name(name)?, self.actor(), self.now().seconds);
+        let (plan, hours) = (plan.unwrap_or_else(|| DEFAULT_PLAN.to_owned()), hours.unwrap_or_default());
+        let added =
+            self.writer.call(move |connection| {
+                let id = match add(connection, &name, (role, &plan), (&actor, now))? {
+                    Ok(id) => id,
+                    Err(refused) => return Ok(Err(refused)),
+                };
+                connection
+                    .prepare_cached("UPDATE users SET hours = ?2, models = ?3 WHERE id = ?1")?
+                    .execute(params![id, hours.to_string(), json!(models).to_string()])?;
+                Ok(Ok(()))
+            });
+        added.await?
+    }
+
+    /// Changes somebody. `by` is the role of whoever does it.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownUser`], [`LedgerError::UnknownPlan`], [`LedgerError::Forbidden`],
+    /// [`LedgerError::Conflict`] where no owner would be left, and when it cannot be written.
+    pub async fn change_person(&self, name: &str, change: PersonChange, by: Role) -> Result<(), LedgerError> {
+        if let Some(models) = &change.models {
+            check_models(models)?;
+        }
+        let (name, actor, at) = (name.to_owned(), self.actor(), self.now().seconds);
+        let changed = self.writer.call(move |connection| {
+            let Some(known) = person(connection, &name)? else {
+                return Ok(Err(LedgerError::UnknownUser(name.clone())));
+            };
+            let PersonChange { role, plan, hours, models } = &change;
+            let role = role.unwrap_or(known.role);
+            if let Err(refused) = governs(by, known.role).and_then(|()| governs(by, role)) {
+                return Ok(Err(refused));
+            }
+            if role != Role::Owner
+                && let Err(last) = another_owner(connection, &known)?
+            {
+                return Ok(Err(last));
+            }
+            let plan = plan.as_ref().unwrap_or(&known.plan);
+            if plans::find(connection, plan)?.is_none() {
+                return Ok(Err(LedgerError::UnknownPlan(plan.clone())));
+            }
+            connection
+                .prepare_cached(
+                    "UPDATE users SET role = ?2, plan = ?3, hours = coalesce(?4, hours), models = coalesce(?5, models)
+                     WHERE id = ?1",
+                )?
+                .execute(params![
+                    known.id,
+                    role.as_str(),
+                    plan,
+                    hours.as_ref().map(ToString::to_string),
+                    models.as_ref().map(|models| json!(models).to_string())
+                ])?;
+            let detail = json!({
+                "before": {"role": known.role, "plan": known.plan}, "after": {"role": role, "plan": plan},
+                "hours": hours.as_ref().map(ToString::to_string), "models": models,
+            });
+            audit::note(connection, Act { at, actor: &actor, action: "user.change", subject: &name, detail })?;
+            Ok(Ok(()))
+        });
+        changed.await?
+    }
+
+    /// Takes somebody's keys, sessions and ways to sign in, and gives their name free. What they used stays in the books.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownUser`], [`LedgerError::Forbidden`], [`LedgerError::Conflict`] where no owner would be left,
+    /// and when it cannot be written.
+    pub async fn remove_person(&self, name: &str, by: Role) -> Result<(), LedgerError> {
+        let (name, actor, at) = (name.to_owned(), self.actor(), self.now().seconds);
+        let removed = self.writer.call(move |connection| {
+            let Some(known) = person(connection, &name)? else {
+                return Ok(Err(LedgerError::UnknownUser(name.clone())));
+            };
+            if let Err(refused) = governs(by, known.role) {
+                return Ok(Err(refused));
+            }
+            if let Err(last) = another_owner(connection, &known)? {
+                return Ok(Err(last));
+            }
+            sessions::end_all(connection, known.id, None)?;
+            for query in [
+                "UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE user_id = ?1",
+                "DELETE FROM members WHERE user_id = ?1 AND ?2",
+                "DELETE FROM second_factors WHERE user_id = ?1 AND ?2",
+                "DELETE FROM recovery_codes WHERE user_id = ?1 AND ?2",
+                "UPDATE users SET removed_at = ?2, role = 'member', password = NULL,
+                 name = name || ' (removed ' || id || ')' WHERE id = ?1",
+            ] {
+                connection.prepare_cached(query)?.execute(params![known.id, at])?;
+            }
+            let detail = json!({"role": known.role, "plan": known.plan});
+            audit::note(connection, Act { at, actor: &actor, action: "user.remove", subject: &name, detail })?;
+            Ok(Ok(()))
+        });
+        removed.await?
+    }
+
+    /// What is needed to let somebody of this name sign in.
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub fn keys(&self) -> Result<Vec<KeyRow>, LedgerError> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!("{SELECT_KEY} ORDER BY keys.id"))?;
-            let rows = statement.query_map([], key_row)?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-    }
-
-    /// Refuses a key from now on. Revoking it again changes nothing.
-    ///
-    /// # Errors
-    /// [`LedgerError::UnknownKey`], and when it cannot be written.
-    pub async fn revoke_key(&self, public_id: &str) -> Result<KeyRow, LedgerError> {
-        let (id, now, actor) = (public_id.to_owned(), self.now().seconds, self.actor());
-        let revoked = self.writer.call(move |connection| {
-            let revoked = connection
-                .prepare_cached("UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE public_id = ?1")?
-                .execute(params![id, now])?;
-            if revoked == 1 {
-                audit::note(
-                    connection,
-                    Act { at: now, actor: &actor, action: "key.revoke", subject: &id, detail: json!({}) },
-                )?;
-            }
-            let mut statement = connection.prepare_cached(&format!("{SELECT_KEY} WHERE keys.public_id = ?1"))?;
-            Ok(statement.query_row([&id], key_row).optional()?)
-        });
-        revoked.await?.ok_or_else(|| LedgerError::UnknownKey(public_id.to_owned()))
-    }
-
-    /// Who a key belongs to that was presented before, by its public id.
-    ///
-    /// # Errors
-    /// [`AuthError`] when it opens no more.
-    pub fn principal(&self, public_id: &str) -> Result<Principal, AuthError> {
-        match self.find_key(public_id)? {
-            Some((principal, _, None)) => Ok(principal),
-            Some((_, _, Some(_))) => Err(AuthError::Revoked),
-            None => Err(AuthError::Unknown),
-        }
-    }
-
-    /// Who presents this key.
-    ///
-    /// # Errors
-    /// [`AuthError`] when it does not open.
-    pub fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
-        let presented = Presented::parse(presented)?;
-        let found = self.find_key(presented.public_id)?;
-        // An unknown id compares too, so that the time tells nothing.
-        let hash = found.as_ref().map_or([0; 32], |(_, hash, _)| *hash);
-        let opens = bool::from(presented.hash().ct_eq(&hash));
-        match found {
-            Some((principal, _, None)) if opens => Ok(principal),
-            Some((_, _, Some(_))) if opens => Err(AuthError::Revoked),
-            _ => Err(AuthError::Unknown),
-        }
-    }
-
-    /// A key by its public id.
-    fn find_key(&self, public_id: &str) -> Result<Option<FoundKey>, LedgerError> {
+    pub fn login(&self, name: &str) -> Result<Option<Login>, LedgerError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT keys.id, users.id, public_id, users.name, users.role, keys.upstreams, salt, hash, revoked_at,
-                 user_plan.id, key_plan.id
-                 FROM keys JOIN users ON users.id = keys.user_id JOIN plans AS user_plan ON user_plan.name = users.plan
-                 LEFT JOIN plans AS key_plan ON key_plan.name = keys.plan WHERE public_id = ?1",
+                "SELECT id, name, password, EXISTS (SELECT 1 FROM second_factors
+                 WHERE user_id = users.id AND confirmed_at IS NOT NULL)
+                 FROM users WHERE name = ?1 AND removed_at IS NULL AND role <> 'team'",
             )?;
-            let mut rows = statement.query([public_id])?;
-            let Some(row) = rows.next()? else { return Ok(None) };
-            let user_plan = self.known_plan(connection, row.get(9)?)?;
-            let key_plan = row.get::<_, Option<i64>>(10)?.map(|id| self.known_plan(connection, id)).transpose()?;
-            let (hash, revoked): ([u8; 32], Option<i64>) = (row.get(7)?, row.get(8)?);
-            let mut found = principal(row, user_plan, key_plan)?;
-            found.past_soft_limit = self.is_past_soft_limit(connection, &found)?;
-            Ok(Some((found, hash, revoked)))
+            let login = statement.query_row([name.trim()], |row| {
+                Ok(Login { user: row.get(0)?, name: row.get(1)?, password: row.get(2)?, second_factor: row.get(3)? })
+            });
+            Ok(login.optional()?)
         })
+    }
+
+    /// Gives somebody another password, already hashed, or none; ends their sessions but `keep`. `by` is the role of
+    /// whoever does it, where that is not the person.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownUser`], [`LedgerError::Forbidden`], and when it cannot be written.
+    pub async fn set_password(
+        &self,
+        name: &str,
+        hash: Option<String>,
+        (keep, by): (Option<String>, Option<Role>),
+    ) -> Result<(), LedgerError> {
+        let (name, actor, at) = (name.to_owned(), self.actor(), self.now().seconds);
+        let set = self.writer.call(move |connection| {
+            let Some(known) = person(connection, &name)? else {
+                return Ok(Err(LedgerError::UnknownUser(name.clone())));
+            };
+            if let Some(Err(refused)) = by.map(|by| governs(by, known.role)) {
+                return Ok(Err(refused));
+            }
+            connection
+                .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
+                .execute(params![known.id, hash])?;
+            let ended = sessions::end_all(connection, known.id, keep.as_deref())?;
+            let detail = json!({"set": hash.is_some(), "sessions_ended": ended});
+            audit::note(connection, Act { at, actor: &actor, action: "user.password", subject: &name, detail })?;
+            Ok(Ok(()))
+        });
+        set.await?
     }
 }
 
-/// Whose a key is, the hash of its secret, and when it was revoked.
-type FoundKey = (Principal, [u8; 32], Option<i64>);
-
-const SELECT_KEY: &str = "SELECT public_id, users.name, label, users.plan, keys.plan, upstreams, keys.created_at,
-    revoked_at FROM keys JOIN users ON users.id = keys.user_id";
-
-fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
-    Ok(KeyRow {
-        id: row.get(0)?,
-        user: row.get(1)?,
-        name: row.get(2)?,
-        user_plan: row.get(3)?,
-        plan: row.get(4)?,
-        upstreams: UpstreamPolicy::from_text(&row.get::<_, String>(5)?),
-        created_at: row.get(6)?,
-        revoked_at: row.get(7)?,
-    })
+/// Whether somebody of a role may change somebody of another.
+pub(crate) fn governs(by: Role, other: Role) -> Result<(), LedgerError> {
+    if by.governs(other) {
+        return Ok(());
+    }
+    let who =
+        if by.allows(Right::Administer) { "only an owner of the box" } else { "only an owner or an admin of the box" };
+    Err(LedgerError::Forbidden(format!("{who} may make, change or remove people with the role {other}")))
 }
 
-fn principal(row: &Row<'_>, user_plan: Arc<Plan>, key_plan: Option<Arc<Plan>>) -> rusqlite::Result<Principal> {
-    Ok(Principal {
-        key: row.get(0)?,
-        user: row.get(1)?,
-        key_id: row.get(2)?,
-        user_name: row.get(3)?,
-        role: Role::from_text(&row.get::<_, String>(4)?),
-        user_plan,
-        key_plan,
-        upstreams: UpstreamPolicy::from_text(&row.get::<_, String>(5)?),
-        salt: row.get::<_, i64>(6)?.cast_unsigned(),
-        past_soft_limit: false,
-    })
+/// Refuses to leave a box without an owner.
+fn another_owner(connection: &Connection, known: &Person) -> Result<Result<(), LedgerError>, LedgerError> {
+    if known.role != Role::Owner {
+        return Ok(Ok(()));
+    }
+    let mut statement = connection.prepare_cached("SELECT 1 FROM users WHERE role = 'owner' AND id <> ?1")?;
+    if statement.exists([known.id])? {
+        return Ok(Ok(()));
+    }
+    let reason = "the box needs an owner; make somebody else one first".to_owned();
+    Ok(Err(LedgerError::Conflict { code: "last_owner", reason }))
 }
 
-fn checked_name(name: &str) -> Result<String, LedgerError> {
+/// Adds somebody, and notes it.
+pub(crate) fn add(
+    connection: &Connection,
+    name: &str,
+    (role, plan): (Role, &str),
+    (actor, now): (&str, i64),
+) -> Result<Result<i64, LedgerError>, LedgerError> {
+    if plans::find(connection, plan)?.is_none() {
+        return Ok(Err(LedgerError::UnknownPlan(plan.to_owned())));
+    }
+    if is_taken(connection, name)? {
+        return Ok(Err(taken(name)));
+    }
+    let id = insert_user(connection, name, (role, plan), now)?;
+    let detail = json!({"role": role, "plan": plan});
+    audit::note(connection, Act { at: now, actor, action: "user.add", subject: name, detail })?;
+    Ok(Ok(id))
+}
+
+pub(crate) fn taken(name: &str) -> LedgerError {
+    LedgerError::Conflict { code: "name_taken", reason: format!("there is somebody or a team called {name} already") }
+}
+
+pub(crate) fn checked_name(name: &str) -> Result<String, LedgerError> {
     let name = name.trim();
     let length = name.chars().count();
     let visible = !name.chars().any(char::is_control);
@@ -231,39 +324,44 @@ fn has_owner(connection: &Connection) -> Result<bool, LedgerError> {
     Ok(statement.exists([])?)
 }
 
-fn user_id(connection: &Connection, name: &str) -> Result<Option<i64>, LedgerError> {
-    let mut statement = connection.prepare_cached("SELECT id FROM users WHERE name = ?1")?;
-    Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+/// Whether a person or a team has this name.
+pub(crate) fn is_taken(connection: &Connection, name: &str) -> Result<bool, LedgerError> {
+    Ok(connection.prepare_cached("SELECT 1 FROM users WHERE name = ?1")?.exists([name])?)
 }
 
-fn plan_of(connection: &Connection, user: i64) -> Result<String, LedgerError> {
-    let mut statement = connection.prepare_cached("SELECT plan FROM users WHERE id = ?1")?;
-    Ok(statement.query_row([user], |row| row.get(0))?)
+/// The person of a name, where there is one.
+pub(crate) fn person(connection: &Connection, name: &str) -> Result<Option<Person>, LedgerError> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, role, plan FROM users WHERE name = ?1 AND role <> 'team' AND removed_at IS NULL")?;
+    let person = statement.query_row([name], |row| {
+        Ok(Person {
+            id: row.get(0)?,
+            role: Role::from_text(row.get_ref(1)?.as_str().unwrap_or_default()),
+            plan: row.get(2)?,
+        })
+    });
+    Ok(person.optional()?)
 }
 
-fn insert_user(connection: &Connection, name: &str, (role, plan): (Role, &str), now: i64) -> Result<i64, LedgerError> {
+pub(crate) fn insert_user(
+    connection: &Connection,
+    name: &str,
+    (role, plan): (Role, &str),
+    now: i64,
+) -> Result<i64, LedgerError> {
+    insert_holder(connection, name, (role.as_str(), plan), now)
+}
+
+/// Somebody, or a team, who has an account.
+pub(crate) fn insert_holder(
+    connection: &Connection,
+    name: &str,
+    (role, plan): (&str, &str),
+    now: i64,
+) -> Result<i64, LedgerError> {
     let salt = i64::from_le_bytes(random_bytes());
     connection
         .prepare_cached("INSERT INTO users (name, role, plan, salt, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![name, role.as_str(), plan, salt, now])?;
+        .execute(params![name, role, plan, salt, now])?;
     Ok(connection.last_insert_rowid())
-}
-
-/// What is written of a new key beside itself.
-#[derive(Clone, Copy)]
-struct NewRow<'a> {
-    label: &'a str,
-    plan: Option<&'a str>,
-    upstreams: &'a UpstreamPolicy,
-    now: i64,
-}
-
-fn insert_key(connection: &Connection, key: &CreatedKey, user: i64, new: NewRow<'_>) -> Result<(), LedgerError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO keys (public_id, hash, user_id, label, plan, upstreams, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![key.public_id, key.hash(), user, new.label, new.plan, new.upstreams.to_text(), new.now])?;
-    Ok(())
 }

@@ -124,7 +124,7 @@ impl Plan {
     /// Whether a model of this name is in the plan.
     #[must_use]
     pub fn allows_model(&self, model: &str) -> bool {
-        self.models.is_empty() || self.models.iter().any(|pattern| matches(pattern, model))
+        names_model(&self.models, model)
     }
 
     /// What tokens of a model cost.
@@ -193,6 +193,21 @@ impl Plan {
     }
 }
 
+/// Whether a model is among these; all are where none is named.
+pub(crate) fn names_model(patterns: &[String], model: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, model))
+}
+
+/// Refuses names that no model can have.
+pub(crate) fn check_models(models: &[String]) -> Result<(), LedgerError> {
+    let wrong = |reason: String| Err(LedgerError::Invalid { field: "models", reason });
+    match models.iter().find(|name| !is_pattern(name)) {
+        _ if models.len() > MODELS_MAX => wrong(format!("{MODELS_MAX} models at most can be named")),
+        Some(name) => wrong(format!("`{name}` is no name of a model; `*` may stand at its end")),
+        None => Ok(()),
+    }
+}
+
 fn is_pattern(name: &str) -> bool {
     let stem = name.strip_suffix('*').unwrap_or(name);
     let plain = !stem.chars().any(|c| c == '*' || c.is_control());
@@ -220,6 +235,13 @@ impl Rate {
 pub struct UnknownWord {
     word: String,
     known: &'static str,
+}
+
+impl UnknownWord {
+    pub(crate) fn new(word: &str, known: &'static str) -> Self {
+        let word = word.chars().filter(|c| !c.is_control()).take(64).collect();
+        Self { word, known }
+    }
 }
 
 impl Counts {

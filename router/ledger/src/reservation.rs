@@ -169,7 +169,7 @@ impl Reserving {
             .execute(params![
                 request.request_id.to_string(),
                 self.principal.key,
-                self.principal.user,
+                self.principal.payer,
                 charges.len() > 1,
                 request.model,
                 request.endpoint,

@@ -20,6 +20,7 @@ const MIGRATIONS: &[M<'static>] = &[
         .down("DROP TABLE usage; DROP TABLE reservations; DROP TABLE balances; DROP TABLE keys; DROP TABLE users;"),
     M::up(include_str!("schema/2_up.sql")).down(include_str!("schema/2_down.sql")),
     M::up(include_str!("schema/3_up.sql")).down(include_str!("schema/3_down.sql")),
+    M::up(include_str!("schema/people_up.sql")).down(include_str!("schema/people_down.sql")),
 ];
 
 const FIRST: &str = "CREATE TABLE users (
@@ -198,6 +199,37 @@ mod tests {
         assert_eq!(rows(&connection, "SELECT count(*) FROM usage"), ["3"]);
         migrations.to_latest(&mut connection).unwrap();
         assert_eq!(crate::journal::differences(&connection).unwrap(), []);
+        assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), Vec::<String>::new());
+    }
+
+    /// The version that has people's roles.
+    const PEOPLE: usize = 4;
+
+    #[test]
+    fn what_the_version_before_cannot_hold_to_opens_nothing_there() {
+        let mut connection = in_memory();
+        let some = "
+            INSERT INTO users (id, name, role, plan, salt, created_at, hours, password) VALUES
+                (1, 'olga', 'owner', 'unlimited', 1, 1, '', 'h'), (2, 'kid', 'child', 'starter', 2, 1, '', NULL),
+                (3, 'shop', 'team', 'pro', 3, 1, '', NULL), (4, 'ann', 'member', 'pro', 4, 1, '08:00-09:00', NULL);
+            INSERT INTO keys (id, public_id, hash, user_id, label, upstreams, created_at, kind, scopes, team_id) VALUES
+                (1, 'plain', x'00', 1, '', '', 1, 'key', '', NULL), (2, 'page', x'00', 1, '', '', 1, 'page', '', NULL),
+                (3, 'scoped', x'00', 1, '', '', 1, 'key', 'files', NULL), (4, 'kids', x'00', 2, '', '', 1, 'key', '', NULL),
+                (5, 'team', x'00', 1, '', '', 1, 'key', '', 3), (6, 'hours', x'00', 4, '', '', 1, 'key', '', NULL);
+            INSERT INTO balances (account, month, used) VALUES ('user:3', '2026-11', 7);
+            INSERT INTO sessions VALUES (1, 's', x'00', 2, '', '', 1, 2, 1);
+            INSERT INTO members VALUES (3, 1, 1);";
+        connection.execute_batch(some).unwrap();
+        let migrations = Migrations::from_slice(MIGRATIONS);
+        migrations.to_version(&mut connection, PEOPLE - 1).unwrap();
+        let open = rows(&connection, "SELECT public_id FROM keys WHERE revoked_at IS NULL");
+        assert_eq!(open, ["plain"]);
+        let roles = rows(&connection, "SELECT name, role FROM users ORDER BY id");
+        assert_eq!(roles, ["olga owner", "kid member", "shop member", "ann member"]);
+        assert_eq!(rows(&connection, "SELECT account, used FROM balances"), ["user:3 7"]);
+        migrations.to_latest(&mut connection).unwrap();
+        let keys = rows(&connection, "SELECT public_id, kind, scopes FROM keys WHERE id = 3");
+        assert_eq!(keys, ["scoped key "]);
         assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), Vec::<String>::new());
     }
 }

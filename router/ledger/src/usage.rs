@@ -85,12 +85,12 @@ impl Ledger {
         })
     }
 
-    /// What the user behind a key has left this month.
+    /// What whoever pays for a key has left this month.
     ///
     /// # Errors
     /// When the ledger cannot be read.
     pub fn quota(&self, principal: &Principal) -> Result<QuotaState, LedgerError> {
-        let user = Account::user(principal.user, &principal.user_plan);
+        let user = Account::user(principal.payer, &principal.user_plan);
         self.read(|connection| self.state_of(connection, &user))
     }
 

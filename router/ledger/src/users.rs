@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::audit::{self, Act};
 use crate::balance::Account;
 use crate::error::LedgerError;
-use crate::key::Role;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::plans;
+use crate::role::Role;
 use crate::usage::QuotaState;
 
 /// The most tokens of one temporary increase: sums stay far from what `SQLite` stores.
@@ -36,6 +36,16 @@ pub struct UserRow {
     pub quota: QuotaState,
     /// Temporary increases that have not ended.
     pub increases: Vec<Increase>,
+    /// When they may use the box; always where it is empty.
+    pub hours: String,
+    /// The models that they may use; all where there is none.
+    pub models: Vec<String>,
+    /// Whether they can sign in with a password.
+    pub password: bool,
+    /// Whether a second factor is asked for then.
+    pub second_factor: bool,
+    /// Seconds since 1970.
+    pub created_at: i64,
 }
 
 /// Tokens beyond the plan, for a while.
@@ -53,20 +63,38 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub fn users(&self) -> Result<Vec<UserRow>, LedgerError> {
+        self.users_called(None)
+    }
+
+    /// The user of a name.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownUser`], and when the ledger cannot be read.
+    pub fn user(&self, name: &str) -> Result<UserRow, LedgerError> {
+        self.users_called(Some(name))?.pop().ok_or_else(|| LedgerError::UnknownUser(name.to_owned()))
+    }
+
+    fn users_called(&self, name: Option<&str>) -> Result<Vec<UserRow>, LedgerError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT users.id, users.name, role, users.plan, plans.id,
-                 (SELECT count(*) FROM keys WHERE user_id = users.id AND revoked_at IS NULL)
-                 FROM users JOIN plans ON plans.name = users.plan ORDER BY users.name",
+                 (SELECT count(*) FROM keys WHERE user_id = users.id AND kind = 'key' AND revoked_at IS NULL),
+                 hours, users.models, password IS NOT NULL,
+                 EXISTS (SELECT 1 FROM second_factors WHERE user_id = users.id AND confirmed_at IS NOT NULL), created_at
+                 FROM users JOIN plans ON plans.name = users.plan
+                 WHERE role <> 'team' AND removed_at IS NULL AND (?1 IS NULL OR users.name = ?1) ORDER BY users.name",
             )?;
-            let rows = statement.query_map([], |row| {
+            let rows = statement.query_map([name], |row| {
                 let of: (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let (plan, plan_id, keys): (String, i64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
-                Ok((of, plan, plan_id, keys))
+                let models: String = row.get(7)?;
+                let bound = (row.get(6)?, serde_json::from_str(&models).unwrap_or_default());
+                Ok((of, (plan, plan_id, keys), bound, (row.get(8)?, row.get(9)?, row.get(10)?)))
             })?;
             let mut users = Vec::new();
             for row in rows {
-                let ((id, user, role), plan, plan_id, keys) = row?;
+                let ((id, user, role), (plan, plan_id, keys), (hours, models), facts) = row?;
+                let (password, second_factor, created_at) = facts;
                 let limits: Arc<Plan> = self.known_plan(connection, plan_id)?;
                 let mut increases = connection.prepare_cached(
                     "SELECT tokens, ends_at FROM increases WHERE user_id = ?1 AND ends_at > ?2 ORDER BY ends_at",
@@ -77,7 +105,20 @@ impl Ledger {
                 let increases = increases.collect::<Result<_, _>>()?;
                 let quota = self.state_of(connection, &Account::user(id, &limits))?;
                 let role = Role::from_text(&role);
-                users.push(UserRow { user, role, plan, keys: keys.unsigned_abs(), quota, increases });
+                let keys = keys.unsigned_abs();
+                users.push(UserRow {
+                    user,
+                    role,
+                    plan,
+                    keys,
+                    quota,
+                    increases,
+                    hours,
+                    models,
+                    password,
+                    second_factor,
+                    created_at,
+                });
             }
             Ok(users)
         })

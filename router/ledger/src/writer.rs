@@ -70,6 +70,12 @@ impl Writer {
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
+    /// Has some work done when there is room for it; nobody waits, and it may be lost with the power.
+    pub(crate) fn offer(&self, work: impl FnMut(&Connection) -> Result<(), LedgerError> + Send + 'static) {
+        let (job, _) = job(work, None);
+        let _ = self.jobs.try_send(job);
+    }
+
     /// A place for a later job.
     pub(crate) async fn place(&self) -> Result<Place, LedgerError> {
         self.jobs.clone().reserve_owned().await.map_err(|_| LedgerError::Closed)

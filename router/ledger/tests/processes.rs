@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use allerac_ledger::{Ledger, NewKey, UpstreamPolicy};
+use allerac_ledger::{KeyLimits, Ledger, NewKey, UpstreamPolicy};
 use jiff::tz::TimeZone;
 
 const DIRECTORY: &str = "ALLERAC_PROCESS_TEST_DIRECTORY";
@@ -15,7 +15,13 @@ const DIRECTORY: &str = "ALLERAC_PROCESS_TEST_DIRECTORY";
 const TOGETHER: usize = 8;
 
 fn new_key(user: &str) -> NewKey {
-    NewKey { user: user.into(), label: String::new(), plan: None, upstreams: UpstreamPolicy::None }
+    NewKey {
+        user: user.into(),
+        label: String::new(),
+        plan: None,
+        upstreams: UpstreamPolicy::None,
+        limits: KeyLimits::default(),
+    }
 }
 
 /// Another process: told `open` on its stdin it opens the ledger; for each line `NAME` after that it makes a key for

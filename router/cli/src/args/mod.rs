@@ -1,6 +1,7 @@
 //! The command line. Scripts use it, so a flag keeps its name and meaning.
 
 pub(crate) mod books;
+pub(crate) mod people;
 pub(crate) mod plans;
 pub(crate) mod update;
 
@@ -45,9 +46,15 @@ pub(crate) enum Command {
     /// Create, list and revoke keys
     #[command(subcommand)]
     Keys(Keys),
-    /// List users, give them plans and temporary increases
+    /// List, add, change and remove users
     #[command(subcommand)]
-    Users(plans::Users),
+    Users(people::Users),
+    /// List, make and change teams, whose members share an account
+    #[command(subcommand)]
+    Teams(people::Teams),
+    /// Invite people by links
+    #[command(subcommand)]
+    Invitations(people::Invitations),
     /// List, make, change and remove plans
     #[command(subcommand)]
     Plans(plans::Plans),
@@ -137,6 +144,8 @@ pub(crate) enum Keys {
     List(Listing),
     /// Change the plan of a key
     Set(plans::KeysSet),
+    /// Give a key another secret and print it; the one before opens for a while
+    Rotate(people::KeysRotate),
     /// Refuse a key from now on
     Revoke(KeysRevoke),
 }
@@ -147,6 +156,7 @@ pub(crate) enum Keys {
   allerac keys create --user anna
   allerac keys create --user kid --plan starter
   allerac keys create --user anna --name ide --plan pro --allow-upstream office-gpu
+  allerac keys create --user anna --scope inference --model 'smol*' --hours 'mon-fri 08:00-18:00' --expires 2027-01-01
   export OPENAI_API_KEY=$(allerac keys create --user me)
 
 `allerac plans list` shows the plans. A new user gets the plan (default: personal);
@@ -164,6 +174,8 @@ pub(crate) struct KeysCreate {
     /// Let requests with this key leave the box for this upstream, or for `all`; may be repeated
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_upstream: Vec<String>,
+    #[command(flatten)]
+    pub(crate) bounds: people::Bounds,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -145,33 +145,6 @@ fn set<T: Copy>(limit: &mut Option<T>, given: Option<&Limit<T>>) {
     }
 }
 
-#[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:
-  allerac users list
-  allerac users set anna --plan pro
-  allerac users increase anna --tokens 2M --until 2026-12-24
-
-Users come with their first key: allerac keys create --user NAME")]
-pub(crate) enum Users {
-    /// List all users with what they have left this month
-    List(Listing),
-    /// Give a user another plan; what was used this month stays used
-    Set(UsersSet),
-    /// Give a user more tokens a month for a while
-    Increase(UsersIncrease),
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
-  allerac users set anna --plan pro")]
-pub(crate) struct UsersSet {
-    /// Which user
-    pub(crate) name: String,
-    /// The new plan
-    #[arg(long, value_name = "PLAN")]
-    pub(crate) plan: String,
-}
-
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   allerac users increase anna --tokens 2M --until 2026-12-24

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use allerac_ledger::{Ledger, NewKey, UpstreamPolicy};
+use allerac_ledger::{KeyLimits, Ledger, NewKey, UpstreamPolicy};
 use allerac_models::{Catalogue, Entry, Installed, ModelKind, Store};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ const USER: &str = "allerac-health";
 const PLAN: &str = "unlimited";
 /// How long one answer may take: a large model is read from the disk first, by slow machines.
 const ANSWER_MAX: Duration = Duration::from_secs(240);
+/// The key's life, should nobody be left to take it away: longer than all waits together.
+const KEY_S: i64 = 3600;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(3);
 /// Answers that say "not now" before they are believed.
@@ -37,6 +39,7 @@ pub(crate) async fn run(args: &Health, place: &Place) -> Result<(), Failure> {
         label: "health check".to_owned(),
         plan: Some(PLAN.to_owned()),
         upstreams: UpstreamPolicy::None,
+        limits: KeyLimits { expires_at: Some(jiff::Timestamp::now().as_second() + KEY_S), ..KeyLimits::default() },
     };
     let key = ledger.create_key(new).await?;
     let asked = asker.ask(&key.secret, &wanted).await;

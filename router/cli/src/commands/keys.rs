@@ -1,7 +1,9 @@
-use allerac_ledger::{KeyRow, NewKey, UpstreamPolicy};
+use allerac_ledger::{KeyLimits, KeyRow, NewKey, Scope, Scopes, UpstreamPolicy};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::users::moment;
+use crate::args::people::{Bounds, KeysRotate};
 use crate::args::plans::KeysSet;
 use crate::args::{Keys, KeysCreate, Place};
 use crate::failure::{Exit, Failure};
@@ -12,14 +14,37 @@ pub(crate) async fn run(command: &Keys, place: &Place) -> Result<(), Failure> {
         Keys::Create(args) => create(args, place).await,
         Keys::List(args) => list(args.json, place),
         Keys::Set(args) => set(args, place).await,
+        Keys::Rotate(args) => rotate(args, place).await,
         Keys::Revoke(args) => revoke(&args.id, place).await,
     }
 }
 
 async fn create(args: &KeysCreate, place: &Place) -> Result<(), Failure> {
     let upstreams = upstream_policy(&args.allow_upstream)?;
-    let new = NewKey { user: args.user.clone(), label: args.name.clone(), plan: args.plan.clone(), upstreams };
+    let new = NewKey {
+        user: args.user.clone(),
+        label: args.name.clone(),
+        plan: args.plan.clone(),
+        upstreams,
+        limits: limits(&args.bounds, place)?,
+    };
     let key = place.ledger()?.create_key(new).await?;
+    Ok(print_line(&key.secret)?)
+}
+
+fn limits(bounds: &Bounds, place: &Place) -> Result<KeyLimits, Failure> {
+    let end = bounds.expires.as_deref().map(|end| moment(end, &place.time_zone())).transpose()?;
+    Ok(KeyLimits {
+        scopes: Scopes::of(&bounds.scope),
+        models: bounds.model.clone(),
+        hours: bounds.hours.clone().unwrap_or_default(),
+        expires_at: end.map(Timestamp::as_second),
+        team: bounds.team.clone(),
+    })
+}
+
+async fn rotate(args: &KeysRotate, place: &Place) -> Result<(), Failure> {
+    let key = place.ledger()?.rotate_key(&args.id, i64::from(args.overlap_hours) * 3600).await?;
     Ok(print_line(&key.secret)?)
 }
 
@@ -45,7 +70,13 @@ struct Row {
     plan: Option<String>,
     /// `all`, or the names; empty when requests may not leave the box.
     upstreams: Upstreams,
+    scopes: Vec<&'static str>,
+    models: Vec<String>,
+    hours: String,
+    team: Option<String>,
     created_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    used_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
 }
 
@@ -70,7 +101,13 @@ impl From<KeyRow> for Row {
                 UpstreamPolicy::Named(names) => Upstreams::Named(names),
                 UpstreamPolicy::All => Upstreams::All("all"),
             },
+            scopes: key.scopes,
+            models: key.models,
+            hours: key.hours,
+            team: key.team,
             created_at: time(key.created_at),
+            expires_at: key.expires_at.and_then(time),
+            used_at: key.used_at.and_then(time),
             revoked_at: key.revoked_at.and_then(time),
         }
     }
@@ -85,7 +122,8 @@ fn list(json: bool, place: &Place) -> Result<(), Failure> {
         return Ok(print_line("there are no keys yet; create one: allerac keys create --user NAME")?);
     }
     let left = |title| (title, Align::Left);
-    let mut table = Table::new(&["ID", "USER", "NAME", "PLAN", "UPSTREAMS", "CREATED", "STATE"].map(left));
+    let mut table =
+        Table::new(&["ID", "USER", "NAME", "PLAN", "UPSTREAMS", "BOUND TO", "CREATED", "USED", "STATE"].map(left));
     for row in rows {
         let plan = match row.plan {
             Some(plan) => format!("{} ({plan})", row.user_plan),
@@ -97,14 +135,24 @@ fn list(json: bool, place: &Place) -> Result<(), Failure> {
             Upstreams::Named(names) => names.join(","),
         };
         let day = |time: Timestamp| time.to_zoned(place.time_zone()).strftime("%Y-%m-%d").to_string();
-        let state = row.revoked_at.map_or_else(|| "active".to_owned(), |time| format!("revoked {}", day(time)));
+        let state = match (row.revoked_at, row.expires_at) {
+            (Some(time), _) => format!("revoked {}", day(time)),
+            (None, Some(time)) if time <= Timestamp::now() => format!("expired {}", day(time)),
+            (None, Some(time)) => format!("until {}", day(time)),
+            (None, None) => "active".to_owned(),
+        };
+        let scopes = if row.scopes.len() == Scope::ALL.len() { String::new() } else { row.scopes.join(",") };
+        let bounds = [scopes, row.models.join(","), row.hours, row.team.unwrap_or_default()];
+        let bounds: Vec<String> = bounds.into_iter().filter(|bound| !bound.is_empty()).collect();
         table.row(vec![
             row.id,
             row.user,
             row.name,
             plan,
             upstreams,
+            bounds.join(" | "),
             row.created_at.map(day).unwrap_or_default(),
+            row.used_at.map(day).unwrap_or_default(),
             state,
         ]);
     }

@@ -1,22 +1,79 @@
-use allerac_ledger::{Increase, UserRow};
+use std::io::{BufRead, Read};
+
+use allerac_ledger::{Increase, PersonChange, Role, UserRow};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::args::Place;
-use crate::args::plans::{Users, UsersIncrease};
+use crate::args::people::{Users, UsersAdd, UsersPassword, UsersSet};
+use crate::args::plans::UsersIncrease;
 use crate::failure::{Exit, Failure};
 use crate::output::{Align, Table, grouped, print_json, print_line};
+
+/// More of a line than any password has, in bytes.
+const PASSWORD_BYTES_MAX: u64 = 4096;
 
 pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
     match command {
         Users::List(args) => list(args.json, place),
-        Users::Set(args) => {
-            place.ledger()?.set_user_plan(&args.name, &args.plan).await?;
-            Ok(print_line(&format!("{} has the plan {} now", args.name, args.plan))?)
+        Users::Add(args) => add(args, place).await,
+        Users::Set(args) => set(args, place).await,
+        Users::Password(args) => password(args, place).await,
+        Users::Remove(args) => {
+            place.ledger()?.remove_person(&args.name, Role::Owner).await?;
+            Ok(print_line(&format!("removed {}; what they used stays in the books", args.name))?)
         }
         Users::Increase(args) => increase(args, place).await,
     }
+}
+
+// Whoever has the command line of the box may do what its owner may.
+
+async fn add(args: &UsersAdd, place: &Place) -> Result<(), Failure> {
+    let (role, plan) = (Some(args.role), Some(args.plan.clone()));
+    let facts = PersonChange { role, plan, hours: args.hours.clone(), models: models(&args.model) };
+    place.ledger()?.add_person_with(&args.name, facts, Role::Owner).await?;
+    Ok(print_line(&format!("added {} as {}", args.name, args.role))?)
+}
+
+async fn set(args: &UsersSet, place: &Place) -> Result<(), Failure> {
+    let change = PersonChange {
+        role: args.role,
+        plan: args.plan.clone(),
+        hours: args.hours.clone(),
+        models: models(&args.model),
+    };
+    if change.role.is_none() && change.plan.is_none() && change.hours.is_none() && change.models.is_none() {
+        return Err(Failure::new(Exit::Usage, "nothing is to be changed")
+            .hint("give --role, --plan, --hours or --model; see allerac users set --help"));
+    }
+    let plan = change.plan.clone();
+    place.ledger()?.change_person(&args.name, change, Role::Owner).await?;
+    let told = match plan {
+        Some(plan) => format!("{} has the plan {plan} now", args.name),
+        None => format!("changed {}", args.name),
+    };
+    Ok(print_line(&told)?)
+}
+
+/// `all` among them means that none is named.
+fn models(names: &[String]) -> Option<Vec<String>> {
+    let named = || names.iter().filter(|name| *name != "all").cloned().collect();
+    (!names.is_empty()).then(named)
+}
+
+async fn password(args: &UsersPassword, place: &Place) -> Result<(), Failure> {
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(PASSWORD_BYTES_MAX).read_line(&mut line);
+    read.map_err(|error| Failure::new(Exit::Usage, format!("the password cannot be read: {error}")))?;
+    let hash = allerac_ledger::hash_password(line.trim_end_matches(['\n', '\r']))?;
+    let ledger = place.ledger()?;
+    ledger.set_password(&args.name, Some(hash), (None, Some(Role::Owner))).await?;
+    if args.remove_second_factor {
+        ledger.remove_second_factor(&args.name).await?;
+    }
+    Ok(print_line(&format!("{} has another password now", args.name))?)
 }
 
 async fn increase(args: &UsersIncrease, place: &Place) -> Result<(), Failure> {
@@ -31,7 +88,7 @@ async fn increase(args: &UsersIncrease, place: &Place) -> Result<(), Failure> {
 }
 
 /// A day stands for its begin.
-fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Failure> {
+pub(super) fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Failure> {
     let day = text.parse::<Date>().ok().and_then(|day| day.to_zoned(zone.clone()).ok());
     let moment = if text.contains('T') { None } else { day.map(|zoned| zoned.timestamp()) };
     moment.or_else(|| text.parse().ok()).ok_or_else(|| {
@@ -53,7 +110,7 @@ fn list(json: bool, place: &Place) -> Result<(), Failure> {
     let columns = ["USER", "ROLE", "PLAN"].map(left).into_iter().chain(["KEYS", "USED", "LEFT", "LIMIT"].map(right));
     let mut table = Table::new(&columns.chain([left("INCREASED UNTIL")]).collect::<Vec<_>>());
     let zone = place.time_zone();
-    for UserRow { user, role, plan, keys, quota, increases } in users {
+    for UserRow { user, role, plan, keys, quota, increases, .. } in users {
         let amount = |amount: Option<u64>| amount.map_or_else(|| "-".to_owned(), grouped);
         let until = increases.iter().filter_map(|increase| Timestamp::from_second(increase.ends_at).ok()).max();
         let until = until.map(|end| end.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string());

@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use allerac_http::{AppState, Background, Batches, ClaimGate, InFlight, MetricsPass, Port};
+use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, MetricsPass, Port};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
@@ -47,6 +47,7 @@ struct Server {
     upstreams: Arc<Upstreams>,
     store: Store,
     pass: MetricsPass,
+    doors: Arc<Doors>,
     listener: TcpListener,
     address: SocketAddr,
     system_status: Option<PathBuf>,
@@ -86,7 +87,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let kv = crate::secret::kv_folder(&data_dir, &prepared.digests())?;
     let registry = Registry::open(prepared.registry_config(&data_dir, kv)).map_err(|error| models_failure(&error))?;
     let secret = crate::secret::secret(&data_dir)?;
-    let pass = MetricsPass::new(&secret);
+    let (pass, doors) = (MetricsPass::new(&secret), Arc::new(Doors::new(&secret)));
     let store = Store::open(&data_dir, &secret)?;
     let system_status = args.system_status.clone();
     Ok(Server {
@@ -98,6 +99,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         upstreams,
         store,
         pass,
+        doors,
         listener,
         address,
         secure,
@@ -128,6 +130,7 @@ impl Server {
             upstreams: Arc::clone(&self.upstreams),
             aliases: Arc::new(self.aliases()),
             claim: Arc::new(gate),
+            doors: Arc::clone(&self.doors),
             limits: limits.clone(),
             metrics: Metrics::default(),
             pass: self.pass.clone(),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use allerac_ledger::{Denied, Right};
 use allerac_router_core::Route;
 use allerac_wire::{BatchEndpoint, BatchLine};
 use axum::http::StatusCode;
@@ -86,6 +87,11 @@ async fn once(state: &AppState, record: &Record, request_id: Uuid, bytes: &[u8])
 
 async fn ask(state: &AppState, record: &Record, request_id: Uuid, bytes: &[u8]) -> Result<Response, ApiError> {
     let caller = Authenticated(state.ledger.principal(&record.key_id)?);
+    // It was asked for within the hours of its key; when it is answered is for the box to decide.
+    match caller.0.may(Right::Files).and_then(|()| caller.0.may(Right::Infer)) {
+        Ok(()) | Err(Denied::Hours(_)) => {}
+        Err(denied) => return Err(denied.into()),
+    }
     // Lines wait for everybody as it is: the limits of a minute are for those who wait for answers.
     let accounts = Vec::new();
     let permit = state.limits.admit(&accounts)?;

@@ -2,16 +2,20 @@
 
 use std::time::Instant;
 
+use allerac_ledger::LedgerError;
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Bounded, ClaimBody};
 use crate::claim::Verdict;
 use crate::error::ApiError;
+use crate::origin;
+use crate::peer::Peer;
+use crate::session;
 use crate::state::AppState;
 
 /// What the page needs to know before anybody has a key.
@@ -27,6 +31,9 @@ pub(crate) struct Status {
 struct Claim {
     code: String,
     owner: String,
+    /// To sign in with at the page, beside the key.
+    #[schemars(length(min = 10, max = 64))]
+    password: Option<String>,
 }
 
 /// What a claim looks like.
@@ -52,16 +59,16 @@ pub(crate) async fn status(State(state): State<AppState>) -> Result<Json<Status>
 /// Makes the owner, for whoever has the code.
 pub(crate) async fn create(
     State(state): State<AppState>,
-    headers: HeaderMap,
+    (peer, headers): (Peer, HeaderMap),
     Bounded(body): ClaimBody,
-) -> Result<(StatusCode, Json<Claimed>), ApiError> {
-    refuse_foreign_pages(&headers)?;
+) -> Result<Response, ApiError> {
+    origin::check_open(&headers)?;
     let invalid =
         |message: String| ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_claim", message);
     let claim: Claim = serde_json::from_slice(&body)
         .map_err(|error| invalid(format!("a claim is {{\"code\": \"...\", \"owner\": \"...\"}}: {error}")))?;
     if state.ledger.is_claimed()? {
-        return Err(allerac_ledger::LedgerError::AlreadyClaimed.into());
+        return Err(LedgerError::AlreadyClaimed.into());
     }
     match state.claim.try_code(&claim.code, Instant::now()) {
         Verdict::Right => {}
@@ -71,24 +78,27 @@ pub(crate) async fn create(
             return Err(error.retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1)));
         }
     }
-    let key = state.ledger.claim(&claim.owner).await?;
+    // Before the box is claimed, so that a password that cannot be leaves nothing behind.
+    let password = match claim.password {
+        Some(password) => Some(state.doors.hash(password).await?),
+        None => None,
+    };
+    let owner = claim.owner.trim();
+    let key = state.ledger.claim(owner).await.map_err(|error| match error {
+        error @ LedgerError::InvalidName => ApiError::invalid_value("owner", &error.to_string()),
+        error => error.into(),
+    })?;
     tracing::info!("the box was claimed");
     let model = state.registry.default_model();
-    let claimed = Claimed { key: key.secret, owner: claim.owner.trim().to_owned(), model };
-    Ok((StatusCode::CREATED, Json(claimed)))
+    let claimed = Claimed { key: key.secret, owner: owner.to_owned(), model };
+    let mut answer = (StatusCode::CREATED, Json(claimed)).into_response();
+    if let Some(password) = password {
+        state.ledger.set_password(owner, Some(password), (None, None)).await?;
+        session::open(&state, owner, &headers, peer).await?.set(&mut answer)?;
+    }
+    Ok(answer)
 }
 
 fn denied(status: StatusCode, code: &'static str, message: &str) -> ApiError {
     ApiError::new(status, "permission_error", code, message)
-}
-
-/// Another site's page, open in a browser on this network, must not claim the box.
-fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    match origin {
-        Some((_, origin)) if Some(origin) == host => Ok(()),
-        _ => Err(denied(StatusCode::FORBIDDEN, "foreign_origin", "the box can only be claimed from its own page")),
-    }
 }

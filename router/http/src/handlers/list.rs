@@ -13,6 +13,8 @@ use crate::error::ApiError;
 
 /// Objects on a page, where the client does not say.
 const LIMIT_DEFAULT: usize = 20;
+/// Objects on a page of a list about the box.
+pub(crate) const PAGE_MAX: u64 = 1000;
 /// Names and values of one query.
 const PARAMS_MAX: usize = 64;
 
@@ -113,4 +115,12 @@ pub(crate) fn slice(mut all: Vec<Value>, wanted: &Page) -> Option<Json<ListPage<
     let has_more = all.len() > wanted.limit;
     all.truncate(wanted.limit);
     Some(page(all, has_more, |item| item["id"].as_str().unwrap_or_default()))
+}
+
+/// The page that is asked for of a list that is at hand as a whole, oldest first. Objects have their `id` in it.
+pub(crate) fn told(all: Vec<Value>, mut params: Params, default: Order) -> Result<Json<ListPage<Value>>, ApiError> {
+    let wanted = params.page(default, PAGE_MAX)?;
+    params.finish()?;
+    let after = wanted.after.clone().unwrap_or_default();
+    slice(all, &wanted).ok_or_else(|| ApiError::nothing("entry in the list", &after).with_param("after"))
 }

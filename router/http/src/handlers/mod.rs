@@ -1,5 +1,7 @@
 //! The handlers, one file a path.
 
+pub(crate) mod account;
+pub(crate) mod admin;
 pub(crate) mod anthropic;
 pub(crate) mod batches;
 pub(crate) mod chat;
@@ -12,9 +14,11 @@ pub(crate) mod generate;
 pub(crate) mod health;
 pub(crate) mod keep;
 pub(crate) mod list;
+pub(crate) mod login;
 pub(crate) mod logprobs;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod objects;
 pub(crate) mod ollama;
 pub(crate) mod rerank;
 pub(crate) mod responses;
@@ -29,6 +33,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 
@@ -68,6 +73,22 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
         let Bounded(body) = Body::from_request(request, state).await?;
         Ok(Self(Envelope::parse(&body)?))
     }
+}
+
+/// What a small body says; what is wrong with it is told by where it is.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let told = ApiError::invalid_value(&path, &error.inner().to_string());
+        if path == "." {
+            ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_body", told.message)
+        } else {
+            told
+        }
+    })?;
+    json.end().map_err(|error| invalid(StatusCode::BAD_REQUEST, "invalid_body", &error.to_string()))?;
+    Ok(read)
 }
 
 impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for Bounded<BYTES_MAX> {

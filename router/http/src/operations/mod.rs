@@ -1,9 +1,11 @@
 //! Everything that is served but the page: paths, what answers them, and how they are described.
 
+mod admin;
 mod anthropic;
 mod kept;
 mod ollama;
 mod openai;
+mod people;
 
 use axum::routing::{get, post};
 
@@ -12,8 +14,9 @@ use crate::openapi::Operation;
 
 /// All of it. The methods of one path stand together.
 pub(crate) fn operations() -> Vec<Operation> {
-    let all = [openai::operations(), kept::operations(), anthropic::operations(), ollama::operations(), the_box()];
-    all.into_iter().flatten().collect()
+    let theirs = [openai::operations(), kept::operations(), anthropic::operations(), ollama::operations()];
+    let all = theirs.into_iter().chain([people::operations(), admin::operations(), the_box()]);
+    all.flatten().collect()
 }
 
 /// These under one heading.

@@ -4,7 +4,9 @@
 
 pub(crate) mod life;
 
-use allerac_ledger::{Clock, Ledger, NewKey, Options, Outcome, Principal, Reserve, Settlement, UpstreamPolicy};
+use allerac_ledger::{
+    Clock, KeyLimits, Ledger, NewKey, Options, Outcome, Principal, Reserve, Settlement, UpstreamPolicy,
+};
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -44,7 +46,13 @@ impl Home {
 
 pub(crate) fn new_key(user: &str, plan: Option<&str>) -> NewKey {
     let plan = plan.map(str::to_owned);
-    NewKey { user: user.into(), label: "test".into(), plan, upstreams: UpstreamPolicy::None }
+    NewKey {
+        user: user.into(),
+        label: "test".into(),
+        plan,
+        upstreams: UpstreamPolicy::None,
+        limits: KeyLimits::default(),
+    }
 }
 
 pub(crate) async fn principal(ledger: &Ledger, user: &str, plan: Option<&str>) -> Principal {

@@ -13,18 +13,23 @@ const SILENCE_LOCAL_MS_MAX = 30_000;
 /** The same from another server, which the box gives up by itself after 120 s. */
 const SILENCE_UPSTREAM_MS_MAX = 150_000;
 
+/** A key, or nothing for who is signed in: then the browser sends its cookie by itself. */
+export type Credential = string | null;
+
 export const SERVED_BY_LOCAL = "local";
 
 export class ApiError extends Error {
   constructor(
     readonly status: number,
     readonly problem: Problem,
+    /** The box's own word for it. */
+    readonly code = "",
   ) {
     super(`${problem.title} ${problem.advice}`.trim());
   }
 }
 
-async function request(path: string, init: RequestInit = {}): Promise<Response> {
+export async function request(path: string, init: RequestInit = {}): Promise<Response> {
   const signal = init.signal ?? AbortSignal.timeout(SHORT_MS_MAX);
   let response: Response;
   try {
@@ -35,20 +40,21 @@ async function request(path: string, init: RequestInit = {}): Promise<Response> 
   if (response.ok) return response;
   const body = (await response.json().catch(() => null)) as { error?: ErrorDetail } | null;
   const waitS = Number(response.headers.get("retry-after") ?? NaN);
-  throw new ApiError(response.status, explain(response.status, body?.error ?? null, Number.isFinite(waitS) ? waitS : null));
+  const problem = explain(response.status, body?.error ?? null, Number.isFinite(waitS) ? waitS : null);
+  throw new ApiError(response.status, problem, body?.error?.code ?? "");
 }
 
-async function json<T>(response: Response): Promise<T> {
+export async function json<T>(response: Response): Promise<T> {
   return response.json().catch(() => {
     throw new ApiError(0, UNREACHABLE);
   });
 }
 
-function post(key: string | null, body: unknown): RequestInit {
+export function post(key: Credential, body: unknown): RequestInit {
   return { method: "POST", headers: { ...bearer(key), "content-type": "application/json" }, body: JSON.stringify(body) };
 }
 
-function bearer(key: string | null): Record<string, string> {
+export function bearer(key: Credential): Record<string, string> {
   return key === null ? {} : { authorization: `Bearer ${key}` };
 }
 
@@ -56,11 +62,12 @@ export async function boxStatus(): Promise<BoxStatus> {
   return json(await request("/claim"));
 }
 
-export async function claim(code: string, owner: string): Promise<Claimed> {
-  return json(await request("/claim", post(null, { code, owner })));
+export async function claim(code: string, owner: string, password: string): Promise<Claimed> {
+  const body = password === "" ? { code, owner } : { code, owner, password };
+  return json(await request("/claim", post(null, body)));
 }
 
-export async function models(key: string): Promise<ModelInfo[]> {
+export async function models(key: Credential): Promise<ModelInfo[]> {
   const list = await json<{ data: ModelInfo[] }>(await request("/v1/models", { headers: bearer(key) }));
   return list.data;
 }
@@ -79,7 +86,7 @@ export interface Listener {
 
 /** Streams an answer. Ends with an ApiError when it breaks off, also after `stop`. */
 export async function chat(
-  key: string,
+  key: Credential,
   model: string,
   messages: Message[],
   listener: Listener,

@@ -1,6 +1,6 @@
 // One conversation with the box: a question at a time, and nothing that was written is ever lost.
 
-import { ApiError, chat as stream, type Listener } from "./api";
+import { ApiError, chat as stream, type Credential, type Listener } from "./api";
 import type { Chat, End, History, Turn } from "./history";
 import { Meter } from "./meter";
 import { BROKEN_OFF, type Problem } from "./problem";
@@ -30,13 +30,13 @@ export class Conversation {
     return !this.busy && last !== undefined && (last.role === "user" || last.end === "stopped" || last.end === "broken");
   }
 
-  async ask(key: string, model: string, question: string) {
+  async ask(key: Credential, model: string, question: string) {
     this.turns.push({ role: "user", content: question });
     await this.answer(key, model);
   }
 
   /** Asks the last question once more; what came of its answer before is replaced. */
-  async retry(key: string, model: string) {
+  async retry(key: Credential, model: string) {
     if (this.turns.at(-1)?.role === "assistant") this.turns.pop();
     await this.answer(key, model);
   }
@@ -67,7 +67,7 @@ export class Conversation {
     else this.history.save({ id: this.id, changedAt: Date.now(), turns: $state.snapshot(this.turns) });
   }
 
-  private async answer(key: string, model: string) {
+  private async answer(key: Credential, model: string) {
     const stopper = new AbortController();
     const meter = new Meter(performance.now());
     const messages = history(this.turns);

@@ -42,6 +42,24 @@ const BY_CODE: Record<string, Problem> = {
     advice: "Read it again from the box's console: eight letters and digits, never O, I, L, U, 0 or 1.",
     remedy: "none",
   },
+  wrong_login: {
+    title: "Nobody of this name has this password.",
+    advice: "Check both. The owner of the box can give you another password.",
+    remedy: "none",
+  },
+  wrong_password: { title: "That is not your password.", advice: "", remedy: "none" },
+  second_factor_required: {
+    title: "Your second factor is asked for.",
+    advice: "Type the code that your authenticator program shows now, or a recovery code.",
+    remedy: "none",
+  },
+  wrong_second_factor: {
+    title: "This code does not open.",
+    advice: "Each opens once, and for a minute only: wait for the next one.",
+    remedy: "none",
+  },
+  signed_out: { title: "You are signed out.", advice: "Sign in again. Nothing you wrote is lost.", remedy: "key" },
+  key_expired: { title: "This key has expired.", advice: "Make another one, or ask the owner for one.", remedy: "key" },
   already_claimed: {
     title: "This box has an owner already.",
     advice: "If that is you, make yourself a key on the box: allerac keys create --user NAME",

@@ -1,0 +1,54 @@
+//! `/v1/account`: what people see and change of themselves.
+
+pub(crate) mod keys;
+pub(crate) mod security;
+
+use allerac_ledger::{Ledger, Principal};
+use axum::Json;
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::auth::Authenticated;
+use crate::error::ApiError;
+use crate::handlers::objects::{PersonObject, TeamObject};
+use crate::state::AppState;
+
+/// Whoever asks.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct AccountObject {
+    object: &'static str,
+    person: PersonObject,
+    teams: Vec<TeamObject>,
+    /// The team that pays for what is asked with this key, or in this session.
+    team: Option<String>,
+    /// Whether this was asked in a session of the page.
+    signed_in: bool,
+    /// What the person's role may: `ask models`...
+    rights: Vec<&'static str>,
+}
+
+/// The ledger in the hands of whoever asks.
+pub(crate) fn acting(state: &AppState, caller: &Principal) -> Ledger {
+    let by = match &caller.session {
+        Some(session) => format!("{}, session {session}", caller.user_name),
+        None => format!("{}, key {}", caller.user_name, caller.key_id),
+    };
+    state.ledger.clone().acting_as(&by)
+}
+
+/// `GET /v1/account`.
+pub(crate) async fn get(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<AccountObject>, ApiError> {
+    let teams = state.ledger.teams(Some(&caller.user_name))?.into_iter().map(TeamObject::from).collect();
+    Ok(Json(AccountObject {
+        object: "account",
+        person: state.ledger.user(&caller.user_name)?.into(),
+        teams,
+        team: caller.team,
+        signed_in: caller.session.is_some(),
+        rights: caller.role.rights(),
+    }))
+}

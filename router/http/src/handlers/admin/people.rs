@@ -1,0 +1,189 @@
+//! People: added, changed, removed; their sessions ended.
+
+use allerac_ledger::{Hours, Increase, NoHours, PersonChange};
+use allerac_objects::Order;
+use allerac_wire::ListPage;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Named, name, role};
+use crate::auth::Authenticated;
+use crate::error::ApiError;
+use crate::handlers::account::acting;
+use crate::handlers::list::{Params, told};
+use crate::handlers::objects::{PersonObject, SessionObject};
+use crate::handlers::{Bounded, SmallBody, now_s, parse};
+use crate::state::AppState;
+
+/// Somebody to be added.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PersonRequest {
+    name: String,
+    /// `owner`, `admin`, `member`, `child` or `auditor`; `member` where it is left out.
+    role: Option<String>,
+    /// `personal` where it is left out.
+    plan: Option<String>,
+    hours: Option<String>,
+    models: Option<Vec<String>>,
+}
+
+/// What is to be changed about somebody; what is left out stays.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PersonUpdate {
+    role: Option<String>,
+    plan: Option<String>,
+    /// When they may use the box, as `mon-fri 07:00-20:00`; empty for always.
+    hours: Option<String>,
+    /// The models that they may use; empty for all.
+    models: Option<Vec<String>>,
+    /// Another password; their sessions end.
+    #[schemars(length(min = 10, max = 64))]
+    password: Option<String>,
+    /// `true` takes their second factor away, for who lost theirs.
+    remove_second_factor: Option<bool>,
+    /// More tokens a month for a while; one of 0 tokens ends all of them.
+    increase: Option<IncreaseRequest>,
+}
+
+/// Tokens beyond the plan.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IncreaseRequest {
+    tokens: u64,
+    /// In seconds since 1970.
+    ends_at: Option<i64>,
+}
+
+/// `GET /v1/admin/people`.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    _: Authenticated,
+    params: Params,
+) -> Result<Json<ListPage<Value>>, ApiError> {
+    let all = state.ledger.users()?.into_iter().map(|row| json!(PersonObject::from(row)));
+    told(all.collect(), params, Order::Ascending)
+}
+
+/// `POST /v1/admin/people`.
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    Bounded(body): SmallBody,
+) -> Result<(StatusCode, Json<PersonObject>), ApiError> {
+    let request: PersonRequest = parse(&body)?;
+    let facts = PersonChange {
+        role: request.role.as_deref().map(role).transpose()?,
+        plan: request.plan,
+        hours: request.hours.as_deref().map(hours).transpose()?,
+        models: request.models,
+    };
+    let (ledger, name) = (acting(&state, &caller), request.name.trim());
+    ledger.add_person_with(name, facts, caller.role).await?;
+    Ok((StatusCode::CREATED, Json(ledger.user(name)?.into())))
+}
+
+/// `GET /v1/admin/people/{id}`.
+pub(crate) async fn get(
+    State(state): State<AppState>,
+    _: Authenticated,
+    path: Named,
+) -> Result<Json<PersonObject>, ApiError> {
+    Ok(Json(state.ledger.user(&name(path)?)?.into()))
+}
+
+/// `POST /v1/admin/people/{id}`.
+pub(crate) async fn update(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    path: Named,
+    Bounded(body): SmallBody,
+) -> Result<Json<PersonObject>, ApiError> {
+    let name = name(path)?;
+    let update: PersonUpdate = parse(&body)?;
+    let ledger = acting(&state, &caller);
+    let known = ledger.user(&name)?;
+    let change = PersonChange {
+        role: update.role.as_deref().map(role).transpose()?,
+        plan: update.plan,
+        hours: update.hours.as_deref().map(hours).transpose()?,
+        models: update.models,
+    };
+    let hash = match update.password {
+        Some(password) => Some(state.doors.hash(password).await?),
+        None => None,
+    };
+    // It also says whether whoever asks may change this person at all.
+    ledger.change_person(&name, change, caller.role).await?;
+    if hash.is_some() {
+        ledger.set_password(&name, hash, (None, Some(caller.role))).await?;
+    }
+    if update.remove_second_factor == Some(true) && known.second_factor {
+        ledger.remove_second_factor(&name).await?;
+    }
+    match update.increase {
+        Some(IncreaseRequest { tokens: 0, .. }) => {
+            ledger.end_increases(&name).await?;
+        }
+        Some(IncreaseRequest { tokens, ends_at }) => {
+            let ends_at = ends_at.ok_or_else(|| ApiError::missing("increase.ends_at"))?;
+            ledger.increase(&name, Increase { tokens, ends_at }).await?;
+        }
+        None => {}
+    }
+    Ok(Json(ledger.user(&name)?.into()))
+}
+
+/// `DELETE /v1/admin/people/{id}`: they are nobody here from now on; what they used stays in the books.
+pub(crate) async fn remove(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    path: Named,
+) -> Result<StatusCode, ApiError> {
+    acting(&state, &caller).remove_person(&name(path)?, caller.role).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /v1/admin/sessions`.
+pub(crate) async fn sessions(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    mut params: Params,
+) -> Result<Json<ListPage<Value>>, ApiError> {
+    let rows = state.ledger.sessions(params.take("user").as_deref())?;
+    let current = caller.session.as_deref();
+    told(rows.into_iter().map(|row| json!(SessionObject::new(row, current))).collect(), params, Order::Descending)
+}
+
+/// `DELETE /v1/admin/sessions/{id}`.
+pub(crate) async fn end_session(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    path: Named,
+) -> Result<StatusCode, ApiError> {
+    acting(&state, &caller).end_session(&name(path)?, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn hours(text: &str) -> Result<Hours, ApiError> {
+    text.parse().map_err(|error: NoHours| ApiError::invalid_value("hours", &error.to_string()))
+}
+
+/// `GET /v1/organization/users`, as OpenAI's clients list people.
+pub(crate) async fn organization(
+    State(state): State<AppState>,
+    _: Authenticated,
+    params: Params,
+) -> Result<Json<ListPage<Value>>, ApiError> {
+    let all = state.ledger.users()?.into_iter().map(|user| {
+        let role = if user.role.allows(allerac_ledger::Right::Administer) { "owner" } else { "reader" };
+        json!({"object": "organization.user", "id": user.user, "name": user.user, "email": null, "role": role,
+            "added_at": user.created_at.min(now_s())})
+    });
+    told(all.collect(), params, Order::Ascending)
+}

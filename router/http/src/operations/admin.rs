@@ -1,0 +1,148 @@
+//! What owners and admins see and change, and auditors see.
+
+use axum::routing::{delete, get, post};
+use serde_json::{Value, json};
+
+use super::people::request;
+use super::under;
+use crate::handlers::admin::{books, invitations, keys, people, teams};
+use crate::handlers::list::PAGE_MAX;
+use crate::handlers::objects::{
+    AuditObject, InvitationObject, KeyObject, KeyRequest, LinkObject, PersonObject, PlanObject, RotateRequest,
+    SecretObject, SessionObject, TeamObject,
+};
+use crate::openapi::Operation;
+
+pub(super) fn operations() -> Vec<Operation> {
+    let people = under("Administration: people", people_()).chain(under("Administration: people", sessions()));
+    let keys = under("Administration: keys", keys_()).chain(under("Administration: invitations", invitations_()));
+    let teams = under("Administration: teams", teams_()).chain(under("Administration: plans", plans()));
+    people.chain(keys).chain(teams).chain(under("Administration: what was done", done())).collect()
+}
+
+fn people_() -> [Operation; 5] {
+    const ONE: &str = "/v1/admin/people/{id}";
+    [
+        Operation::get("/v1/admin/people", get(people::list), "Everybody").lists::<PersonObject>(PAGE_MAX),
+        Operation::post("/v1/admin/people", post(people::create), "Add somebody")
+            .takes(request::<people::PersonRequest>())
+            .gives::<PersonObject>(201),
+        Operation::get(ONE, get(people::get), "One of them").in_path("id", "The name.").gives::<PersonObject>(200),
+        Operation::post(ONE, post(people::update), "Change somebody")
+            .in_path("id", "The name.")
+            .takes(request::<people::PersonUpdate>())
+            .gives::<PersonObject>(200),
+        Operation::delete(ONE, delete(people::remove), "Remove somebody; what they used stays in the books")
+            .in_path("id", "The name.")
+            .gives_none(),
+    ]
+}
+
+fn sessions() -> [Operation; 2] {
+    [
+        Operation::get("/v1/admin/sessions", get(people::sessions), "Who is signed in where")
+            .in_query("user", "Those of this person.", json!({"type": "string"}))
+            .lists::<SessionObject>(PAGE_MAX),
+        Operation::delete("/v1/admin/sessions/{id}", delete(people::end_session), "Sign somebody out")
+            .in_path("id", "Its id.")
+            .gives_none(),
+    ]
+}
+
+fn keys_() -> [Operation; 6] {
+    const ONE: &str = "/v1/admin/keys/{id}";
+    [
+        Operation::get("/v1/admin/keys", get(keys::list), "All keys")
+            .in_query("user", "Those of this person.", json!({"type": "string"}))
+            .lists::<KeyObject>(PAGE_MAX),
+        Operation::post("/v1/admin/keys", post(keys::create), "Make a key for somebody")
+            .takes(request::<KeyRequest>())
+            .gives::<SecretObject>(201),
+        Operation::get(ONE, get(keys::get), "One of them").in_path("id", "Its id.").gives::<KeyObject>(200),
+        Operation::post(ONE, post(keys::update), "Give it another plan of its own")
+            .in_path("id", "Its id.")
+            .takes(request::<keys::KeyUpdate>())
+            .gives::<KeyObject>(200),
+        Operation::delete(ONE, delete(keys::revoke), "Refuse it from now on")
+            .in_path("id", "Its id.")
+            .gives::<KeyObject>(200),
+        Operation::post("/v1/admin/keys/{id}/rotate", post(keys::rotate), "Give it another secret")
+            .in_path("id", "Its id.")
+            .takes(request::<RotateRequest>())
+            .gives::<SecretObject>(200),
+    ]
+}
+
+fn invitations_() -> [Operation; 4] {
+    const ONE: &str = "/v1/admin/invitations/{id}";
+    [
+        Operation::get("/v1/admin/invitations", get(invitations::list), "All invitations")
+            .lists::<InvitationObject>(PAGE_MAX),
+        Operation::post("/v1/admin/invitations", post(invitations::create), "Invite somebody by a link")
+            .takes(request::<invitations::InvitationRequest>())
+            .gives::<LinkObject>(201),
+        Operation::get(ONE, get(invitations::get), "One of them")
+            .in_path("id", "Its id.")
+            .gives::<InvitationObject>(200),
+        Operation::delete(ONE, delete(invitations::revoke), "Take it back")
+            .in_path("id", "Its id.")
+            .gives::<InvitationObject>(200),
+    ]
+}
+
+fn teams_() -> [Operation; 7] {
+    const ONE: &str = "/v1/admin/teams/{id}";
+    [
+        Operation::get("/v1/admin/teams", get(teams::list), "All teams").lists::<TeamObject>(PAGE_MAX),
+        Operation::post("/v1/admin/teams", post(teams::create), "Make a team, with an account of its own")
+            .takes(request::<teams::TeamRequest>())
+            .gives::<TeamObject>(201),
+        Operation::get(ONE, get(teams::get), "One of them").in_path("id", "Its name.").gives::<TeamObject>(200),
+        Operation::post(ONE, post(teams::update), "Give it another plan")
+            .in_path("id", "Its name.")
+            .takes(request::<teams::TeamUpdate>())
+            .gives::<TeamObject>(200),
+        Operation::delete(ONE, delete(teams::remove), "Remove it; what it used stays in the books")
+            .in_path("id", "Its name.")
+            .gives_none(),
+        Operation::post("/v1/admin/teams/{id}/members", post(teams::join), "Make somebody a member")
+            .in_path("id", "Its name.")
+            .takes(request::<teams::MemberRequest>())
+            .gives::<TeamObject>(200),
+        Operation::delete("/v1/admin/teams/{id}/members/{user}", delete(teams::leave), "Take somebody out of it")
+            .in_path("id", "Its name.")
+            .in_path("user", "The person's name.")
+            .gives::<TeamObject>(200),
+    ]
+}
+
+fn plans() -> [Operation; 5] {
+    const ONE: &str = "/v1/admin/plans/{id}";
+    [
+        Operation::get("/v1/admin/plans", get(books::list), "All plans").lists::<PlanObject>(PAGE_MAX),
+        Operation::post("/v1/admin/plans", post(books::create), "Make a plan")
+            .takes(request::<books::PlanRequest>())
+            .gives::<PlanObject>(201),
+        Operation::get(ONE, get(books::get), "One of them").in_path("id", "Its name.").gives::<PlanObject>(200),
+        Operation::post(ONE, post(books::update), "Change it for all who have it")
+            .in_path("id", "Its name.")
+            .takes(request::<books::PlanLimits>())
+            .gives::<PlanObject>(200),
+        Operation::delete(ONE, delete(books::remove), "Remove it, where nobody has it")
+            .in_path("id", "Its name.")
+            .gives_none(),
+    ]
+}
+
+fn done() -> [Operation; 4] {
+    [
+        Operation::get("/v1/admin/audit_logs", get(books::audit), "The audit log, newest first")
+            .lists_newest::<AuditObject>(PAGE_MAX),
+        Operation::get("/v1/organization/users", get(people::organization), "Everybody, as OpenAI lists them")
+            .lists::<Value>(PAGE_MAX),
+        Operation::get("/v1/organization/invites", get(invitations::organization), "Invitations, as OpenAI lists them")
+            .lists::<Value>(PAGE_MAX),
+        Operation::get("/v1/organization/audit_logs", get(books::organization), "The audit log, as OpenAI lists it")
+            .lists_newest::<Value>(PAGE_MAX),
+    ]
+}

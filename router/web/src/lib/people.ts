@@ -1,0 +1,169 @@
+// Who is signed in, and what people, keys and invitations there are.
+
+import { ApiError, bearer, type Credential, json, post, request } from "./api";
+
+/** Objects on a page of a list, as far as the page shows them. */
+const SHOWN_MAX = 1000;
+
+export interface Month {
+  limit: number | null;
+  used: number;
+  free: number | null;
+}
+
+export interface Person {
+  id: string;
+  name: string;
+  role: string;
+  plan: string;
+  keys: number;
+  month: Month;
+  hours: string;
+  models: string[];
+  has_password: boolean;
+  has_second_factor: boolean;
+}
+
+export interface Account {
+  person: Person;
+  teams: { name: string; month: Month }[];
+  team: string | null;
+  signed_in: boolean;
+  rights: string[];
+}
+
+export interface Key {
+  id: string;
+  name: string;
+  team: string | null;
+  scopes: string[];
+  created_at: number;
+  expires_at: number | null;
+  last_used_at: number | null;
+  revoked_at: number | null;
+}
+
+export interface Session {
+  id: string;
+  agent: string;
+  address: string;
+  last_used_at: number;
+  current: boolean;
+}
+
+export interface Invitation {
+  id: string;
+  name: string | null;
+  role: string;
+  plan: string;
+  status: string;
+  expires_at: number;
+}
+
+export interface Invited {
+  box_name: string;
+  name: string | null;
+  role: string;
+  team: string | null;
+}
+
+export interface Enrolled {
+  secret: string;
+  url: string;
+  /** Rows of 0 and 1. */
+  picture: string[];
+}
+
+export const ROLES = ["member", "child", "admin", "auditor", "owner"];
+/** What shows the list of people, and what changes it. */
+export const SEES_PEOPLE = "see people, usage, plans, the audit log and metrics";
+export const CHANGES_PEOPLE = "change people, keys, plans, teams and models";
+export const MAKES_KEYS = "make keys of their own";
+
+export async function isSignedIn(): Promise<boolean> {
+  try {
+    await account(null);
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) return false;
+    throw error;
+  }
+}
+
+export async function signIn(name: string, password: string, code: string | null) {
+  await request("/auth/login", post(null, code === null ? { name, password } : { name, password, code }));
+}
+
+export async function signOut() {
+  await request("/auth/logout", { method: "POST" });
+}
+
+export async function invited(invitation: string): Promise<Invited> {
+  return json(await request("/auth/invitation", post(null, { invitation })));
+}
+
+export async function accept(invitation: string, name: string, password: string) {
+  await request("/auth/invitation/accept", post(null, { invitation, name, password }));
+}
+
+export async function account(key: Credential): Promise<Account> {
+  return json(await request("/v1/account", { headers: bearer(key) }));
+}
+
+/** Calls of one person, with what they are let in by. */
+export class People {
+  constructor(private readonly key: Credential) {}
+
+  private async list<T>(path: string): Promise<T[]> {
+    const page = await json<{ data: T[] }>(await request(`${path}?limit=${SHOWN_MAX}`, { headers: bearer(this.key) }));
+    return page.data;
+  }
+
+  private async send<T>(path: string, body: unknown): Promise<T> {
+    const response = await request(path, post(this.key, body));
+    return response.status === 204 ? (undefined as T) : json(response);
+  }
+
+  private async remove(path: string) {
+    await request(path, { method: "DELETE", headers: bearer(this.key) });
+  }
+
+  keys = () => this.list<Key>("/v1/account/keys");
+  makeKey = (name: string, expires_in_seconds: number | null, team: string | null) =>
+    this.send<{ secret: string }>("/v1/account/keys", { name, expires_in_seconds, team });
+  turnKey = (id: string, overlap_seconds: number) =>
+    this.send<{ secret: string }>(`/v1/account/keys/${id}/rotate`, { overlap_seconds });
+  revokeKey = (id: string) => this.remove(`/v1/account/keys/${id}`);
+
+  sessions = () => this.list<Session>("/v1/account/sessions");
+  endSession = (id: string) => this.remove(`/v1/account/sessions/${id}`);
+  setPassword = (current_password: string | null, password: string) =>
+    this.send<void>("/v1/account/password", { current_password, password });
+  beginFactor = (password: string) => this.send<Enrolled>("/v1/account/second_factor", { password });
+  confirmFactor = (code: string) =>
+    this.send<{ recovery_codes: string[] }>("/v1/account/second_factor/confirm", { code });
+  removeFactor = (password: string, code: string) =>
+    this.send<void>("/v1/account/second_factor/remove", { password, code });
+
+  people = () => this.list<Person>("/v1/admin/people");
+  plans = async () => (await this.list<{ id: string }>("/v1/admin/plans")).map(({ id }) => id);
+  change = (name: string, change: Record<string, unknown>) =>
+    this.send<Person>(`/v1/admin/people/${encodeURIComponent(name)}`, change);
+  removePerson = (name: string) => this.remove(`/v1/admin/people/${encodeURIComponent(name)}`);
+  invitations = () => this.list<Invitation>("/v1/admin/invitations");
+  invite = (name: string, role: string, plan: string) =>
+    this.send<{ url: string }>("/v1/admin/invitations", { name: name.trim() === "" ? null : name, role, plan });
+  takeBack = (id: string) => this.remove(`/v1/admin/invitations/${id}`);
+}
+
+/** A day, in the words of whoever looks; `never` where there is none. */
+export function day(seconds: number | null): string {
+  if (seconds === null) return "never";
+  return new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+}
+
+/** What was used of a month, in words. */
+export function spent({ used, limit }: Month): string {
+  const words = (tokens: number) => tokens.toLocaleString("en-GB");
+  return limit === null ? `${words(used)} tokens` : `${words(used)} of ${words(limit)} tokens`;
+}
