@@ -313,8 +313,10 @@ def spend(data, user: str, tokens: int):
             [key_id, user_id, tokens, day, month, tokens],
         )
         database.execute(
-            "INSERT INTO usage_daily VALUES (?, ?, ?, 'm', 'local', 1, ?, 0, 0)", [month, day, key_id, tokens]
+            "INSERT INTO usage_daily VALUES (?, ?, ?, 'm', 'local', 'completions', 1, ?, 0, 0, 0)",
+            [month, day, key_id, tokens],
         )
+        database.execute("INSERT INTO usage_monthly VALUES (?, ?, 'm', 1, ?, 0, 0)", [month, key_id, tokens])
         database.execute(
             "INSERT INTO balances (account, month, used) VALUES (?, ?, ?)", [f"user:{user_id}", month, tokens]
         )

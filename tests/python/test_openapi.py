@@ -49,6 +49,9 @@ def run(server, document, tmp_path, *arguments, **environment):
 def test_what_is_described_holds(described, tmp_path):
     """For a model that is not there, so that nothing is computed: answers of models are for the next test."""
     document = httpx.get(f"{described.url}/openapi.json").json()
+    # With these it takes its own key away, and is let in nowhere after that.
+    for path in ("/v1/account/keys/{id}", "/v1/account/keys/{id}/rotate"):
+        del document["paths"][path]
     for body in requests(document):
         if "model" in body["schema"].get("properties", {}):
             body["schema"]["properties"]["model"] = {"const": "nobody"}

@@ -455,3 +455,13 @@ def test_a_box_can_be_claimed_with_a_password(tmp_path):
         with page(fresh) as again:
             good(again.post("/auth/login", json={"name": "olga", "password": PASSWORD}))
             good(again.get("/v1/admin/people"))
+
+
+def test_a_refused_body_ends_its_connection_and_says_so(box, owner):
+    key = good(owner.post("/v1/admin/keys", json={"user": "olga", "scopes": ["models"]}), 201)["secret"]
+    with box.http(key) as bound:
+        for _ in range(20):
+            answer = bound.post("/v1/chat/completions", json=CHAT)
+            refused(answer, 403, "scope_not_allowed")
+            assert answer.headers["connection"] == "close"
+        assert "connection" not in bound.get("/v1/models").headers

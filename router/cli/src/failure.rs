@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::fmt::{self, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
+use allerac_backup::BackupError;
 use allerac_ledger::LedgerError;
 use allerac_objects::StoreError;
 
@@ -128,7 +130,8 @@ impl From<LedgerError> for Failure {
             | LedgerError::PlanInUse { .. }
             | LedgerError::PlanNeeded(_)
             | LedgerError::Conflict { .. }
-            | LedgerError::Forbidden(_) => Exit::Conflict,
+            | LedgerError::Forbidden(_)
+            | LedgerError::OwnerStays => Exit::Conflict,
             LedgerError::UnknownKey(_)
             | LedgerError::UnknownPlan(_)
             | LedgerError::UnknownUser(_)
@@ -153,10 +156,33 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let exit = match &error {
+            BackupError::Ledger(_) | BackupError::Objects(_) => {
+                return match error {
+                    BackupError::Ledger(error) => error.into(),
+                    BackupError::Objects(error) => error.into(),
+                    _ => unreachable!("matched above"),
+                };
+            }
+            BackupError::Io { source, .. } => match source.kind() {
+                ErrorKind::NotFound => Exit::NotFound,
+                _ => Exit::Storage,
+            },
+            BackupError::Setting(_) => Exit::Usage,
+            BackupError::Unknown { .. } => Exit::NotFound,
+            BackupError::HasData(_) | BackupError::Busy(_) | BackupError::SameDisk(_) => Exit::Conflict,
+            _ => Exit::Failure,
+        };
+        Self::from_error(exit, &error)
+    }
+}
+
 /// Printing failed. Somebody who closed the pipe (`| head`) has read enough: that is no failure.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        let exit = if error.kind() == std::io::ErrorKind::BrokenPipe { Exit::Success } else { Exit::Failure };
+        let exit = if error.kind() == ErrorKind::BrokenPipe { Exit::Success } else { Exit::Failure };
         Self::new(exit, format!("cannot print: {error}"))
     }
 }
@@ -167,7 +193,7 @@ mod tests {
 
     #[test]
     fn our_messages_split_into_error_and_hint() {
-        let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let source = std::io::Error::from(ErrorKind::PermissionDenied);
         let failure = Failure::from(LedgerError::NotWritable { path: "/data".into(), source });
         assert_eq!(failure.exit, Exit::Storage);
         let expected = "error: cannot write to /data: permission denied\n\

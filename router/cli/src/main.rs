@@ -61,6 +61,8 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Plans(command) => commands::plans::run(command, place).await,
         Command::Ledger(command) => commands::ledger::run(command, place),
         Command::Audit(command) => commands::audit::run(command, place).await,
+        Command::Alerts(command) => commands::alerts::run(command, place).await,
+        Command::Backup(command) => commands::backup::run(command, place).await,
         Command::Top(args) => commands::top::run(args, place).await,
         Command::Usage(args) => commands::usage::run(args, place),
         Command::Models(command) => commands::models::run(command, place).await,

@@ -35,19 +35,30 @@ impl Place {
 
     /// The ledger, made where it is missing. What is changed in it was done by whoever typed the command.
     pub(crate) fn ledger(&self) -> Result<Ledger, Failure> {
-        let ledger = Ledger::open_with(&self.data_dir()?, self.time_zone(), options())?;
+        let data_dir = self.data_dir()?;
+        finish_restore(&data_dir)?;
+        let ledger = Ledger::open_with(&data_dir, self.time_zone(), options())?;
         Ok(ledger.acting_as(&format!("command line, user {}", user())))
     }
 
     /// The ledger, where there is one: what only looks makes nothing.
     pub(crate) fn existing_ledger(&self) -> Result<Ledger, Failure> {
         let data_dir = self.data_dir()?;
+        finish_restore(&data_dir)?;
         if !data_dir.join("ledger.db").exists() {
             return Err(Failure::new(Exit::NotFound, format!("there is no ledger in {}", data_dir.display()))
                 .hint("start the server once, or choose another directory with --data-dir"));
         }
         self.ledger()
     }
+}
+
+/// A restore that was interrupted ends before the data are used.
+pub(crate) fn finish_restore(data_dir: &Path) -> Result<(), Failure> {
+    if allerac_backup::finish(data_dir)? {
+        tracing::warn!("finished restoring a backup, which was interrupted");
+    }
+    Ok(())
 }
 
 /// The number of the system's user who runs this.

@@ -1,4 +1,5 @@
-//! The secret of this box: what keys for its own files are derived from. It never leaves the box.
+//! The secret of this box: what keys for its own files are derived from. It leaves the box in sealed backups
+//! only.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -11,6 +12,15 @@ use crate::failure::{Exit, Failure};
 
 /// The file in the data directory.
 const FILE: &str = "box.key";
+
+/// Left in the data directory when a person is erased: what engines know of prompts goes before they start again.
+const FORGET: &str = "kv-forget";
+
+/// Has what engines know of prompts removed before they next start.
+pub(crate) fn forget_prompts(data_dir: &Path) -> Result<(), Failure> {
+    let path = data_dir.join(FORGET);
+    fs::write(&path, b"").map_err(|error| Failure::from_io("write", &path, &error))
+}
 
 /// Reads the secret; makes it where there is none.
 pub(crate) fn secret(data_dir: &Path) -> Result<[u8; 32], Failure> {
@@ -59,6 +69,12 @@ pub(crate) fn kv_folder(data_dir: &Path, digests: &[String]) -> Result<Option<Kv
         return Ok(None);
     }
     let wanted: Vec<String> = digests.iter().map(|digest| KvFolder::file_name(digest)).collect();
+    if data_dir.join(FORGET).exists() {
+        let forgotten = fs::remove_dir_all(&path).and_then(|()| DirBuilder::new().mode(0o700).create(&path));
+        forgotten
+            .and_then(|()| fs::remove_file(data_dir.join(FORGET)))
+            .map_err(|error| Failure::from_io("remove what engines know of an erased person from", &path, &error))?;
+    }
     for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
         if !wanted.iter().any(|name| entry.file_name() == name.as_str()) {
             let _ = fs::remove_file(entry.path());

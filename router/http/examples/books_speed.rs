@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use allerac_ledger::{KeyLimits, Ledger, NewKey, Options, Outcome, Reserve, Settlement, UpstreamPolicy};
+use allerac_ledger::{
+    KeyLimits, Ledger, NewKey, Options, Outcome, Part, Reserve, Settlement, UpstreamPolicy, Wanted, Width,
+};
 use allerac_router_core::{Limited, Limits, RateLimits};
 use jiff::tz::TimeZone;
 use rusqlite::Connection;
@@ -194,6 +196,20 @@ async fn looking(disk: &Path) {
     for _ in 0..2 {
         timed("usage of a month", &|| place.ledger.usage(Some("2026-06")).unwrap().len());
         timed("usage of all months", &|| place.ledger.usage(None).unwrap().len());
+        timed("usage of all months, by month", &|| place.ledger.usage_by_month(None).unwrap().len());
+        for (what, width, limit) in [
+            ("31 days by user and model", Width::Day, 31),
+            ("a week by the hour", Width::Hour, 168),
+            ("a day by the minute", Width::Minute, 1440),
+        ] {
+            let by = vec![Part::User, Part::Model];
+            let (endpoints, users, keys, models) = (vec!["chat.completions"], vec![], vec![], vec![]);
+            // The first of June.
+            let from = 1_780_272_000;
+            let wanted = Wanted { width, from, to: None, limit, by, endpoints, users, keys, models };
+            let rows = || place.ledger.buckets(&wanted).unwrap().0.iter().map(|bucket| bucket.sums.len()).sum();
+            timed(what, &rows);
+        }
         timed("users with what they have left", &|| place.ledger.users().unwrap().len());
     }
     timed("verification", &|| place.ledger.verify().unwrap().differences.len());
@@ -218,9 +234,11 @@ fn fill(database: &Path) {
              SELECT 'r' || n, 1 + n % 100, (SELECT user_id FROM keys WHERE id = 1 + n % 100), 0,
                 'model' || (n / 100) % 3, 'chat.completions', 'local', 100, 10, 50, 'completed',
                 date('2026-01-01', (n * 365 / {USAGE_ROWS}) || ' days'),
-                strftime('%Y-%m', '2026-01-01', (n * 365 / {USAGE_ROWS}) || ' days'), 1, 1, 150 FROM numbers;
-             INSERT INTO usage_daily SELECT month, day, key_id, model, served_by, count(*), sum(prompt_tokens),
-                sum(cached_tokens), sum(completion_tokens) FROM usage GROUP BY month, day, key_id, model, served_by;
+                strftime('%Y-%m', '2026-01-01', (n * 365 / {USAGE_ROWS}) || ' days'), 1767225600 + n * 31, 1, 150 FROM numbers;
+             INSERT INTO usage_daily SELECT month, day, key_id, model, served_by, endpoint, count(*), sum(prompt_tokens),
+                sum(cached_tokens), sum(completion_tokens), 0 FROM usage GROUP BY month, day, key_id, model, served_by, endpoint;
+             INSERT INTO usage_monthly SELECT month, key_id, model, count(*), sum(prompt_tokens), sum(cached_tokens),
+                sum(completion_tokens) FROM usage GROUP BY month, key_id, model;
              INSERT INTO balances (account, month, used) SELECT 'user:' || user_id, month, sum(user_charge) FROM usage
                 GROUP BY user_id, month;
              COMMIT;"

@@ -105,6 +105,14 @@ impl Operation {
         self.parameter("query", name, what, schema)
     }
 
+    /// The value told of last must be there.
+    pub(crate) fn required(mut self) -> Self {
+        if let Some(parameter) = self.parameters.last_mut() {
+            parameter["required"] = json!(true);
+        }
+        self
+    }
+
     /// A header, which may be left out.
     pub(crate) fn in_header(self, name: &str, what: &str, schema: Value) -> Self {
         self.parameter("header", name, what, schema)

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use allerac_router_core::ModelKind;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_TYPE, HOST};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::body::Body as _;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -87,6 +88,12 @@ fn name_host(request: &mut Request) {
     }
 }
 
+/// Whether the connection ends where this is refused by its headers: its body is not read then, and the client is to know
+/// that it cannot send the next request after it (RFC 9112, section 9.6).
+fn ends_where_refused(request: &Request) -> bool {
+    request.version() <= Version::HTTP_11 && !request.body().is_end_stream()
+}
+
 /// Gives each request a name to ask about it by, says that it was computed here unless a handler knows better, and
 /// counts the answer. Errors get the shape of the API that was spoken. A client's own path is no label: there would be no end of them.
 async fn name_request(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
@@ -98,6 +105,7 @@ async fn name_request(State(state): State<AppState>, mut request: Request, next:
     let id = RequestId::default();
     let told = Told::default();
     name_host(&mut request);
+    let ends = ends_where_refused(&request);
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(told.clone());
     let mut response = next.run(request).await;
@@ -107,6 +115,9 @@ async fn name_request(State(state): State<AppState>, mut request: Request, next:
     state.metrics.count_http(route, method.as_str(), response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id.0.simple().to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if ends && matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if computes {
         response.headers_mut().entry(handlers::SERVED_BY).or_insert(HeaderValue::from_static("local"));

@@ -208,14 +208,7 @@ impl Ledger {
             }
             Ok::<_, LedgerError>(())
         })?;
-        let verified = chain.verified();
-        let given = self.read(|connection| {
-            let mut statement = connection.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")?;
-            Ok(statement.query_row([], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0).unsigned_abs())
-        })?;
-        if given > verified.entries {
-            return Err(Tampered::Missing(verified.entries + 1).into());
-        }
+        let verified = self.read(|connection| ended(connection, &chain))?;
         match noted {
             Some((id, hash)) if noted_hash.as_deref() != Some(hash) => Err(Tampered::Replaced(id).into()),
             _ => Ok(verified),
@@ -236,6 +229,27 @@ impl Ledger {
         });
         set.await
     }
+}
+
+/// Checks the whole log over a connection.
+pub(crate) fn verify(connection: &Connection) -> Result<AuditVerified, LedgerError> {
+    let mut chain = Chain::default();
+    let mut statement = connection.prepare(&format!("{SELECT} ORDER BY id"))?;
+    for next in statement.query_map([], entry)? {
+        chain.push(&next?)?;
+    }
+    ended(connection, &chain)
+}
+
+/// A chain whose end was not cut off.
+fn ended(connection: &Connection, chain: &Chain) -> Result<AuditVerified, LedgerError> {
+    let verified = chain.verified();
+    let mut statement = connection.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")?;
+    let given = statement.query_row([], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0).unsigned_abs();
+    if given > verified.entries {
+        return Err(Tampered::Missing(verified.entries + 1).into());
+    }
+    Ok(verified)
 }
 
 const SELECT: &str = "SELECT id, at, actor, action, subject, detail, hash FROM audit";

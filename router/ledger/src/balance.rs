@@ -147,6 +147,17 @@ fn left_over(connection: &Connection, account: &Account, base: i64, now: &Moment
     Ok(if created < now.month_begins { base } else { 0 })
 }
 
+/// What an account used in a month, and the limit under which something was last set aside.
+pub(crate) fn used_of_limit(
+    connection: &Connection,
+    account: &str,
+    month: &str,
+) -> Result<(i64, Option<i64>), LedgerError> {
+    let mut statement =
+        connection.prepare_cached("SELECT used, allowance FROM balances WHERE account = ?1 AND month = ?2")?;
+    Ok(statement.query_row([account, month], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
 /// Changes what is used and set aside in an account that has a row.
 pub(crate) fn change(
     connection: &Connection,

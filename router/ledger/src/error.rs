@@ -59,6 +59,9 @@ pub enum LedgerError {
     /// No user of this name.
     #[error("there is no user {0}; see `allerac users list`")]
     UnknownUser(String),
+    /// The owner is asked to be erased.
+    #[error("the owner of the box cannot be erased; reset the box instead")]
+    OwnerStays,
     /// A temporary increase that cannot be.
     #[error("the increase cannot be like that: {0}")]
     InvalidIncrease(String),
@@ -104,6 +107,9 @@ pub enum LedgerError {
     /// Anything else that `SQLite` says.
     #[error("the ledger's database failed")]
     Database(#[source] rusqlite::Error),
+    /// The file has a shape that this program does not know.
+    #[error("a newer version of allerac wrote this ledger; update allerac")]
+    Newer,
     /// The schema could not be brought up to date.
     #[error("the ledger's schema cannot be migrated")]
     Migration(#[source] rusqlite_migration::Error),

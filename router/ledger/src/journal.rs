@@ -53,25 +53,29 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Damaged`] where the file itself is, and when it cannot be read.
     pub fn verify(&self) -> Result<Verified, LedgerError> {
-        self.read(|connection| {
-            // One moment for all that is read.
-            let transaction = connection.unchecked_transaction()?;
-            check_file(&transaction)?;
-            let count = |table: &str| -> Result<u64, LedgerError> {
-                let query = format!("SELECT count(*) FROM {table}");
-                Ok(transaction.query_row(&query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
-            };
-            let differences = differences(&transaction)?;
-            let (accounts, requests, open) = (count("balances")?, count("usage")?, count("reservations")?);
-            Ok(Verified { accounts, requests, open, differences })
-        })
+        self.read(verify)
     }
+}
+
+/// The same over a connection.
+pub(crate) fn verify(connection: &Connection) -> Result<Verified, LedgerError> {
+    // One moment for all that is read.
+    let transaction = connection.unchecked_transaction()?;
+    check_file(&transaction)?;
+    let count = |table: &str| -> Result<u64, LedgerError> {
+        let query = format!("SELECT count(*) FROM {table}");
+        Ok(transaction.query_row(&query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    };
+    let differences = differences(&transaction)?;
+    let (accounts, requests, open) = (count("balances")?, count("usage")?, count("reservations")?);
+    Ok(Verified { accounts, requests, open, differences })
 }
 
 /// What does not add up.
 pub(crate) fn differences(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
     let mut differences = balances(connection)?;
     differences.extend(days(connection)?);
+    differences.extend(months(connection)?);
     differences.truncate(DIFFERENCES_MAX);
     Ok(differences)
 }
@@ -107,17 +111,35 @@ fn balances(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
 }
 
 fn days(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
-    let query = "WITH rows (month, day, key_id, model, served_by, books_requests, requests, books_prompt, prompt,
-            books_cached, cached, books_completion, completion) AS (
-            SELECT month, day, key_id, model, served_by, 0, count(*), 0, sum(prompt_tokens), 0, sum(cached_tokens), 0,
-                sum(completion_tokens) FROM usage GROUP BY month, day, key_id, model, served_by
-            UNION ALL SELECT month, day, key_id, model, served_by, requests, 0, prompt_tokens, 0, cached_tokens, 0,
-                completion_tokens, 0 FROM usage_daily
+    let query = "WITH rows (month, day, key_id, model, served_by, endpoint, books_requests, requests, books_prompt, prompt,
+            books_cached, cached, books_completion, completion, books_cost, cost) AS (
+            SELECT month, day, key_id, model, served_by, endpoint, 0, count(*), 0, sum(prompt_tokens), 0, sum(cached_tokens), 0,
+                sum(completion_tokens), 0, sum(cost) FROM usage GROUP BY month, day, key_id, model, served_by, endpoint
+            UNION ALL SELECT month, day, key_id, model, served_by, endpoint, requests, 0, prompt_tokens, 0, cached_tokens, 0,
+                completion_tokens, 0, cost, 0 FROM usage_daily
         )
         SELECT (SELECT public_id FROM keys WHERE id = key_id) || ' on ' || day || ' with ' || model, month,
             sum(books_requests), sum(requests), sum(books_prompt), sum(prompt), sum(books_cached), sum(cached),
+            sum(books_completion), sum(completion), sum(books_cost), sum(cost)
+        FROM rows GROUP BY month, day, key_id, model, served_by, endpoint
+        HAVING sum(books_requests) <> sum(requests) OR sum(books_prompt) <> sum(prompt)
+            OR sum(books_cached) <> sum(cached) OR sum(books_completion) <> sum(completion)
+            OR sum(books_cost) <> sum(cost)";
+    off(connection, query, &["requests", "prompt tokens", "cached tokens", "completion tokens", "cost"])
+}
+
+fn months(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
+    let query = "WITH rows (month, key_id, model, books_requests, requests, books_prompt, prompt, books_cached, cached,
+            books_completion, completion) AS (
+            SELECT month, key_id, model, 0, count(*), 0, sum(prompt_tokens), 0, sum(cached_tokens), 0,
+                sum(completion_tokens) FROM usage GROUP BY month, key_id, model
+            UNION ALL SELECT month, key_id, model, requests, 0, prompt_tokens, 0, cached_tokens, 0, completion_tokens, 0
+                FROM usage_monthly
+        )
+        SELECT (SELECT public_id FROM keys WHERE id = key_id) || ' with ' || model, month,
+            sum(books_requests), sum(requests), sum(books_prompt), sum(prompt), sum(books_cached), sum(cached),
             sum(books_completion), sum(completion)
-        FROM rows GROUP BY month, day, key_id, model, served_by
+        FROM rows GROUP BY month, key_id, model
         HAVING sum(books_requests) <> sum(requests) OR sum(books_prompt) <> sum(prompt)
             OR sum(books_cached) <> sum(cached) OR sum(books_completion) <> sum(completion)";
     off(connection, query, &["requests", "prompt tokens", "cached tokens", "completion tokens"])

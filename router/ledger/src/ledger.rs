@@ -16,9 +16,9 @@ use crate::check;
 use crate::error::LedgerError;
 use crate::inflight::Inflight;
 use crate::last_use::{self, LastUse};
+use crate::leftover;
 use crate::lock;
 use crate::plan::Plan;
-use crate::reservation::{Outcome, Settlement, settle};
 use crate::schema;
 use crate::time::Moment;
 use crate::writer::Writer;
@@ -136,8 +136,18 @@ impl Ledger {
         Self { actor: actor.into(), ..self }
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
     pub(crate) fn actor(&self) -> Arc<str> {
         Arc::clone(&self.actor)
+    }
+
+    /// The time zone of days and months.
+    #[must_use]
+    pub fn time_zone(&self) -> TimeZone {
+        self.zone.clone()
     }
 
     pub(crate) fn zone(&self) -> &TimeZone {
@@ -171,22 +181,8 @@ impl Ledger {
         let (inflight, clock) = (self.inflight()?, self.clock());
         self.writer
             .call(move |connection| {
-                let mut statement = connection.prepare("SELECT id, slot FROM reservations")?;
-                let open = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                let open: Vec<(i64, u32)> = open.collect::<Result<_, _>>()?;
-                let (mut recovered, now) = (Recovered::default(), clock.seconds());
-                for (id, slot) in open {
-                    let counted = inflight.read(slot, id).map_err(inflight_error)?;
-                    let settlement = counted.map(|counted| Settlement {
-                        prompt_tokens: counted.prompt_tokens,
-                        cached_tokens: counted.cached_tokens,
-                        completion_tokens: counted.completion_tokens,
-                        outcome: Outcome::Crashed,
-                    });
-                    settle(connection, id, settlement, now)?;
-                    *(if counted.is_some() { &mut recovered.charged } else { &mut recovered.released }) += 1;
-                }
-                Ok(recovered)
+                let left = leftover::find(connection, &inflight)?;
+                leftover::settle_all(connection, &left, clock.seconds())
             })
             .await
     }
@@ -252,11 +248,11 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn database(directory: &Path) -> PathBuf {
+pub(crate) fn database(directory: &Path) -> PathBuf {
     directory.join("ledger.db")
 }
 
-fn inflight_error(source: std::io::Error) -> LedgerError {
+pub(crate) fn inflight_error(source: std::io::Error) -> LedgerError {
     if source.kind() == ErrorKind::StorageFull {
         return LedgerError::Full;
     }

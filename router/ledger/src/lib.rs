@@ -17,10 +17,14 @@
 //! that checked within each transaction ([`Options::check`]). What administrators do is in a log whose entries are
 //! chained: [`Ledger::verify_audit`].
 
+mod alerts;
 mod audit;
 mod authenticate;
 mod balance;
+mod buckets;
 mod check;
+mod copy;
+mod detail;
 mod error;
 mod hours;
 mod inflight;
@@ -30,11 +34,14 @@ mod key;
 mod keys;
 mod last_use;
 mod ledger;
+mod leftover;
 mod lock;
 mod password;
 mod people;
+mod person;
 mod plan;
 mod plans;
+mod prices;
 mod reservation;
 mod role;
 mod schema;
@@ -47,7 +54,11 @@ mod usage;
 mod users;
 mod writer;
 
+pub use alerts::{Alert, Delivery, Tried};
 pub use audit::{AuditEntry, AuditVerified, Chain, Tampered};
+pub use buckets::{BUCKETS_MAX, Bucket, BucketSum, Part, Wanted, Width};
+pub use copy::{CheckedCopy, check_copy};
+pub use detail::{Span, UsedRequest};
 pub use error::{AuthError, LedgerError, ReserveError};
 pub use hours::{Hours, NoHours};
 pub use invitations::{Invitation, InvitationRow, Invited};
@@ -57,8 +68,10 @@ pub use ledger::{Clock, Ledger, Options, Recovered};
 pub use lock::{Occupied, ServeLock};
 pub use password::{hash_password, verify_password};
 pub use people::{Login, PersonChange};
+pub use person::{Person, PersonsKey};
 pub use plan::{Counts, DEFAULT_PLAN, OWNER_PLAN, Plan, UnknownWord, Urgency, Weight};
 pub use plans::PlanRow;
+pub use prices::Price;
 pub use reservation::{Outcome, Reservation, Reserve, Settlement};
 pub use role::{Right, Role, Scope, Scopes};
 pub use second_factor::Enrolled;

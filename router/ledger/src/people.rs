@@ -199,17 +199,13 @@ impl Ledger {
             if let Err(last) = another_owner(connection, &known)? {
                 return Ok(Err(last));
             }
-            sessions::end_all(connection, known.id, None)?;
-            for query in [
-                "UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE user_id = ?1",
-                "DELETE FROM members WHERE user_id = ?1 AND ?2",
-                "DELETE FROM second_factors WHERE user_id = ?1 AND ?2",
-                "DELETE FROM recovery_codes WHERE user_id = ?1 AND ?2",
-                "UPDATE users SET removed_at = ?2, role = 'member', password = NULL,
-                 name = name || ' (removed ' || id || ')' WHERE id = ?1",
-            ] {
-                connection.prepare_cached(query)?.execute(params![known.id, at])?;
-            }
+            shut_out(connection, known.id, at)?;
+            connection
+                .prepare_cached(
+                    "UPDATE users SET removed_at = ?2, role = 'member', name = name || ' (removed ' || id || ')'
+                     WHERE id = ?1",
+                )?
+                .execute([known.id, at])?;
             let detail = json!({"role": known.role, "plan": known.plan});
             audit::note(connection, Act { at, actor: &actor, action: "user.remove", subject: &name, detail })?;
             Ok(Ok(()))
@@ -267,6 +263,21 @@ impl Ledger {
 }
 
 /// Whether somebody of a role may change somebody of another.
+/// Takes all ways in from somebody: keys, sessions, password, second factor, teams.
+pub(crate) fn shut_out(connection: &Connection, id: i64, at: i64) -> Result<(), LedgerError> {
+    sessions::end_all(connection, id, None)?;
+    for query in [
+        "UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE user_id = ?1",
+        "DELETE FROM members WHERE user_id = ?1 AND ?2",
+        "DELETE FROM second_factors WHERE user_id = ?1 AND ?2",
+        "DELETE FROM recovery_codes WHERE user_id = ?1 AND ?2",
+        "UPDATE users SET password = NULL WHERE id = ?1 AND ?2",
+    ] {
+        connection.prepare_cached(query)?.execute([id, at])?;
+    }
+    Ok(())
+}
+
 pub(crate) fn governs(by: Role, other: Role) -> Result<(), LedgerError> {
     if by.governs(other) {
         return Ok(());

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::alerts::{self, Usage};
 use crate::audit;
 use crate::balance::{self, Account, Holder, Standing};
 use crate::error::{LedgerError, ReserveError};
@@ -13,8 +14,9 @@ use crate::inflight::{Counted, Inflight};
 use crate::key::Principal;
 use crate::ledger::{Clock, Ledger};
 use crate::plan::Rate;
+use crate::prices;
 use crate::time::Moment;
-use crate::usage;
+use crate::usage::{self, Charges};
 use crate::writer::{Place, job};
 
 /// What to set aside before a request starts.
@@ -150,6 +152,9 @@ impl Reserving {
             let tokens = rate.charge(request.prompt_tokens, request.max_output_tokens);
             let standing = Standing::of(connection, account, now)?;
             if let (Some(limit), Some(free)) = (standing.limit, standing.free().filter(|free| *free < tokens)) {
+                let (month, holder) = (now.month.as_str(), account.holder);
+                let usage = Usage { holder, month, used: standing.used, limit, refused: true, now: now.seconds };
+                alerts::note_usage(connection, &usage)?;
                 return Ok(Err(Short { limit: limit.unsigned_abs(), free: free.unsigned_abs() }));
             }
             charges.push((standing, tokens, rate));
@@ -258,13 +263,15 @@ struct Open {
     key_tokens: i64,
     user_rate: Rate,
     key_rate: Rate,
+    served_by: String,
+    model: String,
 }
 
 impl Open {
     fn find(connection: &Connection, id: i64) -> Result<Option<Self>, LedgerError> {
         let mut statement = connection.prepare_cached(
             "SELECT user_id, key_id, key_account, month, tokens, key_tokens, user_input, user_output, key_input,
-             key_output FROM reservations WHERE id = ?1",
+             key_output, served_by, model FROM reservations WHERE id = ?1",
         )?;
         let open = statement.query_row([id], |row| {
             Ok(Self {
@@ -276,6 +283,8 @@ impl Open {
                 key_tokens: row.get(5)?,
                 user_rate: Rate { input: row.get(6)?, output: row.get(7)? },
                 key_rate: Rate { input: row.get(8)?, output: row.get(9)? },
+                served_by: row.get(10)?,
+                model: row.get(11)?,
             })
         });
         Ok(open.optional()?)
@@ -302,8 +311,18 @@ pub(crate) fn settle(
     }
     if let Some(settlement) = settlement {
         usage::undo(connection, id)?;
-        usage::insert(connection, id, settlement, (user_charge, key_charge), now)?;
+        let place = (open.served_by.as_str(), open.model.as_str());
+        let cost = prices::cost(connection, place, settlement.prompt_tokens, settlement.completion_tokens)?;
+        usage::insert(connection, id, settlement, Charges { user: user_charge, key: key_charge, cost }, now)?;
         audit::note_request(connection, id, settlement, now)?;
+        let key = open.key_account.then_some(Holder::Key(open.key));
+        for holder in std::iter::once(Holder::User(open.user)).chain(key) {
+            let (used, limit) = balance::used_of_limit(connection, &holder.account(), &open.month)?;
+            if let Some(limit) = limit {
+                let usage = Usage { holder, month: &open.month, used, limit, refused: false, now };
+                alerts::note_usage(connection, &usage)?;
+            }
+        }
     }
     connection.prepare_cached("DELETE FROM reservations WHERE id = ?1")?.execute([id])?;
     Ok(())

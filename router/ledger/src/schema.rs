@@ -20,7 +20,10 @@ const MIGRATIONS: &[M<'static>] = &[
         .down("DROP TABLE usage; DROP TABLE reservations; DROP TABLE balances; DROP TABLE keys; DROP TABLE users;"),
     M::up(include_str!("schema/2_up.sql")).down(include_str!("schema/2_down.sql")),
     M::up(include_str!("schema/3_up.sql")).down(include_str!("schema/3_down.sql")),
-    M::up(include_str!("schema/people_up.sql")).down(include_str!("schema/people_down.sql")),
+    M::up(include_str!("schema/4_up.sql")).down(include_str!("schema/4_down.sql")),
+    M::up(include_str!("schema/5_up.sql")).down(include_str!("schema/5_down.sql")),
+    M::up(include_str!("schema/6_up.sql")).down(include_str!("schema/6_down.sql")),
+    M::up(include_str!("schema/7_up.sql")).down(include_str!("schema/7_down.sql")),
 ];
 
 const FIRST: &str = "CREATE TABLE users (
@@ -95,8 +98,18 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(64);
-    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).map_err(LedgerError::Migration)?;
+    migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Brings the schema up to date.
+pub(crate) fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
+    use rusqlite_migration::{Error, MigrationDefinitionError};
+    Migrations::from_slice(MIGRATIONS).to_latest(connection).map_err(|error| match error {
+        Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => LedgerError::Newer,
+        Error::RusqliteError { err, .. } => LedgerError::from(err),
+        other => LedgerError::Migration(other),
+    })
 }
 
 /// Opens the database for reading.
@@ -172,7 +185,7 @@ mod tests {
         let migrations = Migrations::from_slice(MIGRATIONS);
         migrations.to_version(&mut connection, 1).unwrap();
         connection.execute_batch(AS_IT_WAS).unwrap();
-        migrations.to_version(&mut connection, 2).unwrap();
+        migrations.to_latest(&mut connection).unwrap();
         assert_eq!(crate::journal::differences(&connection).unwrap(), []);
         let plans = rows(&connection, "SELECT users.plan, keys.plan FROM users JOIN keys ON keys.user_id = users.id");
         assert_eq!(plans, ["unlimited Null", "personal starter", "starter starter"]);
@@ -203,7 +216,7 @@ mod tests {
     }
 
     /// The version that has people's roles.
-    const PEOPLE: usize = 4;
+    const PEOPLE: usize = 7;
 
     #[test]
     fn what_the_version_before_cannot_hold_to_opens_nothing_there() {

@@ -31,7 +31,26 @@ pub fn time_zone(directory: &Path) -> Option<TimeZone> {
     TimeZone::get(&get(&connection, TIME_ZONE).ok()??).ok()
 }
 
+/// What became of the last scheduled backup, as JSON.
+const LAST_BACKUP: &str = "last_backup";
+
 impl Ledger {
+    /// What [`keep_backup_outcome`](Self::keep_backup_outcome) was last told.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn backup_outcome(&self) -> Result<Option<String>, LedgerError> {
+        self.read(|connection| get(connection, LAST_BACKUP))
+    }
+
+    /// Remembers what became of a backup, in the words of whoever makes them.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn keep_backup_outcome(&self, outcome: String) -> Result<(), LedgerError> {
+        self.writer.call(move |connection| set(connection, LAST_BACKUP, &outcome)).await
+    }
+
     /// Remembers the time zone of this handle, so that commands beside the server count the same days and months.
     ///
     /// # Errors

@@ -36,6 +36,12 @@ pub enum StoreError {
     /// Anything else that `SQLite` says.
     #[error("the store's database failed")]
     Database(#[source] rusqlite::Error),
+    /// The file itself is damaged.
+    #[error("the file of what people keep is damaged: {0}")]
+    Damaged(String),
+    /// The file has a shape that this program does not know.
+    #[error("a newer version of allerac wrote it")]
+    Newer,
     /// The schema could not be brought up to date.
     #[error("the store's schema cannot be migrated")]
     Migration(#[source] rusqlite_migration::Error),

@@ -9,15 +9,19 @@
 //! Commits are not synced one by one: they survive the end of the process, and a power cut may cost those of the last
 //! moments.
 
+mod copy;
 mod error;
 mod object;
+mod person;
 mod pieces;
 mod schema;
 mod seal;
 mod store;
 
+pub use copy::{Checked, check, copy};
 pub use error::StoreError;
 pub use object::{Kind, Listed, New, Object, Order, Page};
+pub use person::Named;
 pub use pieces::{PIECE_BYTES, Piece};
 pub use seal::Seal;
 pub use store::Store;

@@ -31,7 +31,9 @@ const OTHERS_MAX: i64 = 10_000;
 const SAID: &str = "kind IN ('response', 'completion', 'answer')";
 
 impl Kind {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// Its word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Response => "response",
             Self::Completion => "completion",
@@ -39,6 +41,12 @@ impl Kind {
             Self::File => "file",
             Self::Batch => "batch",
         }
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        [Self::Response, Self::Completion, Self::Answer, Self::File, Self::Batch]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
     }
 
     fn is_said(self) -> bool {

@@ -14,6 +14,9 @@ use crate::error::StoreError;
 /// How long it is waited for another process, a backup say.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
+/// The shape that this program knows: one more with each migration.
+pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
+
 const MIGRATIONS: &[M<'static>] = &[M::up(
     "CREATE TABLE objects (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -66,7 +69,8 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
     matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
+/// Opens the database as it is.
+pub(crate) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

@@ -16,6 +16,9 @@ const JOBS_WAITING_MAX: usize = 64;
 /// How often what has had its time is looked for, in seconds.
 const SWEEP_EVERY_S: i64 = 60;
 
+/// The file in the data directory.
+const FILE: &str = "objects.db";
+
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// What is kept in one data directory. Clones share it.
@@ -31,12 +34,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotWritable`], [`StoreError::DiskFull`] and others.
     pub fn open(directory: &Path, secret: &[u8; 32]) -> Result<Self, StoreError> {
-        let path = directory.join("objects.db");
-        let not_writable = |source| StoreError::NotWritable { path: path.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(not_writable)?;
-        let connection = schema::open(&path)?;
+        let connection = connect(directory)?;
         // Uploads that the last run did not end.
         connection.execute("DELETE FROM objects WHERE open AND kind = 'file'", [])?;
+        Self::start(directory, connection, secret)
+    }
+
+    /// Opens the store beside a server that may be at work on it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_beside(directory: &Path, secret: &[u8; 32]) -> Result<Self, StoreError> {
+        Self::start(directory, connect(directory)?, secret)
+    }
+
+    fn start(directory: &Path, connection: Connection, secret: &[u8; 32]) -> Result<Self, StoreError> {
+        let not_writable = |source| StoreError::NotWritable { path: directory.join(FILE), source };
         let (jobs, incoming) = mpsc::channel(JOBS_WAITING_MAX);
         std::thread::Builder::new()
             .name("objects".into())
@@ -72,6 +85,14 @@ impl Store {
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+/// Opens the file, making it and its folder where they are missing.
+fn connect(directory: &Path) -> Result<Connection, StoreError> {
+    let path = directory.join(FILE);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|source| StoreError::NotWritable { path: path.clone(), source })?;
+    schema::open(&path)
 }
 
 fn work(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {

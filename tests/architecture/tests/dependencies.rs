@@ -30,6 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-parse", &["allerac-wire"]),
     ("allerac-ledger", &[]),
     ("allerac-objects", &[]),
+    ("allerac-backup", &["allerac-ledger", "allerac-objects"]),
+    ("allerac-alerts", &["allerac-ledger"]),
     ("allerac-discovery", &[]),
     ("allerac-tls", &[]),
     ("allerac-router-core", &["allerac-engine-link", "allerac-models"]),
@@ -50,6 +52,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "allerac",
         &[
+            "allerac-alerts",
+            "allerac-backup",
             "allerac-discovery",
             "allerac-engine-core",
             "allerac-engine-link",
@@ -81,6 +85,9 @@ const PRIVATE: &[(&str, &[&str])] = &[
     ("mdns-sd", &["allerac-discovery"]),
     ("minijinja", &["allerac-engine"]),
     ("prometheus-client", &["allerac-metrics"]),
+    ("age", &["allerac-backup"]),
+    ("rusty-s3", &["allerac-backup"]),
+    ("lettre", &["allerac-alerts"]),
     ("crossterm", &["allerac"]),
 ];
 

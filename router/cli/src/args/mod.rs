@@ -1,9 +1,12 @@
 //! The command line. Scripts use it, so a flag keeps its name and meaning.
 
+pub(crate) mod alerts;
 pub(crate) mod books;
+pub(crate) mod care;
 pub(crate) mod people;
 pub(crate) mod plans;
 pub(crate) mod update;
+pub(crate) mod usage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -66,6 +69,12 @@ pub(crate) enum Command {
     /// See what administrators did, and check that nothing of it was changed
     #[command(subcommand)]
     Audit(books::Audit),
+    /// See who was told of what, and try it out
+    #[command(subcommand)]
+    Alerts(alerts::Alerts),
+    /// Make, list, check and restore backups
+    #[command(subcommand)]
+    Backup(care::Backup),
     /// Watch what the box is doing
     Top(Top),
     /// List, fetch and remove models
@@ -198,10 +207,15 @@ pub(crate) struct Listing {
 
 /// Sums the requests and tokens that were settled.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   allerac usage
+  allerac usage --by month,user
+  allerac usage export --from 2026-11-01 --output november.csv
   allerac usage --by user --month 2026-11
-  allerac usage --by key,model --json")]
+  allerac usage --by key,model --json"
+)]
 pub(crate) struct Usage {
     /// What to sum by
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["day", "key", "model"])]
@@ -212,11 +226,14 @@ pub(crate) struct Usage {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<usage::UsageCommand>,
 }
 
 /// A column that usage is summed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dimension {
+    Month,
     Day,
     User,
     Key,

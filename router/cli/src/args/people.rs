@@ -28,6 +28,10 @@ pub(crate) enum Users {
     Remove(UsersRemove),
     /// Give a user more tokens a month for a while
     Increase(UsersIncrease),
+    /// Write all that the box knows of a user into a file
+    Export(super::care::UsersExport),
+    /// Delete a user with all that they keep
+    Erase(super::care::UsersErase),
 }
 
 #[derive(Debug, ClapArgs)]

@@ -18,6 +18,7 @@ use crate::args::{Doctor, Place};
 use crate::config::ConfigFile;
 use crate::failure::{Exit, Failure};
 use crate::output::{bytes, print_json, print_line};
+use crate::serve::backups::BackupOutcome;
 use crate::serve::listen;
 use crate::tuned::{self, Tuned};
 use crate::{place, setup};
@@ -105,6 +106,7 @@ async fn examine(args: &Doctor, place: &Place) -> Result<Vec<Check>, Failure> {
     checks.extend(models(&data_dir));
     checks.extend(drafts(args, &config, &probe, &data_dir));
     checks.extend(engine(&config, &data_dir).await);
+    checks.extend(backup(place, &config));
     checks.push(port(args.listen.or(config.listen).unwrap_or(listen::DEFAULT), &data_dir).await);
     Ok(checks)
 }
@@ -161,6 +163,24 @@ fn ledger(place: &Place) -> Check {
         Ok((Err(error), _)) => Check::broken("ledger", Failure::from(error)),
         Err(failure) => Check::broken("ledger", failure),
     }
+}
+
+/// Where backups go, and what became of the last one; nothing where none are made.
+fn backup(place: &Place, config: &ConfigFile) -> Option<Check> {
+    let schedule = match config.backup.schedule(config.folder()) {
+        Ok(schedule) => schedule?,
+        Err(failure) => return Some(Check::broken("backup", failure)),
+    };
+    let outcome = place.ledger().ok().and_then(|ledger| ledger.backup_outcome().ok().flatten());
+    let outcome: Option<BackupOutcome> = outcome.and_then(|text| serde_json::from_str(&text).ok());
+    let to = schedule.target.describe();
+    Some(match outcome {
+        None => Check::ok("backup", format!("to {to}; none was made yet")),
+        Some(BackupOutcome { at, error: Some(error), .. }) => {
+            Check::broken("backup", Failure::new(Exit::Failure, format!("to {to}: failed at {at}: {error}")))
+        }
+        Some(BackupOutcome { at, .. }) => Check::ok("backup", format!("to {to}; the last at {at}")),
+    })
 }
 
 fn processor(probe: &Probe) -> Check {

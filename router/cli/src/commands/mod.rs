@@ -1,6 +1,8 @@
 //! One file for each command but `serve`.
 
+pub(crate) mod alerts;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod doctor;
@@ -9,10 +11,12 @@ pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod models;
+pub(crate) mod person;
 pub(crate) mod plans;
 pub(crate) mod teams;
 pub(crate) mod top;
 pub(crate) mod tune;
 pub(crate) mod update;
 pub(crate) mod usage;
+pub(crate) mod usage_export;
 pub(crate) mod users;

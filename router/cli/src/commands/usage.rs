@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use allerac_ledger::UsageRow;
 use serde_json::{Map, Value};
 
+use super::usage_export;
+use crate::args::usage::UsageCommand;
 use crate::args::{Dimension, Place, Usage};
 use crate::failure::Failure;
 use crate::output::{Align, Table, grouped, print_json, print_line};
@@ -34,6 +36,7 @@ impl Sum {
 impl Dimension {
     fn name(self) -> &'static str {
         match self {
+            Self::Month => "month",
             Self::Day => "day",
             Self::User => "user",
             Self::Key => "key",
@@ -43,6 +46,7 @@ impl Dimension {
 
     fn title(self) -> &'static str {
         match self {
+            Self::Month => "MONTH",
             Self::Day => "DAY",
             Self::User => "USER",
             Self::Key => "KEY",
@@ -52,6 +56,8 @@ impl Dimension {
 
     fn of(self, row: &UsageRow) -> &str {
         match self {
+            // Those of a month have it in the place of the day.
+            Self::Month => row.day.get(..7).unwrap_or(&row.day),
             Self::Day => &row.day,
             Self::User => &row.user,
             Self::Key => &row.key,
@@ -61,8 +67,13 @@ impl Dimension {
 }
 
 pub(crate) fn run(args: &Usage, place: &Place) -> Result<(), Failure> {
-    let rows = place.ledger()?.usage(args.month.as_deref())?;
+    if let Some(UsageCommand::Export(export)) = &args.command {
+        return usage_export::run(export, place);
+    }
     let by = distinct(&args.by);
+    let (ledger, month) = (place.ledger()?, args.month.as_deref());
+    // Without days, the sums of months say it all, and are a few rows where there are a hundred thousand.
+    let rows = if by.contains(&Dimension::Day) { ledger.usage(month)? } else { ledger.usage_by_month(month)? };
     let sums = sum(&rows, &by);
     if args.json {
         return Ok(print_json(&sums.into_iter().map(|(key, sum)| object(&by, key, sum)).collect::<Vec<_>>())?);

@@ -24,6 +24,8 @@ pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
             place.ledger()?.remove_person(&args.name, Role::Owner).await?;
             Ok(print_line(&format!("removed {}; what they used stays in the books", args.name))?)
         }
+        Users::Export(args) => super::person::export(args, place).await,
+        Users::Erase(args) => super::person::erase(args, place).await,
         Users::Increase(args) => increase(args, place).await,
     }
 }

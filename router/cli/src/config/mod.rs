@@ -1,6 +1,8 @@
 //! The configuration file: strict, so that a misspelt key is an error and not a surprise.
 
+mod alerts;
 mod alias;
+mod backup;
 mod engine;
 mod load;
 mod models;
@@ -12,18 +14,22 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use allerac_discovery::Label;
+use allerac_ledger::Price;
 use allerac_router_core::{Aliases, Upstreams};
 use allerac_tls::Files;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use toml::Spanned;
 
+use alerts::AlertsSection;
+pub(crate) use backup::Schedule;
+pub(crate) use backup::{BackupSection, line};
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
 use tls::TlsSection;
 use upstream::UpstreamSection;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// The file as written. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +48,10 @@ pub(crate) struct ConfigFile {
     pub(crate) mdns: MdnsSection,
     pub(crate) engine: EngineSection,
     pub(crate) models: ModelsSection,
+    pub(crate) backup: BackupSection,
+    pub(crate) alerts: AlertsSection,
+    /// What prices are in, as ISO 4217 has it.
+    currency: Option<String>,
     pub(crate) tls: TlsSection,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
@@ -83,9 +93,28 @@ impl ConfigFile {
         upstream::build(&self.upstream, &self.folder)
     }
 
+    /// What other servers take for tokens.
+    pub(crate) fn prices(&self) -> Vec<Price> {
+        upstream::prices(&self.upstream)
+    }
+
+    /// What prices are in.
+    pub(crate) fn currency(&self) -> Result<String, Failure> {
+        let currency = self.currency.clone().unwrap_or_else(|| "EUR".to_owned());
+        if currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return Ok(currency.to_ascii_lowercase());
+        }
+        Err(Failure::new(Exit::Usage, format!("`currency` cannot be `{currency}`")).hint("write it like EUR"))
+    }
+
     /// Other names for models.
     pub(crate) fn aliases(&self) -> Aliases {
         Aliases::new(self.aliases.iter().map(|(name, model)| (name.clone(), model.get_ref().clone())).collect())
+    }
+
+    /// Where relative paths in the file begin.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The certificate that the owner brought, where there is one.

@@ -3,6 +3,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use allerac_ledger::Price;
 use allerac_router_core::{Secret, UpstreamConfig, Upstreams};
 use serde::Deserialize;
 use toml::Spanned;
@@ -24,6 +25,35 @@ pub(super) struct UpstreamSection {
     models: Spanned<Vec<String>>,
     #[serde(default)]
     aliases: BTreeMap<String, Spanned<String>>,
+    /// What it takes for the tokens of its models.
+    #[serde(default)]
+    prices: BTreeMap<Spanned<String>, PricePerMillion>,
+}
+
+/// What a million tokens cost, in the currency.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PricePerMillion {
+    input: Money,
+    output: Money,
+}
+
+/// Money, to a thousandth.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "f64")]
+struct Money(u32);
+
+impl TryFrom<f64> for Money {
+    type Error = String;
+
+    fn try_from(value: f64) -> Result<Self, String> {
+        let thousandths = (value * 1000.0).round();
+        if !(0.0..=1_000_000.0).contains(&thousandths) || (value * 1000.0 - thousandths).abs() > 1e-6 {
+            return Err(format!("{value} is no price: write 0 to 1000, with three digits after the point at most"));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be small and whole")]
+        Ok(Self(thousandths as u32))
+    }
 }
 
 /// What a type cannot say about the sections.
@@ -65,7 +95,29 @@ fn check_one(section: &UpstreamSection, key: impl Fn(&str) -> String) -> Result<
             return Err(Mistake::at(key(&format!("aliases.{alias}")), model, message));
         }
     }
+    for name in section.prices.keys() {
+        if !models.contains(name.get_ref()) && !section.aliases.contains_key(name.get_ref()) {
+            let message = format!("`{}` is not in this upstream's models", name.get_ref());
+            return Err(Mistake::at(key(&format!("prices.{}", name.get_ref())), name, message));
+        }
+    }
     Ok(())
+}
+
+/// What they take for tokens.
+pub(super) fn prices(sections: &[UpstreamSection]) -> Vec<Price> {
+    let of = |section: &UpstreamSection| {
+        let served_by = format!("upstream:{}", section.name.get_ref());
+        let price = move |(model, price): (&Spanned<String>, &PricePerMillion)| Price {
+            served_by: served_by.clone(),
+            model: model.get_ref().clone(),
+            // A thousandth for a million tokens is a billionth for one.
+            input: price.input.0,
+            output: price.output.0,
+        };
+        section.prices.iter().map(price).collect::<Vec<_>>()
+    };
+    sections.iter().flat_map(of).collect()
 }
 
 /// Reads the keys and builds the clients.

@@ -1,10 +1,12 @@
 //! `allerac serve`: opens everything in an order that fails early, serves, and closes in the reverse order.
 
 mod announce;
+pub(crate) mod backups;
 mod banner;
 pub(crate) mod listen;
 pub(crate) mod secure;
 pub(crate) mod stop;
+mod watch;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -13,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use allerac_alerts::{Channel, Sender};
 use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, MetricsPass, Port};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
@@ -20,18 +23,22 @@ use allerac_objects::Store;
 use allerac_router_core::{Aliases, Limits, Registry, Upstreams};
 use allerac_tls::Authority;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Place, Serve};
 use crate::commands::models::models_failure;
+use crate::config::Schedule;
 use crate::failure::Failure;
 use crate::output::print_line;
 use crate::place;
 use crate::setup::Prepared;
 use announce::Announcement;
+use backups::Backups;
 use banner::Banner;
 use secure::Secure;
 use stop::{CLOSE_WAIT, Signals};
+use watch::Watch;
 
 /// The file in the runtime directory that the screen reads the claim code from.
 const CLAIM_CODE: &str = "claim-code";
@@ -45,6 +52,8 @@ struct Server {
     prepared: Prepared,
     registry: Registry,
     upstreams: Arc<Upstreams>,
+    schedule: Option<Schedule>,
+    channels: Vec<Channel>,
     store: Store,
     pass: MetricsPass,
     doors: Arc<Doors>,
@@ -65,6 +74,10 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let prepared = Prepared::new(&args.setup, &data_dir)?;
     let upstreams = Arc::new(prepared.config.upstreams()?);
     place::prepare(&data_dir)?;
+    let currency = prepared.config.currency()?;
+    let channels = prepared.config.alerts.channels(prepared.config.folder())?;
+    let schedule = prepared.config.backup.schedule(prepared.config.folder())?;
+    place::finish_restore(&data_dir)?;
     let lock = ServeLock::acquire(&data_dir)?;
     let wanted = args.listen.or(prepared.config.listen).unwrap_or(listen::DEFAULT);
     let listener = listen::bind(wanted).await?;
@@ -76,6 +89,8 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     if is_told {
         ledger.keep_time_zone().await?;
     }
+    ledger.alert_at(&prepared.config.alerts.percents()).await?;
+    ledger.set_prices(&prepared.config.prices(), &currency).await?;
     let recovered = ledger.recover().await?;
     if recovered.charged + recovered.released > 0 {
         tracing::warn!(
@@ -97,6 +112,8 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         prepared,
         registry,
         upstreams,
+        schedule,
+        channels,
         store,
         pass,
         doors,
@@ -108,11 +125,27 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
 }
 
 impl Server {
-    async fn serve(self, signals: &mut Signals) -> Result<(), Failure> {
+    async fn serve(mut self, signals: &mut Signals) -> Result<(), Failure> {
         self.registry.warm();
         let registry = self.registry.clone();
         let follower = tokio::spawn(async move { registry.follow().await });
         let label = self.prepared.config.label();
+        let mut helpers = JoinSet::new();
+        let watch = Watch {
+            data_dir: self.data_dir.clone(),
+            ledger: self.ledger.clone(),
+            registry: self.registry.clone(),
+            disk_free_bytes: self.prepared.config.alerts.disk_free_bytes(),
+        };
+        if !self.channels.is_empty() {
+            helpers.spawn(watch.run());
+            helpers
+                .spawn(Sender::new(self.ledger.clone(), std::mem::take(&mut self.channels), label.to_string()).run());
+        }
+        if let Some(schedule) = self.schedule.clone() {
+            let (data_dir, ledger, name) = (self.data_dir.clone(), self.ledger.clone(), label.to_string());
+            helpers.spawn(Backups { schedule, data_dir, ledger, name }.run());
+        }
         let announcement = if self.prepared.config.mdns.enabled {
             Announcement::start(self.address, &label, &self.data_dir, &self.ledger)
         } else {
@@ -170,6 +203,7 @@ impl Server {
             () = claimed => {}
         }
         follower.abort();
+        helpers.abort_all();
         keeper.inspect(tokio::task::JoinHandle::abort);
         let closing = async {
             self.registry.shutdown().await;

@@ -20,6 +20,7 @@ pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod objects;
 pub(crate) mod ollama;
+pub(crate) mod organization;
 pub(crate) mod rerank;
 pub(crate) mod responses;
 pub(crate) mod stored;

@@ -5,6 +5,7 @@ mod anthropic;
 mod kept;
 mod ollama;
 mod openai;
+mod organization;
 mod people;
 
 use axum::routing::{get, post};
@@ -14,9 +15,17 @@ use crate::openapi::Operation;
 
 /// All of it. The methods of one path stand together.
 pub(crate) fn operations() -> Vec<Operation> {
-    let theirs = [openai::operations(), kept::operations(), anthropic::operations(), ollama::operations()];
-    let all = theirs.into_iter().chain([people::operations(), admin::operations(), the_box()]);
-    all.flatten().collect()
+    let all = [
+        openai::operations(),
+        kept::operations(),
+        organization::operations(),
+        anthropic::operations(),
+        ollama::operations(),
+        people::operations(),
+        admin::operations(),
+        the_box(),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// These under one heading.

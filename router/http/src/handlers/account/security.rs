@@ -83,7 +83,10 @@ pub(crate) async fn password(
 ) -> Result<StatusCode, ApiError> {
     let PasswordRequest { current_password, password } = parse(&body)?;
     if state.ledger.user(&caller.user_name)?.password {
-        let current = current_password.ok_or_else(|| ApiError::missing("current_password"))?;
+        let current = current_password.ok_or_else(|| {
+            let message = "you have a password already: send it as `current_password` too";
+            ApiError::forbidden("wrong_password", message).with_param("current_password")
+        })?;
         check_password(&state, &caller.user_name, current, peer).await?;
     } else if caller.session.is_none() && caller.is_bound {
         let message = "this key has limits of its own, and sets no password: use another key";
