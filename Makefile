@@ -101,9 +101,19 @@ endif
 .PHONY: image
 image: portable test-model ## Build what is flashed onto a stick into target/image (Debian with apt; as root)
 	image/build.sh
+	@[ ! -e .keys/update.gpg ] || image/release.sh target/image "$$(image/build.sh --print-version)" target/image/release
+
+.PHONY: image-reproducible
+image-reproducible: portable test-model ## Build the image twice, the second time as another machine would, and compare every byte
+	image/reproducible.sh
+
+.PHONY: keys
+keys: ## Make the keys that sign updates into .keys, once
+	@scripts/setup.sh image
+	image/keys.sh
 
 .PHONY: image-test
-image-test: build test-model ## Build the image for virtual machines, boot it, and try what it must do (half an hour)
+image-test: build test-model ## Build the image for virtual machines, boot it, update it, break it (an hour and a half)
 	@scripts/setup.sh image
 	tests/run.sh --prepare python
 	image/test.sh

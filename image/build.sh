@@ -1,14 +1,27 @@
 #!/usr/bin/env bash
 # Builds the appliance's image into target/image.
 #   image/build.sh [mkosi's arguments]       for example --profile virtual, for a virtual machine
+#   image/build.sh --print-version           builds nothing
 # Settings: PROGRAMS (what `make portable` made; target/dist), MODELS (a data directory's models; the starter model's),
-# VERSION (of the image; the workspace's), MIRROR and SECURITY_MIRROR (of Debian; this machine's own).
+# VERSION (of the image; the workspace's with the number of commits), KEYS (whose updates boxes take, made by `make keys`;
+# .keys, without which they take none), INTO (another folder than target/image), EXTRA (a tree to lay over the system), MIRROR and SECURITY_MIRROR (of Debian; this machine's own).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# What is copied has the same modes whoever builds; git gives files those of the umask that it ran under.
+umask 022
+chmod -R u=rwX,go=rX image/mkosi.extra
+
 PROGRAMS=${PROGRAMS:-target/dist}
 MODELS=${MODELS:-.cache/test-data/models}
-VERSION=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
+# It grows with every commit: a box goes to higher numbers only.
+VERSION=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1).$(git rev-list --count HEAD)}
+if [ "${1:-}" = --print-version ]; then
+    echo "$VERSION"
+    exit
+fi
+KEYS=${KEYS:-.keys}
+INTO=${INTO:-target/image}
 RELEASE=trixie
 MKOSI_MIN=25
 CACHE=$PWD/.cache/image
@@ -70,19 +83,27 @@ for program in allerac allerac-engine; do
     [ -x "$PROGRAMS/bin/$program" ] || { echo "$PROGRAMS/bin/$program is missing; build it: make portable" >&2; exit 1; }
 done
 
-mkdir -p "$CACHE/packages" "$CACHE/work" "$CACHE/sandbox/etc/apt/sources.list.d" target/image
+mkdir -p "$CACHE/packages" "$CACHE/work" "$CACHE/sandbox/etc/apt/sources.list.d" target/image "$INTO"
 sources > "$CACHE/sandbox/etc/apt/sources.list.d/mkosi.sources"
 find_mkosi
 
 rm -rf "$CACHE/tree"
-mkdir -p "$CACHE/tree/usr/bin" "$CACHE/tree/usr/lib/allerac" "$CACHE/tree/usr/share/allerac"
+mkdir -p "$CACHE/tree/usr/bin" "$CACHE/tree/usr/lib/allerac" "$CACHE/tree/usr/lib/systemd" "$CACHE/tree/usr/share/allerac"
 cp "$PROGRAMS"/bin/{allerac,allerac-engine} "$CACHE/tree/usr/bin/"
 [ ! -d "$PROGRAMS/lib/allerac" ] || cp --no-dereference "$PROGRAMS"/lib/allerac/* "$CACHE/tree/usr/lib/allerac/"
+# In place of the distribution's own keys: without ours there, no update is believed.
+if [ -e "$KEYS/update.gpg" ]; then
+    cp "$KEYS/update.gpg" "$CACHE/tree/usr/lib/systemd/import-pubring.gpg"
+else
+    echo "note: $KEYS has no keys; boxes with this image take no updates (make keys)"
+    : > "$CACHE/tree/usr/lib/systemd/import-pubring.gpg"
+fi
 [ ! -d "$MODELS" ] || cp -r "$MODELS" "$CACHE/tree/usr/share/allerac/models"
 
 "${mkosi[@]}" --force \
     --image-version "$VERSION" \
     --source-date-epoch "$(git log -1 --format=%ct)" \
     --sandbox-tree "$CACHE/sandbox" --tools-tree-sandbox-tree "$CACHE/sandbox" \
-    --extra-tree "$CACHE/tree" \
+    --extra-tree "$CACHE/tree" ${EXTRA:+--extra-tree "$EXTRA"} \
+    --output-directory "$INTO" \
     "$@" build

@@ -4,12 +4,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export PROGRAMS=target/image-programs VERSION=0.0.0
-mkdir -p "$PROGRAMS/bin"
+export PROGRAMS=target/image-programs VERSION=0.0.0 INTO=target/image-test KEYS=target/image-test/keys
+mkdir -p "$PROGRAMS/bin" "$INTO"
 RUSTFLAGS='-C target-cpu=x86-64-v3' cargo build --release --locked --target-dir target/virtual \
     --package allerac --package allerac-engine
 cp target/virtual/release/{allerac,allerac-engine} "$PROGRAMS/bin/"
 strip --strip-debug "$PROGRAMS"/bin/*
+image/keys.sh
 image/build.sh --profile virtual
+image/test-updates.sh
+ALLERAC_IMAGES=$PWD/$INTO; export ALLERAC_IMAGES
 cd tests/image
 exec ../.venv/bin/python -m pytest -v -s "$@"

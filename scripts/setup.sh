@@ -4,7 +4,7 @@
 #
 #   scripts/setup.sh         to build and run
 #   scripts/setup.sh test    also what the tests use
-#   scripts/setup.sh image   also what boots the image in a virtual machine
+#   scripts/setup.sh image   also what boots the image in a virtual machine, and signs updates
 set -euo pipefail
 
 RUST_MIN=1.95
@@ -51,6 +51,9 @@ missing() {
         has qemu-system-x86_64 || echo qemu-system-x86
         has qemu-img || echo qemu-utils
         has sfdisk || echo fdisk
+        has mkfs.vfat || echo dosfstools
+        has mcopy || echo mtools
+        has gpg || echo gpg
         [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || echo ovmf
     fi
 }

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 
+from neighbour import Neighbour
+
 OVMF = Path("/usr/share/OVMF")
 START_SECONDS_MAX = 900
 """Boots take two minutes on an idle machine without acceleration, and many times that on a busy one."""
@@ -48,15 +50,21 @@ class Machine:
     def __init__(self, folder: Path, disk: Path, *, units: dict[str, str] | None = None):
         self.folder, self.disk = folder, disk
         self.units = {"tell-code.service": TELL_CODE, **(units or {})}
+        self.drop_ins: dict[str, str] = {}
         self.port = free_port()
+        self.neighbour = Neighbour(free_port())
         self.url = f"http://127.0.0.1:{self.port}"
         self.serial = folder / "serial.log"
         self._process = None
+        self._read_from = 0
+        self._control_stream = None
         self._variables = folder / "variables.fd"
         shutil.copy(OVMF / "OVMF_VARS_4M.fd", self._variables)
 
     def start(self):
         self.serial.write_text("")
+        self._read_from = 0
+        self._control_stream = None
         (self.folder / "control").unlink(missing_ok=True)
         with (self.folder / "qemu.log").open("ab") as log:
             self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
@@ -64,11 +72,14 @@ class Machine:
     def _command(self) -> list[str]:
         return [
             "qemu-system-x86_64", "-machine", "q35,smm=off", "-accel", "tcg,thread=multi", "-cpu", "max",
-            "-smp", "2", "-m", "2048", "-display", "none", "-vga", "std",
+            "-smp", "2", "-m", "4096", "-display", "none", "-vga", "std",
             "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
             "-drive", f"if=pflash,format=raw,unit=1,file={self._variables}",
             "-drive", f"if=none,id=disk,format=qcow2,file={self.disk}", "-device", "nvme,drive=disk,serial=box",
-            "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:80", "-device", "virtio-net-pci,netdev=net",
+            "-netdev", f"user,id=router,hostfwd=tcp:127.0.0.1:{self.port}-:80", "-netdev", "hubport,id=a,hubid=0,netdev=router",
+            "-netdev", self.neighbour.netdev("neighbour"), "-netdev", "hubport,id=b,hubid=0,netdev=neighbour",
+            "-netdev", "hubport,id=card,hubid=0", "-device", "virtio-net-pci,netdev=card",
+            "-device", "pcie-root-port,id=door,chassis=1,slot=1",
             "-device", "virtio-rng-pci", "-serial", f"file:{self.serial}",
             "-qmp", f"unix:{self.folder}/control,server,nowait", "-smbios", self._credentials(),
         ]  # fmt: skip
@@ -78,6 +89,7 @@ class Machine:
         wants = "[Unit]\nWants=" + " ".join(self.units) + "\n"
         credentials = {f"systemd.extra-unit.{name}": text for name, text in self.units.items()}
         credentials["systemd.unit-dropin.multi-user.target"] = wants
+        credentials |= {f"systemd.unit-dropin.{name}": text for name, text in self.drop_ins.items()}
         paths = []
         for number, (name, text) in enumerate(credentials.items()):
             path = self.folder / f"credential-{number}"
@@ -109,11 +121,21 @@ class Machine:
 
         return self.wait(f"GET {path}", ask)
 
+    def said(self) -> str:
+        """What the machine said on its serial console since it was last looked away from."""
+        with self.serial.open(errors="replace") as log:
+            log.seek(self._read_from)
+            return log.read()
+
+    def look_away(self):
+        """What was said so far does not count any more: something new is expected."""
+        self._read_from = self.serial.stat().st_size
+
     def wait_line(self, begins: str) -> str:
         """The rest of the line of the serial console that begins so."""
 
         def find():
-            for line in self.serial.read_text(errors="replace").splitlines():
+            for line in self.said().splitlines():
                 if line.startswith(begins) and len(line) > len(begins):
                     return line[len(begins) :].strip()
             return None
@@ -123,6 +145,25 @@ class Machine:
     def screenshot(self, path: Path):
         """What the screen shows, as a PNG."""
         self._control("screendump", filename=str(path), format="png")
+
+    def plug_in(self, stick: Path):
+        """A stick with one file system, into the running machine."""
+        drive = {"driver": "raw", "node-name": "stick", "read-only": True}
+        self._control("blockdev-add", **drive, file={"driver": "file", "filename": str(stick), "read-only": True})
+        self._control("device_add", driver="virtio-blk-pci", drive="stick", bus="door", id="stick")
+
+    def pull_out(self):
+        """The stick, once the machine let go of it."""
+        self._control("device_del", id="stick")
+
+        def gone():
+            try:
+                self._control("blockdev-del", **{"node-name": "stick"})
+            except RuntimeError:
+                return False
+            return True
+
+        self.wait("the stick to be let go of", gone)
 
     def press_power(self):
         """Asks the system to shut down, and waits until it has."""
@@ -135,17 +176,19 @@ class Machine:
             self._process.wait()
 
     def _control(self, command: str, **arguments):
-        with socket.socket(socket.AF_UNIX) as control:
-            control.connect(str(self.folder / "control"))
-            stream = control.makefile("rw")
-            json.loads(stream.readline())
-            for request in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
-                stream.write(json.dumps(request) + "\n")
-                stream.flush()
-                while "event" in (answer := json.loads(stream.readline())):
-                    pass
-                if "error" in answer:
-                    raise RuntimeError(answer["error"])
+        if self._control_stream is None:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(str(self.folder / "control"))
+            self._control_stream = connection.makefile("rw")
+            json.loads(self._control_stream.readline())
+            self._control("qmp_capabilities")
+        stream = self._control_stream
+        stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        stream.flush()
+        while "event" in (answer := json.loads(stream.readline())):
+            pass
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
 
     def _qemu_log(self) -> str:
         return (self.folder / "qemu.log").read_text(errors="replace")
@@ -162,7 +205,7 @@ def image() -> Path:
     """The image to test: the youngest that was built."""
     folder = Path(os.environ.get("ALLERAC_IMAGES", Path(__file__).parents[2] / "target/image"))
     images = sorted(folder.glob("allerac_*.raw"), key=lambda path: path.stat().st_mtime)
-    images = [path for path in images if path.name.count(".raw") == 1 and ".usr" not in path.name and ".esp" not in path.name]
+    images = [path for path in images if ".usr" not in path.name and ".esp" not in path.name]
     if not images:
         raise FileNotFoundError(f"there is no image in {folder}; build one: image/build.sh --profile virtual")
     return images[-1]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use age::secrecy::ExposeSecret;
 use age::x25519;
 use allerac_backup::{BackupError, Lock, Made, Unlock, What, check, create, finish, restore, unpack};
-use allerac_ledger::{Ledger, NewKey, Reserve, Span, UpstreamPolicy, UsedRequest};
+use allerac_ledger::{KeyLimits, Ledger, NewKey, Reserve, Span, UpstreamPolicy, UsedRequest};
 use allerac_objects::{Kind, New, Piece, Store};
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -95,7 +95,13 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 async fn key(ledger: &Ledger, user: &str) -> String {
-    let new = NewKey { user: user.into(), label: "laptop".into(), plan: None, upstreams: UpstreamPolicy::None, limits: KeyLimits::default() };
+    let new = NewKey {
+        user: user.into(),
+        label: "laptop".into(),
+        plan: None,
+        upstreams: UpstreamPolicy::None,
+        limits: KeyLimits::default(),
+    };
     ledger.create_key(new).await.unwrap().secret
 }
 

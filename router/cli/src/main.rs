@@ -69,6 +69,8 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Tune(args) => commands::tune::run(args, place).await,
         Command::Doctor(args) => commands::doctor::run(args, place).await,
         Command::Console(args) => commands::console::run(args).await,
+        Command::Health(args) => commands::health::run(args, place).await,
+        Command::Update(command) => commands::update::run(command).await,
         Command::Completions(args) => commands::completions::run(args),
     }
 }

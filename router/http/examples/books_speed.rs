@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use allerac_ledger::{KeyLimits, Ledger, NewKey, Options, Outcome, Part, Reserve, Settlement, UpstreamPolicy, Wanted, Width};
+use allerac_ledger::{
+    KeyLimits, Ledger, NewKey, Options, Outcome, Part, Reserve, Settlement, UpstreamPolicy, Wanted, Width,
+};
 use allerac_router_core::{Limited, Limits, RateLimits};
 use jiff::tz::TimeZone;
 use rusqlite::Connection;

@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use allerac_ledger::Ledger;
@@ -45,6 +46,8 @@ pub struct AppState {
     pub pass: MetricsPass,
     /// The box's name on the network.
     pub name: String,
+    /// The file in which a box of the image says which version of the system runs.
+    pub system_status: Option<PathBuf>,
     /// The certificate (X.509, DER) of the box's own authority, where it serves HTTPS with one.
     pub authority: Option<Arc<[u8]>>,
 }

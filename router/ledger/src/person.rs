@@ -155,8 +155,9 @@ impl Ledger {
 }
 
 fn find(connection: &Connection, name: &str) -> Result<(i64, Person), LedgerError> {
-    let mut statement =
-        connection.prepare_cached("SELECT id, name, role, plan, created_at, salt FROM users WHERE name = ?1 AND role <> 'team'")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id, name, role, plan, created_at, salt FROM users WHERE name = ?1 AND role <> 'team'",
+    )?;
     let found = statement.query_row([name], |row| {
         let person = Person {
             name: row.get(1)?,

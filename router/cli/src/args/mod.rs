@@ -2,10 +2,11 @@
 
 pub(crate) mod alerts;
 pub(crate) mod books;
+pub(crate) mod care;
 mod models;
 pub(crate) mod people;
-pub(crate) mod care;
 pub(crate) mod plans;
+pub(crate) mod update;
 pub(crate) mod usage;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use jiff::tz::TimeZone;
 pub(crate) use self::models::{Models, ModelsFit, ModelsImport, ModelsPull, ModelsScrub};
 use crate::failure::Exit;
 use crate::place::parse_time_zone;
+pub(crate) use update::Health;
 
 /// A private AI box: a local model behind an OpenAI-compatible API, with keys, quotas and exact accounting.
 #[derive(Debug, Parser)]
@@ -86,6 +88,11 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Show where the box is reached, for its own screen
     Console(Console),
+    /// Ask the server for a token, as a client would
+    Health(Health),
+    /// Change a box of the image to a newer version
+    #[command(subcommand)]
+    Update(update::Update),
     /// Print completions for a shell
     Completions(Completions),
 }
@@ -112,6 +119,9 @@ pub(crate) struct Serve {
     /// How log lines are written to stderr
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+    /// The file in which a box of the image says which version of the system runs; /readyz tells it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) system_status: Option<PathBuf>,
 }
 
 /// What decides how engines run.

@@ -32,6 +32,7 @@ struct View {
     /// Nothing while the server does not answer.
     claim: Option<Claim>,
     model: String,
+    system: Option<System>,
     addresses: Vec<IpAddr>,
     port: Option<u16>,
     code: Option<String>,
@@ -51,6 +52,15 @@ struct Claim {
 #[derive(Debug, Default, Deserialize)]
 struct Readiness {
     detail: String,
+    #[serde(default)]
+    system: Option<System>,
+}
+
+/// Which version of the image runs, and what became of the last update.
+#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+struct System {
+    version: String,
+    notice: Option<String>,
 }
 
 pub(crate) async fn run(args: &Console) -> Result<(), Failure> {
@@ -79,14 +89,14 @@ pub(crate) async fn run(args: &Console) -> Result<(), Failure> {
 
 async fn look(args: &Console, client: &Client) -> View {
     let claim = ask::<Claim>(client, &args.url, "claim").await;
-    let model = ask::<Readiness>(client, &args.url, "readyz").await.unwrap_or_default().detail;
+    let Readiness { detail: model, system } = ask(client, &args.url, "readyz").await.unwrap_or_default();
     let everywhere = "0.0.0.0:0".parse().expect("it is an address");
     let addresses = Scope::of(everywhere).and_then(|scope| lan_addresses(scope).ok()).unwrap_or_default();
     let fingerprint = authority(client, &args.url).await.map(|certificate| fingerprint(&certificate));
     let is_free = claim.as_ref().is_some_and(|claim| !claim.claimed);
     let code = args.code_file.as_ref().filter(|_| is_free).and_then(|file| std::fs::read_to_string(file).ok());
     let code = code.map(|code| code.trim().chars().take(CODE_CHARS_MAX).collect());
-    View { claim, model, addresses, port: args.url.port(), code, fingerprint }
+    View { claim, model, system, addresses, port: args.url.port(), code, fingerprint }
 }
 
 async fn ask<T: for<'de> Deserialize<'de>>(client: &Client, url: &Url, path: &str) -> Option<T> {
@@ -102,7 +112,8 @@ async fn authority(client: &Client, url: &Url) -> Option<Vec<u8>> {
 impl View {
     fn render(&self) -> String {
         let Some(claim) = &self.claim else { return "\n  Allerac is starting ...\n".to_owned() };
-        let mut text = format!("\n  Allerac {}\n\n", claim.version);
+        let version = self.system.as_ref().map_or(&claim.version, |system| &system.version);
+        let mut text = format!("\n  Allerac {version}\n\n");
         let Some(address) = self.addresses.first() else {
             return text + "  No network yet: plug in a cable from your router.\n";
         };
@@ -124,7 +135,11 @@ impl View {
             text += &format!("\n  For https, trust {AUTHORITY_PATH} where its fingerprint is\n");
             text += &format!("      {first}\n      {second}\n");
         }
-        text + &format!("\n  {}\n", self.model)
+        text += &format!("\n  {}\n", self.model);
+        if let Some(notice) = self.system.as_ref().and_then(|system| system.notice.as_ref()) {
+            text += &format!("  {notice}\n");
+        }
+        text
     }
 
     fn url(&self, host: &str) -> String {
@@ -151,6 +166,7 @@ mod tests {
         View {
             claim: Some(Claim { claimed: false, name: "allerac".into(), version: "1.2.3".into() }),
             model: "a model can answer".into(),
+            system: None,
             addresses: vec!["192.168.1.20".parse().unwrap(), "fd00::1".parse().unwrap()],
             port: None,
             code: Some("K7QF-3MTP".into()),
@@ -178,6 +194,14 @@ mod tests {
         let drawn = text.lines().filter(|line| line.contains(['█', '▀', '▄'])).count();
         assert!((10..24).contains(&drawn), "{text}");
         assert!(View { port: Some(8080), ..view() }.render().contains("http://192.168.1.20:8080\n"));
+    }
+
+    #[test]
+    fn what_became_of_an_update_is_said() {
+        let notice = Some("version 0.1.0.8 did not work on this box; version 0.1.0.7 runs again".to_owned());
+        let text = View { system: Some(System { version: "0.1.0.7".into(), notice }), ..view() }.render();
+        assert!(text.starts_with("\n  Allerac 0.1.0.7\n"), "{text}");
+        assert!(text.ends_with("  version 0.1.0.8 did not work on this box; version 0.1.0.7 runs again\n"), "{text}");
     }
 
     #[test]

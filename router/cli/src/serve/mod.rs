@@ -59,6 +59,7 @@ struct Server {
     doors: Arc<Doors>,
     listener: TcpListener,
     address: SocketAddr,
+    system_status: Option<PathBuf>,
     secure: Option<Secure>,
 }
 
@@ -104,6 +105,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let secret = crate::secret::secret(&data_dir)?;
     let (pass, doors) = (MetricsPass::new(&secret), Arc::new(Doors::new(&secret)));
     let store = Store::open(&data_dir, &secret)?;
+    let system_status = args.system_status.clone();
     Ok(Server {
         _lock: lock,
         data_dir,
@@ -119,6 +121,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         listener,
         address,
         secure,
+        system_status,
     })
 }
 
@@ -166,6 +169,7 @@ impl Server {
             metrics: Metrics::default(),
             pass: self.pass.clone(),
             name: label.to_string(),
+            system_status: self.system_status.clone(),
             authority: self.authority().map(|authority| authority.certificate().into()),
         };
         state.batches.resume(&state).await?;
