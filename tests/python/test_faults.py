@@ -9,8 +9,10 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -197,6 +199,33 @@ def test_the_router_is_killed_many_times(fresh, key):
             whole = [outcome for outcome in books.outcomes() if outcome in {("completed", 8, 4), ("crashed", 8, 4)}]
             # One more may be settled than was received: its answer was on the way.
             assert answered <= len(whole) <= answered + round_ + 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_whose_end_was_told_is_in_the_books_when_the_power_fails(fresh, key, stream):
+    """The disk takes half a second for what it is told to keep; in the moment of the end the server dies, and of the file
+    that counts running requests nothing was on the disk."""
+    slow = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=500000"]
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", *slow, "-p", str(fresh.pid)])
+    try:
+        wait_for("strace", lambda: "TracerPid:\t0" not in Path(f"/proc/{fresh.pid}/status").read_text())
+        with fresh.http(key) as http:
+            body = SHORT | {"stream": stream, **({"stream_options": {"include_usage": True}} if stream else {})}
+            answer = http.post("/v1/completions", json=body)
+            fresh.kill()
+    finally:
+        tracer.kill()
+        tracer.wait()
+    assert answer.status_code == 200 and (not stream or answer.text.endswith("data: [DONE]\n\n"))
+    events = answer.text.split("data: ")
+    told = json.loads(events[-2] if stream else answer.text)["usage"]
+    (fresh.data / "inflight.bin").unlink()
+    fresh.start()
+    used = fresh.totals()
+    assert used["requests"] == 1
+    assert {name: used[name] for name in ("prompt_tokens", "completion_tokens")} == {
+        "prompt_tokens": told["prompt_tokens"], "completion_tokens": 4,
+    }  # fmt: skip
 
 
 def test_a_client_leaves_in_the_middle_of_a_stream(fresh, key, books):

@@ -144,7 +144,7 @@ impl Run {
             // Counted before it is sent: should the process die, this stands for the settlement.
             payment.count(computed, 0, 0)?;
             let settlement = Settlement { prompt_tokens: computed, cached_tokens: 0, completion_tokens: 0, outcome };
-            payment.settle(settlement);
+            payment.settle(settlement).await;
         }
         Ok(Computed { vectors: result?, tokens })
     }

@@ -123,7 +123,7 @@ impl Run {
         while let Some((index, event)) = running.next().await {
             let _ = self.note(index, event);
         }
-        self.settle(end)
+        self.settle(end).await
     }
 
     /// Passes events on until all choices ended, one failed, or the client left.
@@ -208,8 +208,8 @@ impl Run {
             .predicting(sum(|choice| choice.predicted.0), sum(|choice| choice.predicted.1))
     }
 
-    /// Settles, and does not wait until that is durable: what was counted stands for it until then.
-    fn settle(mut self, end: End) -> Progress {
+    /// Settles, before the end is told.
+    async fn settle(mut self, end: End) -> Progress {
         let usage = self.usage();
         let has_begun = self.choices.iter().any(Choice::has_started);
         let (outcome, ended) = match &end {
@@ -225,7 +225,7 @@ impl Run {
                 completion_tokens: usage.completion_tokens,
                 outcome,
             };
-            self.payment.settle(settlement);
+            self.payment.settle(settlement).await;
         } else {
             self.payment.release();
         }

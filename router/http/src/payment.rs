@@ -60,10 +60,13 @@ impl Payment {
         self.reservation.count(prompt, cached, completion)
     }
 
-    /// Pays what it did cost, and does not wait until that is durable: what was counted stands for it until then.
-    pub(crate) fn settle(mut self, cost: Settlement) {
+    /// Pays what it did cost, durably: whoever is told what was used has it in the books, even where the power fails in the
+    /// next moment. A disk that takes nothing more keeps nobody waiting: what was counted stands for it.
+    pub(crate) async fn settle(mut self, cost: Settlement) {
         self.minute.count(u64::from(cost.prompt_tokens) + u64::from(cost.completion_tokens));
-        drop(self.reservation.settle(cost));
+        if let Err(error) = self.reservation.settle(cost).await {
+            tracing::warn!("a settlement waits for the disk: {error}");
+        }
     }
 
     /// Takes all of it back; nothing was used.

@@ -248,7 +248,7 @@ impl Run {
             Ok(UpstreamReply::Refused { status, message }) => Err(ApiError::upstream_refused(status, message)),
             Err(error) => Err(error),
         };
-        self.settle(payment, last)
+        self.settle(payment, last).await
     }
 
     async fn whole(&mut self, upstream: &Upstream, body: UpstreamBody) -> Result<Relayed, ApiError> {
@@ -300,8 +300,8 @@ impl Run {
         }
     }
 
-    /// Settles, and does not wait until that is durable: what was counted stands for it until then.
-    fn settle(mut self, mut payment: Payment, last: Result<Relayed, ApiError>) -> Relayed {
+    /// Settles, before the end is told.
+    async fn settle(mut self, mut payment: Payment, last: Result<Relayed, ApiError>) -> Relayed {
         let (prompt_tokens, completion_tokens) = self.meter.tokens();
         let (outcome, ended) = match &last {
             Ok(_) => (Outcome::Completed, Ended::Completed),
@@ -315,7 +315,7 @@ impl Run {
             if let Err(error) = payment.count(prompt_tokens, cached_tokens, completion_tokens) {
                 return Relayed::Failed(error.into());
             }
-            payment.settle(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome });
+            payment.settle(Settlement { prompt_tokens, cached_tokens, completion_tokens, outcome }).await;
         } else {
             payment.release();
         }

@@ -86,6 +86,26 @@ mod tests {
         assert_eq!((entry.kind, entry.parts.len(), entry.size_bytes()), (ModelKind::Embedding, 4, Some(91_335_774)));
     }
 
+    /// Attention, a gated feed-forward part, and words once or twice: norms and biases are below a thousandth.
+    #[test]
+    fn layers_of_dense_models_add_up_to_their_parameters() {
+        let dense = |entry: &&Entry| entry.active_parameters.is_none();
+        let mut seen = 0;
+        for entry in Catalogue::builtin().entries().iter().filter(dense) {
+            let Some(layers) = &entry.layers else { continue };
+            let attention = 2 * layers.embedding * (layers.heads + layers.kv_heads) * layers.head_length;
+            let layer = attention + 3 * layers.embedding * layers.feed_forward;
+            let words = layers.vocabulary * layers.embedding;
+            let adds_up = |copies: u64| {
+                let sum = layers.count * layer + copies * words;
+                sum.abs_diff(entry.parameters) < entry.parameters / 1000
+            };
+            assert!(adds_up(1) || adds_up(2), "{}", entry.id);
+            seen += 1;
+        }
+        assert!(seen >= 10);
+    }
+
     #[test]
     fn each_mistake_is_named() {
         let valid = include_str!("../../../../models.toml");

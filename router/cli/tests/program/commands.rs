@@ -26,7 +26,8 @@ fn keys_are_listed_without_their_secrets_and_revoked() {
     assert!(secret.contains(id));
     let shape = json!({
         "id": id, "user": "anna", "name": "", "user_plan": "pro", "plan": null, "upstreams": ["gpu"],
-        "created_at": keys[0]["created_at"], "revoked_at": null,
+        "scopes": ["inference", "models", "files", "account", "admin"], "models": [], "hours": "", "team": null,
+        "created_at": keys[0]["created_at"], "expires_at": null, "used_at": null, "revoked_at": null,
     });
     assert_eq!(keys[0], shape);
     assert!(keys[0]["created_at"].as_str().unwrap().ends_with('Z'));

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::list::Params;
-use crate::auth::Owner;
+use crate::auth::Authenticated;
 use crate::error::ApiError;
 use crate::state::AppState;
 
@@ -104,7 +104,7 @@ impl From<&mut BucketSum> for Of {
 
 pub(crate) async fn completions(
     State(state): State<AppState>,
-    _: Owner,
+    _: Authenticated,
     params: Params,
 ) -> Result<Json<UsagePage<CompletionsUsage>>, ApiError> {
     page(&state, &wanted(params, GENERATING)?, |mut sum| CompletionsUsage {
@@ -122,7 +122,7 @@ pub(crate) async fn completions(
 
 pub(crate) async fn embeddings(
     State(state): State<AppState>,
-    _: Owner,
+    _: Authenticated,
     params: Params,
 ) -> Result<Json<UsagePage<EmbeddingsUsage>>, ApiError> {
     page(&state, &wanted(params, ENCODING)?, |mut sum| EmbeddingsUsage {
@@ -163,7 +163,7 @@ const COST_DAYS_MAX: u64 = 180;
 
 pub(crate) async fn costs(
     State(state): State<AppState>,
-    _: Owner,
+    _: Authenticated,
     mut params: Params,
 ) -> Result<Json<UsagePage<Cost>>, ApiError> {
     let limit = params.number("limit", 1, COST_DAYS_MAX)?.unwrap_or(7);

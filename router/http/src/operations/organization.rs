@@ -1,4 +1,4 @@
-//! OpenAI's API: what was used, for the owner.
+//! OpenAI's API: what was used, for whoever looks after the box.
 
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -11,26 +11,38 @@ pub(super) fn operations() -> Vec<Operation> {
     let completions = get(organization::completions);
     let embeddings = get(organization::embeddings);
     let all = [
-        asked(Operation::get("/v1/organization/usage/completions", completions, "Tokens of answers; for the owner"))
-            .gives::<UsagePage<CompletionsUsage>>(200),
-        asked(Operation::get("/v1/organization/usage/embeddings", embeddings, "Tokens of vectors; for the owner"))
-            .gives::<UsagePage<EmbeddingsUsage>>(200),
-        Operation::get("/v1/organization/costs", get(organization::costs), "What other servers took; for the owner")
-            .in_query("start_time", "A moment in the first day, in seconds since 1970.", moment())
-            .required()
-            .in_query("end_time", "Where it ends, not included; now as usual.", moment())
-            .in_query("bucket_width", "A calendar day of the box.", json!({"type": "string", "enum": ["1d"]}))
-            .in_query(
-                "group_by",
-                "What is told apart: the key, or the model.",
-                json!({"type": "array", "items": {"type": "string", "enum": ["api_key_id", "line_item"]}}),
-            )
-            .in_query("user_ids", "Of these users only, by name.", words())
-            .in_query("api_key_ids", "With these keys only, by public id.", words())
-            .in_query("models", "With these models only.", words())
-            .in_query("limit", "Days on a page, 7 as usual.", json!({"type": "integer", "minimum": 1, "maximum": 180}))
-            .in_query("page", "The `next_page` of the page before.", json!({"type": "string"}))
-            .gives::<UsagePage<Cost>>(200),
+        asked(Operation::get(
+            "/v1/organization/usage/completions",
+            completions,
+            "Tokens of answers; for owners, admins and auditors",
+        ))
+        .gives::<UsagePage<CompletionsUsage>>(200),
+        asked(Operation::get(
+            "/v1/organization/usage/embeddings",
+            embeddings,
+            "Tokens of vectors; for owners, admins and auditors",
+        ))
+        .gives::<UsagePage<EmbeddingsUsage>>(200),
+        Operation::get(
+            "/v1/organization/costs",
+            get(organization::costs),
+            "What other servers took; for owners, admins and auditors",
+        )
+        .in_query("start_time", "A moment in the first day, in seconds since 1970.", moment())
+        .required()
+        .in_query("end_time", "Where it ends, not included; now as usual.", moment())
+        .in_query("bucket_width", "A calendar day of the box.", json!({"type": "string", "enum": ["1d"]}))
+        .in_query(
+            "group_by",
+            "What is told apart: the key, or the model.",
+            json!({"type": "array", "items": {"type": "string", "enum": ["api_key_id", "line_item"]}}),
+        )
+        .in_query("user_ids", "Of these users only, by name.", words())
+        .in_query("api_key_ids", "With these keys only, by public id.", words())
+        .in_query("models", "With these models only.", words())
+        .in_query("limit", "Days on a page, 7 as usual.", json!({"type": "integer", "minimum": 1, "maximum": 180}))
+        .in_query("page", "The `next_page` of the page before.", json!({"type": "string"}))
+        .gives::<UsagePage<Cost>>(200),
     ];
     under("OpenAI: usage", all).collect()
 }
