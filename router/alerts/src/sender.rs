@@ -72,7 +72,7 @@ impl Sender {
 
 /// How long to wait after so many tries before the last one.
 fn wait_s(tries: u32) -> i64 {
-    FIRST_WAIT_S.saturating_mul(1_i64.checked_shl(tries).unwrap_or(i64::MAX)).min(WAIT_MAX_S)
+    FIRST_WAIT_S.saturating_mul(2_i64.saturating_pow(tries)).min(WAIT_MAX_S)
 }
 
 #[cfg(test)]

@@ -36,7 +36,10 @@ fn keys_are_listed_without_their_secrets_and_revoked() {
     assert_eq!(home.run(&["keys", "revoke", id]).stdout, format!("revoked the key {id} of anna\n"));
     assert!(home.json(&["keys", "list", "--json"])[0]["revoked_at"].is_string());
     let table = home.run(&["keys", "list"]).stdout;
-    assert!(table.starts_with("ID            USER  NAME  PLAN     UPSTREAMS  CREATED     STATE\n"), "{table}");
+    assert!(
+        table.starts_with("ID            USER  NAME  PLAN     UPSTREAMS  BOUND TO  CREATED     USED  STATE\n"),
+        "{table}"
+    );
     assert!(table.contains("revoked"), "{table}");
 }
 
