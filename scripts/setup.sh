@@ -43,6 +43,7 @@ missing() {
     if [ "${1:-}" = test ]; then
         has ip || echo iproute2
         has curl || echo curl
+        has openssl || echo openssl
         has strace || echo strace
         { has python3 && python3 -c 'import ensurepip' 2>/dev/null; } || echo python3-venv
         has chromium || echo chromium
