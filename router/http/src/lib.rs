@@ -46,6 +46,6 @@ pub use claim::ClaimGate;
 pub use doors::Doors;
 pub use idempotency::InFlight;
 pub use pass::MetricsPass;
-pub use port::{Port, Secured};
+pub use port::Port;
 pub use server::{AUTHORITY_PATH, app};
 pub use state::AppState;

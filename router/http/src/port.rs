@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -31,10 +31,6 @@ const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long to wait when the machine has no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How a request came; among the extensions of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Secured(pub bool);
-
 /// A port to serve on.
 pub struct Port {
     listener: TcpListener,
@@ -58,7 +54,6 @@ impl Port {
     pub async fn serve(self, app: Router, shutdown: impl Future<Output = ()>) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
-        let app = app.layer(Extension(Secured(self.tls.is_some())));
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let permit = tokio::select! {
