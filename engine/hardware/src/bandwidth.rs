@@ -1,11 +1,10 @@
 //! How fast memory can be read, which bounds how fast answers come: each token takes all weights from memory once.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::thread;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+
+use crate::passes::median_pass;
 
 /// What is read in all, in bytes: many times what caches hold, and little beside a model.
 pub const BANDWIDTH_BYTES: usize = 256 << 20;
@@ -32,30 +31,14 @@ pub struct Bandwidth {
 pub fn bandwidth(threads: u32, bytes: usize) -> Bandwidth {
     let readers = threads.max(1) as usize;
     let words = (bytes / size_of::<u64>() / readers).max(1);
-    let barrier = Barrier::new(readers + 1);
-    let read = || {
-        // Who writes memory first has it near.
-        let part: Vec<u64> = (0..words as u64).collect();
-        for _ in 0..PASSES {
-            barrier.wait();
-            black_box(black_box(&part).iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
-            barrier.wait();
-        }
-    };
-    let mut seconds: Vec<f64> = thread::scope(|scope| {
-        (0..readers).for_each(|_| drop(scope.spawn(read)));
-        let pass = |_| {
-            barrier.wait();
-            let begun = Instant::now();
-            barrier.wait();
-            begun.elapsed().as_secs_f64()
-        };
-        (0..PASSES).map(pass).collect()
+    // Who writes memory first has it near.
+    let part = || (0..words as u64).collect::<Vec<u64>>();
+    let seconds = median_pass(readers, PASSES, part, |part| {
+        black_box(black_box(part).iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
     });
-    seconds.sort_by(f64::total_cmp);
     let read_bytes = (words * readers * size_of::<u64>()) as f64;
     // More digits mean nothing.
-    let tenths = (read_bytes / seconds[PASSES / 2] / 1e8).round();
+    let tenths = (read_bytes / seconds / 1e8).round();
     Bandwidth { threads, gigabytes_per_second: tenths / 10.0 }
 }
 

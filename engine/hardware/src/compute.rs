@@ -2,9 +2,8 @@
 //! prompt takes one multiplication and one addition for each of a model's weights.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::thread;
-use std::time::Instant;
+
+use crate::passes::median_pass;
 
 /// Numbers of each operand: they stay in the nearest cache.
 const NUMBERS: usize = 4096;
@@ -24,30 +23,17 @@ pub fn compute(threads: u32) -> f64 {
 
 fn measured(threads: u32, repeats: usize) -> f64 {
     let workers = threads.max(1) as usize;
-    let barrier = Barrier::new(workers + 1);
-    let work = || {
+    let operands = || {
         let a: Vec<i8> = (0..=126).cycle().take(NUMBERS).collect();
         let b: Vec<i8> = (-30..=30).cycle().take(NUMBERS).collect();
-        for _ in 0..PASSES {
-            barrier.wait();
-            for _ in 0..repeats {
-                black_box(dot(black_box(&a), black_box(&b)));
-            }
-            barrier.wait();
-        }
+        (a, b)
     };
-    let mut seconds: Vec<f64> = thread::scope(|scope| {
-        (0..workers).for_each(|_| drop(scope.spawn(work)));
-        let pass = |_| {
-            barrier.wait();
-            let begun = Instant::now();
-            barrier.wait();
-            begun.elapsed().as_secs_f64()
-        };
-        (0..PASSES).map(pass).collect()
+    let seconds = median_pass(workers, PASSES, operands, |(a, b)| {
+        for _ in 0..repeats {
+            black_box(dot(black_box(a), black_box(b)));
+        }
     });
-    seconds.sort_by(f64::total_cmp);
-    (NUMBERS * repeats * workers) as f64 / seconds[PASSES / 2] / 1e9
+    (NUMBERS * repeats * workers) as f64 / seconds / 1e9
 }
 
 fn dot(a: &[i8], b: &[i8]) -> i32 {

@@ -4,6 +4,7 @@ mod bandwidth;
 mod compute;
 mod cpus;
 mod memory;
+mod passes;
 mod probe;
 mod profile;
 mod topology;
