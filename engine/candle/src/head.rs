@@ -1,5 +1,7 @@
 //! From the rows of a sequence's tokens to its vector or its score.
 
+use allerac_engine_core::encode::{logistic, scale_to_one};
+
 use crate::config::{Config, Family, Pooling};
 use crate::error::LoadError;
 use crate::weights::Weights;
@@ -82,17 +84,6 @@ fn pool(pooling: Pooling, rows: &[f32], width: usize) -> Vec<f32> {
     vector
 }
 
-fn scale_to_one(vector: &mut [f32]) {
-    let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
-    // As torch's normalize: nothing is divided by zero.
-    let length = length.max(1e-12);
-    vector.iter_mut().for_each(|number| *number /= length);
-}
-
-fn logistic(number: f32) -> f32 {
-    1.0 / (1.0 + (-number).exp())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,15 +95,5 @@ mod tests {
         assert_eq!(pool(Pooling::Mean, &rows, 2), [4.0, 2.0]);
         assert_eq!(pool(Pooling::Max, &rows, 2), [7.0, 8.0]);
         assert_eq!(pool(Pooling::MeanSqrt, &rows, 2), [8.0, 4.0]);
-    }
-
-    #[test]
-    fn a_vector_of_nothing_stays_finite() {
-        let mut vector = [0.0, 0.0];
-        scale_to_one(&mut vector);
-        assert_eq!(vector, [0.0, 0.0]);
-        let mut vector = [3.0, 4.0];
-        scale_to_one(&mut vector);
-        assert_eq!(vector, [0.6, 0.8]);
     }
 }

@@ -54,6 +54,18 @@ pub enum EncodeFailure {
     Backend(String),
 }
 
+/// Makes a vector one of length 1; as torch's normalize, nothing is divided by zero.
+pub fn scale_to_one(vector: &mut [f32]) {
+    let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt().max(1e-12);
+    vector.iter_mut().for_each(|number| *number /= length);
+}
+
+/// The logistic function: any number as one from 0 to 1.
+#[must_use]
+pub fn logistic(number: f32) -> f32 {
+    1.0 / (1.0 + (-number).exp())
+}
+
 /// What computes vectors: one model.
 pub trait Encoder {
     /// The longest sequence, in tokens.
@@ -356,5 +368,15 @@ mod tests {
         assert_eq!((failed[0].id.0, failed[0].tokens), (1, 0));
         assert_eq!(failed[0].result, Err(EncodeFailure::Backend("it broke".into())));
         assert_eq!(ended(&mut batcher), [(2, 8, Some(vec![vec![20.0]]))]);
+    }
+
+    #[test]
+    fn a_vector_of_nothing_stays_finite() {
+        let mut vector = [0.0, 0.0];
+        scale_to_one(&mut vector);
+        assert_eq!(vector, [0.0, 0.0]);
+        let mut vector = [3.0, 4.0];
+        scale_to_one(&mut vector);
+        assert_eq!(vector, [0.6, 0.8]);
     }
 }

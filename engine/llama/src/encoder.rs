@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use allerac_engine_core::encode::{EncodeError, Encoder, Sequence};
+use allerac_engine_core::encode::{EncodeError, Encoder, Sequence, logistic, scale_to_one};
 use allerac_engine_core::{FlashAttention, TokenId};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{LlamaContextParams, LlamaPoolingType};
@@ -10,7 +10,7 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
 use crate::context::{flash_policy, signed};
-use crate::model::{LoadError, Model};
+use crate::model::{LoadError, Model, ids};
 
 /// Texts that are computed together. More gain nothing: a step is full of tokens before.
 const TOGETHER_MAX: usize = 64;
@@ -120,7 +120,7 @@ impl Embedder {
         }
         match self.produced {
             Produced::Vectors(_) => scale_to_one(&mut result),
-            Produced::Scores(Scale::Logit) => result[0] = 1.0 / (1.0 + (-result[0]).exp()),
+            Produced::Scores(Scale::Logit) => result[0] = logistic(result[0]),
             Produced::Scores(Scale::Probability) => {}
         }
         Ok(result)
@@ -216,13 +216,4 @@ impl Model {
         let tokens = begin.into_iter().chain(plain(query)).chain(ended).chain(between).chain(plain(text)).chain(last);
         ids(tokens)
     }
-}
-
-fn ids(tokens: impl IntoIterator<Item = LlamaToken>) -> Vec<TokenId> {
-    tokens.into_iter().map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
-}
-
-fn scale_to_one(vector: &mut [f32]) {
-    let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt().max(1e-12);
-    vector.iter_mut().for_each(|number| *number /= length);
 }

@@ -125,7 +125,7 @@ impl Model {
         let parts = self.specials.parts(text, special).into_iter().enumerate();
         let tokens =
             parts.flat_map(|(index, part)| vocabulary.tokenize(part.as_bytes(), index == 0 && !has_bos, special));
-        tokens.map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
+        ids(tokens)
     }
 
     /// The model's chat template (Jinja), where it has one.
@@ -172,8 +172,7 @@ impl Model {
     /// Tokenises text as it stands in the middle of another.
     #[must_use]
     pub fn tokenise_part(&self, text: &str) -> Vec<TokenId> {
-        let tokens = self.inner.vocab().tokenize(text.as_bytes(), false, false);
-        tokens.into_iter().map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
+        ids(self.inner.vocab().tokenize(text.as_bytes(), false, false))
     }
 
     /// The bytes that each token stands for; empty for control tokens.
@@ -242,6 +241,10 @@ impl Model {
             }
         })
     }
+}
+
+pub(crate) fn ids(tokens: impl IntoIterator<Item = LlamaToken>) -> Vec<TokenId> {
+    tokens.into_iter().map(|LlamaToken(token)| TokenId(u32::try_from(token).expect("ids are positive"))).collect()
 }
 
 /// The names of the tokens whose `pieces` are empty.
