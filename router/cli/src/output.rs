@@ -1,8 +1,23 @@
-//! Prints listings, as a table for people or as JSON for scripts.
+//! Prints listings, as a table for people or as JSON for scripts, and makes the files that commands write.
 
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use serde::Serialize;
+
+use crate::failure::{Exit, Failure};
+
+/// Makes a file that only its owner reads; one that is there already is left alone.
+pub(crate) fn create_private(path: &Path) -> Result<BufWriter<File>, Failure> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    opened.map(BufWriter::new).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::new(Exit::Conflict, format!("{} is there already", path.display()))
+            .hint("name a file that is not there"),
+        _ => Failure::from_io("write", path, &error),
+    })
+}
 
 /// A table whose columns are as wide as their widest cell.
 pub(crate) struct Table {

@@ -36,6 +36,17 @@ pub(crate) struct Words {
     pub(crate) passphrase: Option<String>,
 }
 
+/// What commands about backups take alike.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Common {
+    /// A configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Keys, users, plans, usage, the audit log, the secret of the box and what people keep are in it; models are not.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
@@ -51,12 +62,8 @@ pub(crate) struct BackupCreate {
     pub(crate) recipient: Vec<String>,
     #[command(flatten)]
     pub(crate) words: Words,
-    /// A configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -67,12 +74,8 @@ pub(crate) struct BackupList {
     /// A folder [default: the place that [backup] names]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) from: Option<PathBuf>,
-    /// A configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// Which backup, and what opens it.
@@ -88,12 +91,8 @@ pub(crate) struct Opened {
     pub(crate) identity: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) words: Words,
-    /// A configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// Unpacks it in the temporary folder (TMPDIR), checks files, books, audit log and what people keep, and removes it there.

@@ -34,6 +34,17 @@ pub(crate) enum Users {
     Erase(super::care::UsersErase),
 }
 
+/// What somebody new is in the box.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Standing {
+    /// What they are or become: owner, admin, member, child or auditor
+    #[arg(long, value_name = "ROLE", default_value = "member")]
+    pub(crate) role: Role,
+    /// The plan
+    #[arg(long, value_name = "PLAN", default_value = "personal")]
+    pub(crate) plan: String,
+}
+
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   allerac users add anna
@@ -41,12 +52,8 @@ pub(crate) enum Users {
 pub(crate) struct UsersAdd {
     /// The name
     pub(crate) name: String,
-    /// What they are: owner, admin, member, child or auditor
-    #[arg(long, value_name = "ROLE", default_value = "member")]
-    pub(crate) role: Role,
-    /// The plan
-    #[arg(long, value_name = "PLAN", default_value = "personal")]
-    pub(crate) plan: String,
+    #[command(flatten)]
+    pub(crate) standing: Standing,
     /// When they may use the box, in the time zone of days and months
     #[arg(long, value_name = "HOURS")]
     pub(crate) hours: Option<Hours>,
@@ -202,12 +209,8 @@ pub(crate) struct InvitationsCreate {
     /// The name that they get [default: they choose one]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// What they become: owner, admin, member, child or auditor
-    #[arg(long, value_name = "ROLE", default_value = "member")]
-    pub(crate) role: Role,
-    /// The plan
-    #[arg(long, value_name = "PLAN", default_value = "personal")]
-    pub(crate) plan: String,
+    #[command(flatten)]
+    pub(crate) standing: Standing,
     /// A team that they become a member of
     #[arg(long, value_name = "TEAM")]
     pub(crate) team: Option<String>,

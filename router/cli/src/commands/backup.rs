@@ -43,7 +43,7 @@ pub(crate) async fn run(command: &Backup, place: &Place) -> Result<(), Failure> 
             tell(&args.opened, &done, &restored.manifest, &restored.checked, place)?;
             let installed = Store::open(&data_dir).list().map_err(|error| models_failure(&error))?;
             for model in &restored.manifest.models {
-                if !args.opened.json && !installed.iter().any(|here| here.id == *model) {
+                if !args.opened.common.json && !installed.iter().any(|here| here.id == *model) {
                     print_line(&format!("the model {model} is not here: allerac models pull {model}"))?;
                 }
             }
@@ -53,7 +53,7 @@ pub(crate) async fn run(command: &Backup, place: &Place) -> Result<(), Failure> 
 }
 
 async fn make(args: &BackupCreate, place: &Place) -> Result<(), Failure> {
-    let config = ConfigFile::load(args.config.as_deref())?;
+    let config = ConfigFile::load(args.common.config.as_deref())?;
     let data_dir = place.data_dir()?;
     let ledger = place.existing_ledger()?;
     let lock = lock(args, &config)?;
@@ -74,7 +74,7 @@ async fn make(args: &BackupCreate, place: &Place) -> Result<(), Failure> {
         let (made, name) = keep_one(&target, source, lock).await?;
         (made, format!("{}/{name}", target.describe().trim_end_matches('/')))
     };
-    if args.json {
+    if args.common.json {
         return Ok(print_json(&json!({"backup": place_of_it, "bytes": made.bytes, "manifest": made.manifest}))?);
     }
     Ok(print_line(&format!("{place_of_it}: {}", bytes(made.bytes)))?)
@@ -113,9 +113,9 @@ pub(crate) async fn keep_one(target: &Target, source: Source, lock: Lock) -> Res
 }
 
 async fn list(args: &BackupList, place: &Place) -> Result<(), Failure> {
-    let config = ConfigFile::load(args.config.as_deref())?;
+    let config = ConfigFile::load(args.common.config.as_deref())?;
     let stored = target(args.from.as_deref(), &config)?.list().await?;
-    if args.json {
+    if args.common.json {
         let rows = stored.iter().map(|one| {
             json!({"name": one.name.to_string(), "of": one.name.of, "made_at": one.name.made_at, "bytes": one.bytes})
         });
@@ -138,7 +138,7 @@ async fn opened<T: Send + 'static>(
     args: &Opened,
     work: impl FnOnce(&Path, &Unlock) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let config = ConfigFile::load(args.config.as_deref())?;
+    let config = ConfigFile::load(args.common.config.as_deref())?;
     // Where it comes from elsewhere it is brought here first.
     let brought = temporary()?;
     let file = match &args.backup {
@@ -167,7 +167,7 @@ async fn opened<T: Send + 'static>(
 }
 
 fn tell(args: &Opened, what: &str, manifest: &Manifest, checked: &Checked, place: &Place) -> Result<(), Failure> {
-    if args.json {
+    if args.common.json {
         return Ok(print_json(&json!({"manifest": manifest, "checked": checked}))?);
     }
     let zone = place.time_zone();

@@ -22,8 +22,8 @@ pub(crate) async fn run(command: &Invitations, place: &Place) -> Result<(), Fail
 async fn create(args: &InvitationsCreate, place: &Place) -> Result<(), Failure> {
     let invitation = Invitation {
         name: args.name.clone(),
-        role: args.role,
-        plan: args.plan.clone(),
+        role: args.standing.role,
+        plan: args.standing.plan.clone(),
         team: args.team.clone(),
         open_s: i64::from(args.days) * DAY_S,
     };

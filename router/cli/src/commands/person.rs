@@ -1,8 +1,7 @@
 //! All that the box has of one person: handed out, or deleted.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write, stdin};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use zip::write::SimpleFileOptions;
 use crate::args::Place;
 use crate::args::care::{UsersErase, UsersExport};
 use crate::failure::{Exit, Failure};
-use crate::output::print_line;
+use crate::output::{create_private, print_line};
 use crate::secret;
 
 /// How long requests of an erased person may take to end; then it is to be tried again.
@@ -28,13 +27,7 @@ pub(crate) async fn export(args: &UsersExport, place: &Place) -> Result<(), Fail
     let ledger = place.existing_ledger()?;
     let person = ledger.person(&args.name)?;
     let path = &args.output;
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let file = opened.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::new(Exit::Conflict, format!("{} is there already", path.display()))
-            .hint("name a file that is not there"),
-        _ => Failure::from_io("write", path, &error),
-    })?;
-    let mut archive = ZipWriter::new(BufWriter::new(file));
+    let mut archive = ZipWriter::new(create_private(path)?);
     let written = match books(&mut archive, &ledger, &person) {
         Ok(()) => objects(&mut archive, place, &person).await,
         Err(failure) => Err(failure),

@@ -1,9 +1,6 @@
 //! Settled requests as a file.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use allerac_ledger::{Span, UsedRequest};
@@ -18,7 +15,7 @@ use super::users::moment;
 use crate::args::Place;
 use crate::args::usage::{ExportFormat, UsageExport};
 use crate::failure::{Exit, Failure};
-use crate::output::{grouped, print_line};
+use crate::output::{create_private, grouped, print_line};
 
 /// Requests that are held in memory until they are written together: some megabytes.
 const ROWS_AT_ONCE: usize = 20_000;
@@ -49,7 +46,7 @@ pub(crate) fn run(args: &UsageExport, place: &Place) -> Result<(), Failure> {
     let ledger = place.existing_ledger()?;
     let mut rows = 0;
     let output: Output = match &args.output {
-        Some(path) => Box::new(create(path)?),
+        Some(path) => Box::new(create_private(path)?),
         None => Box::new(BufWriter::new(io::stdout())),
     };
     let written = match args.format {
@@ -72,15 +69,6 @@ fn counted<'a>(rows: &'a mut u64, each: Each<'a>) -> impl FnMut(UsedRequest) -> 
         *rows += 1;
         each(row)
     }
-}
-
-fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    opened.map(BufWriter::new).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::new(Exit::Conflict, format!("{} is there already", path.display()))
-            .hint("name a file that is not there"),
-        _ => Failure::from_io("write", path, &error),
-    })
 }
 
 fn write_csv(output: Output, rows: impl FnOnce(Each<'_>) -> Result<(), Failure>) -> Result<(), Failure> {

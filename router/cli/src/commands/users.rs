@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::args::Place;
-use crate::args::people::{Users, UsersAdd, UsersPassword, UsersSet};
+use crate::args::people::{Standing, Users, UsersAdd, UsersPassword, UsersSet};
 use crate::args::plans::UsersIncrease;
 use crate::failure::{Exit, Failure};
 use crate::output::{Align, Table, grouped, print_json, print_line};
@@ -33,10 +33,15 @@ pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
 // Whoever has the command line of the box may do what its owner may.
 
 async fn add(args: &UsersAdd, place: &Place) -> Result<(), Failure> {
-    let (role, plan) = (Some(args.role), Some(args.plan.clone()));
-    let facts = PersonChange { role, plan, hours: args.hours.clone(), models: models(&args.model) };
+    let Standing { role, plan } = &args.standing;
+    let facts = PersonChange {
+        role: Some(*role),
+        plan: Some(plan.clone()),
+        hours: args.hours.clone(),
+        models: models(&args.model),
+    };
     place.ledger()?.add_person_with(&args.name, facts, Role::Owner).await?;
-    Ok(print_line(&format!("added {} as {}", args.name, args.role))?)
+    Ok(print_line(&format!("added {} as {role}", args.name))?)
 }
 
 async fn set(args: &UsersSet, place: &Place) -> Result<(), Failure> {
