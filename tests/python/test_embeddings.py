@@ -9,6 +9,7 @@ import signal
 import struct
 import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -129,18 +130,11 @@ def test_company_changes_nothing(client, alone):
 
 
 def test_requests_at_once_get_their_own_vectors(client, alone):
-    found = {}
-
-    def ask(place):
-        found[place] = vectors(client, TEXTS[place:] + TEXTS[:place])
-
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(TEXTS))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for place in range(len(TEXTS)):
-        for vector, single in zip(found[place], alone[place:] + alone[:place]):
+    turned = [TEXTS[place:] + TEXTS[:place] for place in range(len(TEXTS))]
+    with ThreadPoolExecutor(len(TEXTS)) as pool:
+        found = list(pool.map(lambda texts: vectors(client, texts), turned))
+    for place, answer in enumerate(found):
+        for vector, single in zip(answer, alone[place:] + alone[:place]):
             assert numpy.abs(vector - single).max() <= 1e-6
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import gguf
 import numpy
@@ -105,18 +105,11 @@ def test_more_texts_than_one_step_takes_come_in_their_order(http, alone):
 
 
 def test_requests_at_once_get_their_own_vectors(http, alone):
-    found = {}
-
-    def ask(place):
-        found[place] = embed(http, TEXTS[place:] + TEXTS[:place])
-
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(TEXTS))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for place in range(len(TEXTS)):
-        for vector, single in zip(found[place], alone[place:] + alone[:place]):
+    turned = [TEXTS[place:] + TEXTS[:place] for place in range(len(TEXTS))]
+    with ThreadPoolExecutor(len(TEXTS)) as pool:
+        found = list(pool.map(lambda texts: embed(http, texts), turned))
+    for place, answer in enumerate(found):
+        for vector, single in zip(answer, alone[place:] + alone[:place]):
             assert cosine(vector, single) >= 0.99999
 
 

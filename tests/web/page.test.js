@@ -1,56 +1,15 @@
-// The page in a real browser against the real server and model: Debian's Chromium, driven by playwright.
+// The page in a real browser against the real server and model.
 
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { test } from "node:test";
 
-import { MODEL, Server } from "../js/allerac.js";
+import { MODEL } from "../js/allerac.js";
+import { browser, offences, open, server, shot } from "./browser.js";
 
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-/** Screenshots go here when it is set. */
-const SHOTS = process.env.ALLERAC_SCREENSHOTS;
 /** The starter model sometimes goes on to its longest, on a busy machine at 20 tokens a second. */
 const ANSWER_MS_MAX = 150_000;
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-  .concat(["--disable-component-update", "--disable-sync"]);
 
-let server, browser, key;
-/** Requests to other hosts, console errors and violations of the policy, over all tests. */
-const offences = [];
-
-before(async () => {
-  server = await Server.start();
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-async function open(options = {}) {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  page.on("request", (request) => {
-    if (!request.url().startsWith(server.url)) offences.push(`request to ${request.url()}`);
-  });
-  page.on("pageerror", (error) => offences.push(`error: ${error.message}`));
-  page.on("console", (message) => {
-    // The browser reports every answer of 4xx; those are what the tests provoke.
-    const provoked = message.text().startsWith("Failed to load resource");
-    if (message.type() === "error" && !provoked) offences.push(`console: ${message.text()}`);
-  });
-  await page.goto(server.url);
-  return page;
-}
-
-async function shot(page, name) {
-  if (!SHOTS) return;
-  mkdirSync(SHOTS, { recursive: true });
-  await page.screenshot({ path: join(SHOTS, `${name}.png`) });
-}
+let key;
 
 /** The models are there: before, nothing can be asked. */
 async function ready(page) {
@@ -143,7 +102,6 @@ test("chats are listed, opened again and deleted, and a text not sent yet surviv
   await shot(page, "chats");
   await page.getByRole("button", { name: /^Count\. / }).click();
   assert.equal(await page.locator("li.user").innerText(), "Count.");
-  page.on("dialog", (dialog) => dialog.accept());
   await page.getByRole("button", { name: "Chats" }).click();
   await page.getByRole("button", { name: "Delete Count.", exact: true }).click();
   assert.equal(await page.locator(".turns li").count(), 0);

@@ -2,58 +2,15 @@
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { test } from "node:test";
 
-import { Server } from "../js/allerac.js";
+import { browser, offences, open, server, shot } from "./browser.js";
 
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-/** Screenshots go here when it is set. */
-const SHOTS = process.env.ALLERAC_SCREENSHOTS;
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-  .concat(["--disable-component-update", "--disable-sync"]);
 const PASSWORD = "correct horse battery";
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "dark" };
 
-let server, browser;
 /** The invitation that one test makes and another takes. */
 let link;
-/** Requests to other hosts, page errors and violations of the policy, over all tests. */
-const offences = [];
-
-before(async () => {
-  server = await Server.start();
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-async function open(options = {}, address = server.url) {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  page.on("request", (request) => {
-    if (!request.url().startsWith(server.url)) offences.push(`request to ${request.url()}`);
-  });
-  page.on("pageerror", (error) => offences.push(`error: ${error.message}`));
-  page.on("console", (message) => {
-    const provoked = message.text().startsWith("Failed to load resource");
-    if (message.type() === "error" && !provoked) offences.push(`console: ${message.text()}`);
-  });
-  page.on("dialog", (dialog) => dialog.accept());
-  await page.goto(address);
-  return page;
-}
-
-async function shot(page, name) {
-  if (!SHOTS) return;
-  mkdirSync(SHOTS, { recursive: true });
-  await page.screenshot({ path: join(SHOTS, `${name}.png`) });
-}
 
 const alert = (page) => page.getByRole("alert");
 const inside = (page) => page.getByRole("heading", { name: "Ask your box" }).waitFor();

@@ -1,0 +1,51 @@
+// A real browser against the real server: Debian's Chromium, driven by playwright.
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { after, before } from "node:test";
+import { chromium } from "playwright-core";
+
+import { Server } from "../js/allerac.js";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+/** Screenshots go here when it is set. */
+const SHOTS = process.env.ALLERAC_SCREENSHOTS;
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+  .concat(["--disable-component-update", "--disable-sync"]);
+
+export let server, browser;
+/** Requests to other hosts, page errors and violations of the policy, over all tests of a file. */
+export const offences = [];
+
+before(async () => {
+  server = await Server.start();
+  browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+export async function open(options = {}, address = server.url) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.on("request", (request) => {
+    if (!request.url().startsWith(server.url)) offences.push(`request to ${request.url()}`);
+  });
+  page.on("pageerror", (error) => offences.push(`error: ${error.message}`));
+  page.on("console", (message) => {
+    // The browser reports every answer of 4xx; those are what the tests provoke.
+    const provoked = message.text().startsWith("Failed to load resource");
+    if (message.type() === "error" && !provoked) offences.push(`console: ${message.text()}`);
+  });
+  page.on("dialog", (dialog) => dialog.accept());
+  await page.goto(address);
+  return page;
+}
+
+export async function shot(page, name) {
+  if (!SHOTS) return;
+  mkdirSync(SHOTS, { recursive: true });
+  await page.screenshot({ path: join(SHOTS, `${name}.png`) });
+}
