@@ -22,8 +22,14 @@ trap stop EXIT
 "${as[@]}" "$bin/initdb" -D "$folder/data" -U allerac -A trust -E UTF8 --locale=C.UTF-8 >"$folder/initdb.log" 2>&1 ||
     { cat "$folder/initdb.log" >&2; exit 1; }
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"${as[@]}" "$bin/pg_ctl" -D "$folder/data" -w -l "$folder/server.log" \
-    -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$folder -c max_connections=500" start >/dev/null ||
+settings="-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$folder -c max_connections=500"
+"${as[@]}" "$bin/pg_ctl" -D "$folder/data" -w -l "$folder/server.log" -o "$settings" start >/dev/null ||
     { cat "$folder/server.log" >&2; exit 1; }
+# A test may have it crash.
+cat >"$folder/restart.sh" <<END
+${as[*]} $bin/pg_ctl -D $folder/data -m immediate -w stop >/dev/null
+exec ${as[*]} $bin/pg_ctl -D $folder/data -w -l $folder/server.log -o "$settings" start >/dev/null
+END
+chmod a+rx "$folder"
 export ALLERAC_TEST_POSTGRES="postgres://allerac@127.0.0.1:$port" ALLERAC_TEST_POSTGRES_FOLDER="$folder"
 "$@"

@@ -20,10 +20,10 @@ pub use allerac_models::{
 };
 pub use engines::{Memory, ModelState, NoEngine};
 pub use kv::KvFolder;
-pub use limits::{Limits, NotAdmitted, Permit, TakenTokens};
+pub use limits::{Away, Count, Limits, NotAdmitted, Permit, SharedRates, TakenTokens};
 pub use model::{LocalModel, default_model};
 pub use pulls::{Pull, Pulling, Pulls};
-pub use rate::{Gauge, Gauges, Limited, Measure, RateLimits, Refused};
+pub use rate::{Gauge, Gauges, Limited, Measure, RateLimits, Rates, Refused};
 pub use registry::{Models, Registry, RegistryConfig, Warmth};
 pub use residency::{Lease, plan};
 pub use route::{Access, NoRoute, Route, route};

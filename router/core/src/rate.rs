@@ -9,8 +9,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The length of a step.
 const STEP: Duration = Duration::from_millis(500);
+/// Steps in a second.
+const STEPS_A_SECOND: u64 = 2;
 /// Steps in a minute.
 const MINUTE_STEPS: u64 = 120;
 /// Accounts kept before those that are at rest are looked for and forgotten.
@@ -82,21 +86,27 @@ pub struct Gauges {
 
 /// Everything that is counted.
 #[derive(Debug, Default)]
-pub(crate) struct Rates {
+pub struct Rates {
     accounts: HashMap<String, Account>,
     /// At so many accounts, those at rest are looked for.
     sweep_at: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Account {
     requests: Window,
     tokens: Window,
     running: u64,
+    /// By server, where several count together: how many of these run there, and when that last changed, in seconds.
+    #[serde(default)]
+    servers: HashMap<String, (u64, u64)>,
 }
 
+/// A server's count of what runs is forgotten when nothing began or ended there for so long: it is gone.
+const SERVER_GONE: Duration = Duration::from_secs(3600);
+
 /// What came in the last minute, by steps.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Window {
     /// Oldest first: the step's number and what came in it.
     steps: VecDeque<(u64, u64)>,
@@ -109,7 +119,8 @@ fn step(now: Duration) -> u64 {
 
 /// When a step is forgotten.
 fn expiry(step: u64) -> Duration {
-    STEP.saturating_mul(u32::try_from(step + MINUTE_STEPS + 1).unwrap_or(u32::MAX))
+    Duration::from_secs((step + MINUTE_STEPS + 1) / STEPS_A_SECOND)
+        + STEP.saturating_mul(u32::try_from((step + MINUTE_STEPS + 1) % STEPS_A_SECOND).unwrap_or(0))
 }
 
 impl Window {
@@ -187,6 +198,33 @@ fn fits(window: &Window, now: Duration, amount: u64, (limit, measure): (Option<u
 }
 
 impl Rates {
+    /// What several servers have counted of an account, as one of them wrote it down. `server` is this one's name: what
+    /// comes before a `/` in it stays when it starts again.
+    pub fn read(&mut self, account: &str, note: &str, (server, now): (&str, Duration)) {
+        // What cannot be read was written by another version: it is a minute's worth.
+        let mut state: Account = serde_json::from_str(note).unwrap_or_default();
+        let gone = |seen: u64| now.saturating_sub(Duration::from_secs(seen)) > SERVER_GONE;
+        let host = |name: &str| name.split('/').next().map(str::to_owned);
+        // What this server counted in an earlier life ended with that.
+        let before = |name: &str| name != server && host(name) == host(server);
+        state.servers.retain(|name, (_, seen)| !gone(*seen) && !before(name));
+        state.running = state.servers.values().map(|(running, _)| running).sum();
+        self.accounts.insert(account.to_owned(), state);
+    }
+
+    /// What is counted of an account, for the other servers; `None` where it is at rest.
+    #[must_use]
+    pub fn write(&mut self, account: &str, (server, now): (&str, Duration)) -> Option<String> {
+        let state = self.state(account, now);
+        let others: u64 =
+            state.servers.iter().filter(|(name, _)| *name != server).map(|(_, (running, _))| running).sum();
+        match state.running - others {
+            0 => drop(state.servers.remove(server)),
+            here => drop(state.servers.insert(server.to_owned(), (here, now.as_secs()))),
+        }
+        (!state.is_at_rest()).then(|| serde_json::to_string(state).expect("numbers are JSON"))
+    }
+
     /// Counts a request with all of its accounts, or with none.
     pub(crate) fn begin(&mut self, all: &[Limited], now: Duration) -> Result<(), Refused> {
         for Limited { account, limits } in all {
@@ -208,7 +246,7 @@ impl Rates {
     pub(crate) fn end<'a>(&mut self, accounts: impl Iterator<Item = &'a String>) {
         for account in accounts {
             if let Some(state) = self.accounts.get_mut(account) {
-                state.running -= 1;
+                state.running = state.running.saturating_sub(1);
             }
         }
     }

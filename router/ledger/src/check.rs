@@ -47,13 +47,13 @@ pub(crate) fn watch(connection: &Connection) -> Result<(), LedgerError> {
     match connection {
         Connection::Sqlite(_) => Ok(connection.batch(WATCH)?),
         // There it is all added up again, which takes the longer the more there is.
-        Connection::Postgres { .. } => Ok(()),
+        Connection::Postgres(_) => Ok(()),
     }
 }
 
 /// Before a commit of a watched connection: refuses it where journal and balances have drifted apart.
 pub(crate) fn balanced(connection: &Connection) -> Result<(), LedgerError> {
-    if let Connection::Postgres { .. } = connection {
+    if let Connection::Postgres(_) = connection {
         let first = journal::differences(connection)?.into_iter().next();
         return first.map_or(Ok(()), |difference| Err(LedgerError::Inconsistent(format!("{difference:?}"))));
     }

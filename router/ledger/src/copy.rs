@@ -118,7 +118,7 @@ fn one_file(connection: &Connection) -> Result<(), LedgerError> {
 fn close(connection: Connection) -> Result<(), LedgerError> {
     match connection {
         Connection::Sqlite(connection) => connection.close().map_err(|(_, error)| LedgerError::from(error)),
-        Connection::Postgres { .. } => Ok(()),
+        Connection::Postgres(_) => Ok(()),
     }
 }
 

@@ -36,6 +36,7 @@ mod last_use;
 mod ledger;
 mod leftover;
 mod lock;
+mod notes;
 mod password;
 mod people;
 mod person;

@@ -153,7 +153,7 @@ impl Ledger {
             Connection::Sqlite(connection) => Ok(connection
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
                 .map_err(DatabaseError::from)?),
-            Connection::Postgres { .. } => Ok(()),
+            Connection::Postgres(_) => Ok(()),
         }
     }
 }

@@ -42,6 +42,13 @@ pub(crate) struct Place {
     #[arg(long, global = true, env = "ALLERAC_TIME_ZONE", hide_env_values = true, value_name = "TZ",
         value_parser = parse_time_zone)]
     pub(crate) time_zone: Option<TimeZone>,
+    /// Where the ledger is, if not in the data directory: postgres://user:password@host/database. Several servers may
+    /// share it. Better in the environment, where nobody else sees it
+    #[arg(long, global = true, env = "ALLERAC_DATABASE", hide_env_values = true, value_name = "ADDRESS")]
+    pub(crate) database: Option<String>,
+    /// The authorities that the database's certificate is checked by (PEM) [default: those of the web]
+    #[arg(long, global = true, env = "ALLERAC_DATABASE_CA", hide_env_values = true, value_name = "FILE")]
+    pub(crate) database_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

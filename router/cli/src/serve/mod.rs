@@ -20,7 +20,7 @@ use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, Me
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
-use allerac_router_core::{Aliases, Limits, Registry, Upstreams};
+use allerac_router_core::{Aliases, Registry, Upstreams};
 use allerac_tls::Authority;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -85,7 +85,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let secure = Secure::open(args.listen_tls, &prepared.config, &data_dir).await?;
     let zone = place.time_zone.clone().or_else(|| prepared.config.time_zone.clone());
     let is_told = zone.is_some();
-    let ledger = Ledger::open_with(&data_dir, zone.unwrap_or_else(|| place.time_zone()), place::options())?;
+    let ledger = Ledger::open_with(&data_dir, zone.unwrap_or_else(|| place.time_zone()), place.options()?)?;
     if is_told {
         ledger.keep_time_zone().await?;
     }
@@ -153,7 +153,7 @@ impl Server {
             None
         };
         let (gate, code) = ClaimGate::new();
-        let limits = Limits::default();
+        let limits = allerac_http::limits(&self.ledger);
         let state = AppState {
             ledger: self.ledger.clone(),
             registry: self.registry.clone(),

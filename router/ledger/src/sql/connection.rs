@@ -20,7 +20,7 @@ const ASKED_EVERY: Duration = Duration::from_millis(200);
 /// A connection.
 pub(crate) enum Connection {
     Sqlite(rusqlite::Connection),
-    Postgres { session: Session, at: Postgres },
+    Postgres(Box<Session>),
 }
 
 impl Connection {
@@ -31,29 +31,27 @@ impl Connection {
 
     /// To a server.
     pub(crate) fn server(at: &Postgres) -> Result<Self> {
-        Ok(Self::Postgres { session: Session::open(at)?, at: at.clone() })
+        Ok(Self::Postgres(Box::new(Session::open(at)?)))
     }
 
     /// Whether nothing more comes of it.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(self, Self::Postgres { session, .. } if session.is_lost())
+        matches!(self, Self::Postgres(session) if session.is_lost())
     }
 
     /// Connects again where the connection was lost.
     pub(crate) fn restore(&mut self) -> Result<()> {
-        if let Self::Postgres { session, at } = self
-            && session.is_lost()
-        {
-            *session = Session::open(at)?;
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(session) => session.restore(),
         }
-        Ok(())
     }
 
     /// A query that is kept ready for the next time.
     pub(crate) fn prepare_cached(&self, text: &str) -> Result<Statement<'_>> {
         Ok(match self {
             Self::Sqlite(connection) => Statement::Sqlite(connection.prepare_cached(text)?),
-            Self::Postgres { session, .. } => Statement::Postgres { session, text: text.to_owned() },
+            Self::Postgres(session) => Statement::Postgres { session, text: text.to_owned() },
         })
     }
 
@@ -76,7 +74,7 @@ impl Connection {
     pub(crate) fn batch(&self, text: &str) -> Result<()> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(text)?),
-            Self::Postgres { session, .. } => session.batch(text),
+            Self::Postgres(session) => session.batch(text),
         }
     }
 
@@ -87,7 +85,7 @@ impl Connection {
     ) -> std::result::Result<T, LedgerError> {
         self.batch(match self {
             Self::Sqlite(_) => "BEGIN",
-            Self::Postgres { .. } => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         })?;
         let result = work();
         self.batch("ROLLBACK")?;
@@ -120,7 +118,7 @@ impl Connection {
                 connection.execute_batch("BEGIN IMMEDIATE")?;
                 Ok(None)
             }
-            Self::Postgres { session, .. } => {
+            Self::Postgres(session) => {
                 session.batch("BEGIN")?;
                 let number = "SELECT CAST(pg_current_xact_id() AS TEXT) FROM pg_advisory_xact_lock(?1)";
                 let lock: i64 = WRITERS_LOCK.parse().expect("it is a number");
@@ -143,6 +141,7 @@ impl Connection {
     }
 
     /// Asks the server when it is back.
+    #[expect(clippy::disallowed_methods, reason = "the server is another's, and comes back when it does")]
     fn was_committed(&mut self, number: &str) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < ASKED_MAX {
@@ -164,7 +163,7 @@ impl Connection {
     pub(crate) fn highest_ever(&self, table: &str) -> Result<i64> {
         let query = match self {
             Self::Sqlite(_) => "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?1",
-            Self::Postgres { .. } => "SELECT coalesce(max(highest), 0) FROM highest_ever WHERE name = ?1",
+            Self::Postgres(_) => "SELECT coalesce(max(highest), 0) FROM highest_ever WHERE name = ?1",
         };
         self.query_row(query, [table], |row| row.get(0))
     }
@@ -172,7 +171,7 @@ impl Connection {
     /// Has new rows of a table count on from the highest number that is in a column of it.
     pub(crate) fn count_on(&self, table: &str, column: &str) -> Result<()> {
         // A file does so by itself.
-        let Self::Postgres { .. } = self else { return Ok(()) };
+        let Self::Postgres(_) = self else { return Ok(()) };
         let sequence = "SELECT pg_get_serial_sequence(?1, ?2)";
         if self.query_row(sequence, [table, column], |row| row.get::<Option<String>>(0))?.is_some() {
             let highest = format!("SELECT setval(pg_get_serial_sequence(?1, ?2), max({column})) FROM {table}");
@@ -185,7 +184,7 @@ impl Connection {
     pub(crate) fn overwrite_deleted(&self, wanted: bool) -> Result<()> {
         match self {
             Self::Sqlite(connection) => Ok(connection.pragma_update(None, "secure_delete", wanted)?),
-            Self::Postgres { .. } => Ok(()),
+            Self::Postgres(_) => Ok(()),
         }
     }
 

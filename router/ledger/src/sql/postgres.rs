@@ -42,7 +42,7 @@ static DRIVER: LazyLock<Runtime> = LazyLock::new(|| {
 /// Where a `PostgreSQL` database is, and how it is reached.
 #[derive(Clone)]
 pub struct Postgres {
-    config: Config,
+    config: Arc<Config>,
     tls: Option<MakeRustlsConnect>,
 }
 
@@ -80,11 +80,11 @@ impl Postgres {
             SslMode::Disable => None,
             _ => Some(trusting(authorities)?),
         };
-        Ok(Self { config, tls })
+        Ok(Self { config: Arc::new(config), tls })
     }
 
     fn connect(&self) -> std::result::Result<Client, tokio_postgres::Error> {
-        let (config, tls) = (self.config.clone(), self.tls.clone());
+        let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
         let connecting = DRIVER.spawn(async move {
             match tls {
                 Some(tls) => {
@@ -135,17 +135,26 @@ fn trusting(authorities: Option<&PathBuf>) -> std::result::Result<MakeRustlsConn
 
 /// A connection.
 pub(crate) struct Session {
+    at: Postgres,
     client: Client,
     ready: RefCell<HashMap<String, Statement>>,
 }
 
 impl Session {
     pub(crate) fn open(at: &Postgres) -> Result<Self> {
-        Ok(Self { client: at.connect()?, ready: RefCell::default() })
+        Ok(Self { at: at.clone(), client: at.connect()?, ready: RefCell::default() })
     }
 
     pub(crate) fn is_lost(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Connects again where the connection was lost.
+    pub(crate) fn restore(&mut self) -> Result<()> {
+        if self.is_lost() {
+            *self = Self::open(&self.at.clone())?;
+        }
+        Ok(())
     }
 
     /// Does several things that answer nothing.

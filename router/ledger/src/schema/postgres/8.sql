@@ -247,19 +247,10 @@ CREATE FUNCTION audit_grows() RETURNS trigger LANGUAGE plpgsql AS $$
     END $$;
 CREATE TRIGGER audit_grows AFTER INSERT ON audit FOR EACH ROW EXECUTE FUNCTION audit_grows();
 
--- What came in the last minute, in steps of half a second, and what runs, over all servers that share the books.
-CREATE TABLE rate_steps (
-    account TEXT COLLATE "C" NOT NULL,
-    measure TEXT COLLATE "C" NOT NULL,
-    step BIGINT NOT NULL,
-    amount BIGINT NOT NULL,
-    PRIMARY KEY (account, measure, step)
-);
-CREATE TABLE running (
-    account TEXT COLLATE "C" NOT NULL,
-    replica TEXT COLLATE "C" NOT NULL,
-    requests BIGINT NOT NULL,
-    PRIMARY KEY (account, replica)
+-- What servers that share the books note for each other and need not keep: lost with a crash of the database.
+CREATE UNLOGGED TABLE notes (
+    name TEXT COLLATE "C" PRIMARY KEY,
+    content TEXT COLLATE "C" NOT NULL
 );
 
 INSERT INTO plans (name, tokens_a_month, counts, parameters_below, class, upstreams) VALUES
