@@ -29,6 +29,7 @@ check_rust() {
 
 has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang-*.so*' >/dev/null; }
 has_node() { has node && has npm && at_least "$(node --version | tr -d v)" "$NODE_MIN"; }
+has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && has psql; }
 has_clang_headers() { compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null; }
 
 # Prints one package a line.
@@ -47,6 +48,7 @@ missing() {
         has strace || echo strace
         { has python3 && python3 -c 'import ensurepip' 2>/dev/null; } || echo python3-venv
         has chromium || echo chromium
+        has_postgres || echo postgresql
     fi
     if [ "${1:-}" = image ]; then
         has qemu-system-x86_64 || echo qemu-system-x86

@@ -26,8 +26,11 @@ settings="-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$fol
 "${as[@]}" "$bin/pg_ctl" -D "$folder/data" -w -l "$folder/server.log" -o "$settings" start >/dev/null ||
     { cat "$folder/server.log" >&2; exit 1; }
 # A test may have it crash.
+cat >"$folder/stop.sh" <<END
+exec ${as[*]} $bin/pg_ctl -D $folder/data -m immediate -w stop >/dev/null
+END
 cat >"$folder/restart.sh" <<END
-${as[*]} $bin/pg_ctl -D $folder/data -m immediate -w stop >/dev/null
+bash $folder/stop.sh 2>/dev/null || true
 exec ${as[*]} $bin/pg_ctl -D $folder/data -w -l $folder/server.log -o "$settings" start >/dev/null
 END
 chmod a+rx "$folder"

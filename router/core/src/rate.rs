@@ -358,6 +358,46 @@ mod tests {
         rates.begin(&anna, at(20.0) + wait).unwrap();
     }
 
+    /// Does something at a server with what all of them noted.
+    fn at_server<T>(
+        note: &mut Option<String>,
+        (server, now): (&str, f64),
+        work: impl FnOnce(&mut Rates, Duration) -> T,
+    ) -> T {
+        let (mut rates, now) = (Rates::default(), at(now));
+        if let Some(note) = note.as_ref() {
+            rates.read("user:1", note, (server, now));
+        }
+        let result = work(&mut rates, now);
+        *note = rates.write("user:1", (server, now));
+        result
+    }
+
+    #[test]
+    fn servers_count_together_and_forget_those_that_are_gone() {
+        let few = RateLimits { requests_a_minute: Some(4), tokens_a_minute: None, concurrency: Some(2) };
+        let anna = [limited("user:1", few)];
+        let begin = |rates: &mut Rates, now| rates.begin(&anna, now).map_err(|refused| refused.measure);
+        let end = |rates: &mut Rates, _| rates.end([&anna[0].account].into_iter());
+        let mut note = None;
+        at_server(&mut note, ("a/1", 0.0), begin).unwrap();
+        at_server(&mut note, ("b/1", 1.0), begin).unwrap();
+        assert_eq!(at_server(&mut note, ("c/1", 2.0), begin), Err(Measure::Concurrency));
+        at_server(&mut note, ("b/1", 3.0), end);
+        at_server(&mut note, ("c/1", 4.0), begin).unwrap();
+        at_server(&mut note, ("c/1", 5.0), end);
+        // The first has died; started again, it knows that nothing runs there.
+        at_server(&mut note, ("a/2", 6.0), begin).unwrap();
+        assert_eq!(at_server(&mut note, ("b/1", 7.0), begin), Err(Measure::Requests));
+        assert!(note.as_ref().unwrap().contains("a/2") && !note.as_ref().unwrap().contains("a/1"));
+        // It dies again and stays away.
+        at_server(&mut note, ("b/1", 100.0), begin).unwrap();
+        assert_eq!(at_server(&mut note, ("c/1", 200.0), begin), Err(Measure::Concurrency));
+        at_server(&mut note, ("c/1", 3700.0), begin).unwrap();
+        at_server(&mut note, ("c/1", 3800.0), end);
+        assert_eq!(note, None, "nothing is noted of an account at rest");
+    }
+
     #[test]
     fn what_is_refused_counts_with_no_account() {
         let both = [limited("user:1", requests(5)), limited("key:7", requests(1))];
