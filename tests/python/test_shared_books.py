@@ -102,7 +102,8 @@ def test_limits_of_a_minute_hold_over_all_servers(database, tmp_path, upstream):
                 assert "data: [DONE]" in list(lines)
             allerac.wait_for("a place is free", lambda: three.post("/v1/chat/completions", json=CHAT).status_code == 200)
         # 30 whole answers under the first plan, and three under the second.
-        assert [row["requests"] for row in all_servers[2].usage() if row["user"] == "user-rpm"] == [30]
+        by_user = json.loads(all_servers[2].cli("usage", "--by", "user", "--json").stdout)
+        assert {row["user"]: row["requests"] for row in by_user} == {"user-atonce": 3, "user-rpm": 30}
         assert "33 settled requests, 0 open" in verify(all_servers[2])
 
 
