@@ -107,7 +107,11 @@ fn all(ledger: &Ledger) -> Vec<String> {
     };
     let mut requests = Vec::new();
     let span = Span { from: Some(NOW - 1), to: None, user: Some("ZOE".into()) };
-    ledger.export_usage::<LedgerError>(&span, |request| Ok(requests.push(format!("{request:?}")))).unwrap();
+    let each = |request| {
+        requests.push(format!("{request:?}"));
+        Ok::<_, LedgerError>(())
+    };
+    ledger.export_usage(&span, each).unwrap();
     let buckets =
         [Width::Day, Width::Hour, Width::Minute].map(|width| format!("{:?}", ledger.buckets(&wanted(width)).unwrap()));
     let read = [
