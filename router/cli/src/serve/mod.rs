@@ -4,6 +4,7 @@ mod announce;
 pub(crate) mod backups;
 mod banner;
 pub(crate) mod listen;
+mod machine;
 pub(crate) mod secure;
 pub(crate) mod stop;
 mod watch;
@@ -157,6 +158,8 @@ impl Server {
         let state = AppState {
             ledger: self.ledger.clone(),
             registry: self.registry.clone(),
+            outlook: machine::outlook(&self.prepared),
+            look: machine::look(&self.prepared),
             store: self.store.clone(),
             background: Background::default(),
             batches: Batches::default(),
@@ -252,6 +255,7 @@ impl Server {
             claim_code: (!claimed).then_some(code),
             model: model.as_deref(),
             suggestion: self.prepared.suggestion(),
+            better: self.prepared.better(),
         };
         if let Err(error) = leave_code((!claimed).then_some(code)) {
             tracing::warn!("the claim code is not where the screen looks for it: {error}");
