@@ -83,10 +83,14 @@ for program in allerac allerac-engine; do
     [ -x "$PROGRAMS/bin/$program" ] || { echo "$PROGRAMS/bin/$program is missing; build it: make portable" >&2; exit 1; }
 done
 
+[ -e "$PROGRAMS/crates.json" ] || { echo "$PROGRAMS/crates.json is missing; make it: image/sbom.py crates" >&2; exit 1; }
+
 mkdir -p "$CACHE/packages" "$CACHE/work" "$CACHE/sandbox/etc/apt/sources.list.d" target/image "$INTO"
 sources > "$CACHE/sandbox/etc/apt/sources.list.d/mkosi.sources"
 find_mkosi
 
+# Pieces of an earlier build of this version have other names, and would be summed up with the new ones.
+rm -f "$INTO/allerac_$VERSION" "$INTO/allerac_$VERSION".*
 rm -rf "$CACHE/tree"
 mkdir -p "$CACHE/tree/usr/bin" "$CACHE/tree/usr/lib/allerac" "$CACHE/tree/usr/lib/systemd" "$CACHE/tree/usr/share/allerac"
 cp "$PROGRAMS"/bin/{allerac,allerac-engine} "$CACHE/tree/usr/bin/"
@@ -107,3 +111,8 @@ fi
     --extra-tree "$CACHE/tree" ${EXTRA:+--extra-tree "$EXTRA"} \
     --output-directory "$INTO" \
     "$@" build
+
+# What it is made of, and what everything must be.
+name=allerac_$VERSION
+image/sbom.py write "$INTO/$name.manifest" "$PROGRAMS/crates.json" "$MODELS" "$(git log -1 --format=%ct)" > "$INTO/$name.spdx.json"
+(cd "$INTO" && find . -maxdepth 1 -type f -name "${name}[.]*" ! -name '*.SHA256SUMS' -printf '%P\n' | sort | xargs sha256sum -- > "$name.SHA256SUMS")

@@ -10,6 +10,7 @@ RUSTFLAGS='-C target-cpu=x86-64-v3' cargo build --release --locked --target-dir 
     --package allerac --package allerac-engine
 cp target/virtual/release/{allerac,allerac-engine} "$PROGRAMS/bin/"
 strip --strip-debug "$PROGRAMS"/bin/*
+image/sbom.py crates > "$PROGRAMS/crates.json"
 image/keys.sh
 image/build.sh --profile virtual
 image/test-updates.sh

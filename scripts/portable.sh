@@ -22,4 +22,5 @@ rm -f "$into"/lib/allerac/*
 cp "$build/release/allerac" "$build/release/allerac-engine" "$into/bin/"
 cp --no-dereference "$out"/lib*/lib{llama,ggml,ggml-base}.so* "$out"/backends/*.so "$into/lib/allerac/"
 strip --strip-debug "$into"/bin/* "$into"/lib/allerac/*.so
+image/sbom.py crates > "$into/crates.json"
 du -sh "$into"
