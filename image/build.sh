@@ -79,7 +79,7 @@ APT
 mirror=${MIRROR:-$(mirror_of debian)}
 security=${SECURITY_MIRROR:-$(mirror_of debian-security)}
 [ -n "$mirror" ] && [ -n "$security" ] || { echo "apt knows no mirror of Debian; give MIRROR and SECURITY_MIRROR" >&2; exit 1; }
-for program in allerac allerac-engine; do
+for program in allerac allerac-engine allerac-install; do
     [ -x "$PROGRAMS/bin/$program" ] || { echo "$PROGRAMS/bin/$program is missing; build it: make portable" >&2; exit 1; }
 done
 
@@ -93,7 +93,7 @@ find_mkosi
 rm -f "$INTO/allerac_$VERSION" "$INTO/allerac_$VERSION".*
 rm -rf "$CACHE/tree"
 mkdir -p "$CACHE/tree/usr/bin" "$CACHE/tree/usr/lib/allerac" "$CACHE/tree/usr/lib/systemd" "$CACHE/tree/usr/share/allerac"
-cp "$PROGRAMS"/bin/{allerac,allerac-engine} "$CACHE/tree/usr/bin/"
+cp "$PROGRAMS"/bin/{allerac,allerac-engine,allerac-install} "$CACHE/tree/usr/bin/"
 [ ! -d "$PROGRAMS/lib/allerac" ] || cp --no-dereference "$PROGRAMS"/lib/allerac/* "$CACHE/tree/usr/lib/allerac/"
 # In place of the distribution's own keys: without ours there, no update is believed.
 if [ -e "$KEYS/update.gpg" ]; then
@@ -104,7 +104,11 @@ else
 fi
 [ ! -d "$MODELS" ] || cp -r "$MODELS" "$CACHE/tree/usr/share/allerac/models"
 
+# The first memory disk takes rules of udev from the kernel's command line, and from nowhere else that mkosi can fill.
+slots=$(grep -v '^#' image/slots.rules | base64 --wrap 0)
+
 "${mkosi[@]}" --force \
+    --kernel-command-line "systemd.set_credential_binary=udev.rules.90-allerac:$slots" \
     --image-version "$VERSION" \
     --source-date-epoch "$(git log -1 --format=%ct)" \
     --sandbox-tree "$CACHE/sandbox" --tools-tree-sandbox-tree "$CACHE/sandbox" \

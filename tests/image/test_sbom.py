@@ -53,5 +53,5 @@ def test_everything_hangs_on_the_image(tmp_path):
 def test_what_cargo_links_is_listed_and_what_only_tests_is_not():
     listed = subprocess.run([sys.executable, SBOM, "crates"], capture_output=True, check=True, cwd=SBOM.parents[1]).stdout
     names = {crate["name"] for crate in json.loads(listed)}
-    assert {"allerac", "allerac-engine", "tokio", "llama-cpp-2"} <= names
+    assert {"allerac", "allerac-engine", "allerac-installer", "tokio", "llama-cpp-2"} <= names
     assert not {"proptest", "insta", "wiremock", "allerac-architecture"} & names
