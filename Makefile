@@ -56,9 +56,14 @@ setup: ## Install what building needs and the machine lacks
 
 ## Checking
 
+# The ledger's tests once more, over books in PostgreSQL.
+LEDGER_TESTS := cargo test --release --locked --workspace
+
 .PHONY: test
 test: setup-test lint build test-model ## Everything that continuous integration runs
 	cargo test --release --locked --workspace
+	scripts/with-postgres.sh $(LEDGER_TESTS) --test ledger --test plans --test people --test shared -- --include-ignored
+	scripts/with-postgres.sh $(LEDGER_TESTS) --test shared_crash -- --include-ignored
 	cd $(WEB) && npm test
 	tests/fuzz.sh
 	tests/run.sh

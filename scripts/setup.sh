@@ -31,6 +31,7 @@ check_rust() {
 
 has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang-*.so*' >/dev/null; }
 has_node() { has node && has npm && at_least "$(node --version | tr -d v)" "$NODE_MIN"; }
+has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && has psql; }
 has_clang_headers() { compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null; }
 
 # Prints one package a line.
@@ -51,6 +52,7 @@ missing() {
         has chromium || echo chromium
         has_admin sfdisk || echo fdisk
         has_admin mkfs.ext4 || echo e2fsprogs
+        has_postgres || echo postgresql
     fi
     if [ "${1:-}" = image ]; then
         has qemu-system-x86_64 || echo qemu-system-x86

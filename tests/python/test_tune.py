@@ -68,7 +68,7 @@ def test_a_quick_measurement_is_kept_and_used(tmp_path):
         # It would disturb and be disturbed.
         refused = subprocess.run(tune(server), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
         assert refused.returncode == 4
-        assert "stop the server, tune, and start it again" in refused.stderr
+        assert "stop the server, measure, and start it again" in refused.stderr
     doctor = server.cli("doctor", "--config", str(server.config), "--listen", "127.0.0.1:0")
     assert re.search(rf"ok +tuning +measured quickly, at {kept['measured_at']} with {allerac.MODEL}\n", doctor.stdout)
     assert f"K {chosen['kv_type_k']}, V {chosen['kv_type_v']}" in doctor.stdout

@@ -1,9 +1,10 @@
 //! Reads what the kernel tells of the machine.
 
 use std::collections::BTreeSet;
-use std::fs;
 
+use crate::cpus::CpuSet;
 use crate::topology::Topology;
+use crate::tree::Tree;
 
 /// Instruction sets that matter to inference; a processor's list has a hundred more.
 const FEATURES: [&str; 6] = ["avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8"];
@@ -21,12 +22,19 @@ pub struct Probe {
     pub memory_bytes: u64,
 }
 
-/// Reads `/proc` and `/sys`. What cannot be read is empty.
+/// Reads this machine's `/proc` and `/sys`. What cannot be read is empty.
 #[must_use]
 pub fn probe() -> Probe {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    from_proc(&cpuinfo, &meminfo, Topology::probe())
+    Probe::read(&Tree::default(), &CpuSet::allowed().unwrap_or_default())
+}
+
+impl Probe {
+    /// Reads `/proc` and `/sys` of a tree, of the processors that are allowed.
+    #[must_use]
+    pub fn read(tree: &Tree, allowed: &CpuSet) -> Self {
+        let text = |path| tree.text(path).unwrap_or_default();
+        from_proc(&text("/proc/cpuinfo"), &text("/proc/meminfo"), Topology::read(tree, allowed))
+    }
 }
 
 fn from_proc(cpuinfo: &str, meminfo: &str, topology: Topology) -> Probe {
@@ -42,7 +50,7 @@ fn from_proc(cpuinfo: &str, meminfo: &str, topology: Topology) -> Probe {
     }
 }
 
-fn memory_bytes(meminfo: &str) -> u64 {
+pub(crate) fn memory_bytes(meminfo: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib: Option<u64> = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.unwrap_or(0) * 1024

@@ -32,10 +32,10 @@ pub struct Profile {
     recognise: Recognise,
     /// How engines run on it.
     pub engine: EngineProfile,
-    /// The models it comes with.
+    /// Models that are worth having on it, the best first.
     pub models: Vec<String>,
-    /// The one that answers first.
-    pub default_model: String,
+    /// A small one that answers until another one is there.
+    pub starter_model: String,
 }
 
 /// Which machines are of this kind. An empty list or an absent bound fits all.
@@ -51,7 +51,7 @@ struct Recognise {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineProfile {
-    /// Compute threads; absent means one a physical core.
+    /// Compute threads; absent means one a physical core, of the fast ones where there are two kinds.
     pub threads: Option<u32>,
     /// The processors that engines run on; absent means all.
     pub cpus: Option<CpuSet>,
@@ -109,6 +109,14 @@ impl Profile {
         builtin().find(|profile| profile.recognise.fits(probe)).expect("generic fits everything")
     }
 
+    /// The part of the processor's name that it goes by: `Ryzen 5 7600`. `None` for the one that fits everything, and where somebody
+    /// chose it for a machine that it was not made for.
+    #[must_use]
+    pub fn reason(&self, probe: &Probe) -> Option<&str> {
+        let part = self.recognise.cpu_models.iter().find(|part| probe.cpu_model.contains(*part))?;
+        self.recognise.fits(probe).then_some(part)
+    }
+
     /// Reads a profile.
     ///
     /// # Errors
@@ -156,6 +164,14 @@ mod tests {
         assert_eq!(detected("AMD Ryzen 7 7700X 8-Core Processor", 64), "pro");
         assert_eq!(detected("13th Gen Intel(R) Core(TM) i7-13700", 16), "generic");
         assert_eq!(detected("AMD EPYC", 24), "generic");
+        let probe = Probe {
+            cpu_model: "Intel(R) N100".into(),
+            features: Vec::new(),
+            topology: Topology::default(),
+            memory_bytes: 16 << 30,
+        };
+        let reason = |name| Profile::named(name).unwrap().reason(&probe).map(str::to_owned);
+        assert_eq!((reason("lite").as_deref(), reason("home"), reason("generic")), (Some("N100"), None, None));
     }
 
     #[test]
@@ -164,7 +180,7 @@ mod tests {
             let profile = Profile::named(name).unwrap();
             let engine = &profile.engine;
             assert!(engine.cells >= engine.context && engine.batch >= engine.sequences, "{name}");
-            assert!(profile.models.contains(&profile.default_model), "{name}");
+            assert_eq!(profile.starter_model, "smollm2-135m-instruct", "{name}");
             let drafts = engine.drafts.iter().flat_map(|(model, draft)| [model, draft]);
             assert!(drafts.into_iter().all(|id| profile.models.contains(id)), "{name}");
         }
@@ -189,7 +205,7 @@ mod tests {
             ("speculate = true", "speculate = true\nkv_type_k = \"q9\"", "unknown variant `q9`"),
             ("speculate = true", "speculate = true\ncpus = \"p\"", "no list of processors"),
             ("memory_gib_min", "memory_gb_min", "unknown field `memory_gb_min`"),
-            ("default_model =", "#", "missing field `default_model`"),
+            ("starter_model =", "#", "missing field `starter_model`"),
         ] {
             let error = Profile::parse(&valid.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

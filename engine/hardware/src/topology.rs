@@ -1,13 +1,9 @@
 //! Which processors share a core, and of what kind the cores are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 use crate::cpus::CpuSet;
-
-/// Where the kernel describes devices.
-const SYSFS: &str = "/sys/devices";
+use crate::tree::Tree;
 
 /// What a core is good at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +34,16 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Reads `/sys`. What it does not tell counts as one core a processor, all alike.
+    /// Reads this machine's.
     #[must_use]
     pub fn probe() -> Self {
-        Self::read(Path::new(SYSFS), &CpuSet::allowed().unwrap_or_default())
+        Self::read(&Tree::default(), &CpuSet::allowed().unwrap_or_default())
     }
 
-    /// Reads a tree like `/sys/devices`, and keeps what is allowed.
-    fn read(sysfs: &Path, allowed: &CpuSet) -> Self {
-        let list = |path: &str| fs::read_to_string(sysfs.join(path)).ok().and_then(|text| text.parse().ok());
+    /// Reads `/sys` of a tree, and keeps what is allowed. What it does not tell counts as one core a processor, all alike.
+    #[must_use]
+    pub fn read(tree: &Tree, allowed: &CpuSet) -> Self {
+        let list = |path: &str| tree.value(&format!("/sys/devices/{path}"));
         let online: CpuSet = list("system/cpu/online").map_or_else(|| allowed.clone(), |set: CpuSet| set.and(allowed));
         // Only where a processor has cores of two kinds there are these two.
         let (performance, efficiency) = (list("cpu_core/cpus"), list("cpu_atom/cpus"));
@@ -66,6 +63,20 @@ impl Topology {
         Self { cpus: online.iter().map(cpu).collect() }
     }
 
+    /// The processors whose cores are of a kind.
+    pub fn of(&self, kind: CoreKind) -> impl Iterator<Item = u32> {
+        self.cpus.iter().filter(move |cpu| cpu.kind == kind).map(|cpu| cpu.id)
+    }
+
+    /// Where engines run, unless measuring says otherwise: how many threads, and on which processors where not on all. The
+    /// threads of a step wait for each other, so small cores beside fast ones hold these up; and a hyper-thread adds nothing
+    /// to a computation that waits for memory.
+    #[must_use]
+    pub fn placement(&self) -> (u32, Option<CpuSet>) {
+        let fast = self.performance();
+        (self.cores(fast.as_ref()), fast)
+    }
+
     /// Processors; hyper-threads count each.
     #[must_use]
     pub fn processors(&self) -> u32 {
@@ -82,9 +93,8 @@ impl Topology {
     /// The processors of the fast cores, where there are slow ones too.
     #[must_use]
     pub fn performance(&self) -> Option<CpuSet> {
-        let of = |kind| self.cpus.iter().filter(move |cpu| cpu.kind == kind).map(|cpu| cpu.id);
-        let fast: CpuSet = of(CoreKind::Performance).collect();
-        (!fast.is_empty() && of(CoreKind::Efficiency).next().is_some()).then_some(fast)
+        let fast: CpuSet = self.of(CoreKind::Performance).collect();
+        (!fast.is_empty() && self.of(CoreKind::Efficiency).next().is_some()).then_some(fast)
     }
 
     /// All processors.
@@ -122,14 +132,13 @@ fn count(number: usize) -> u32 {
 pub(crate) mod fixtures {
     use super::*;
 
-    /// A tree like `/sys/devices` for processors in cores of so many each.
-    pub(crate) fn sysfs(cores: &[&[u32]], kinds: Option<(&str, &str)>) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, format!("{text}\n")).unwrap();
-        };
+    use crate::tree::fixtures::Written;
+
+    /// A tree with processors in cores of so many each.
+    pub(crate) fn sysfs(cores: &[&[u32]], kinds: Option<(&str, &str)>) -> Written {
+        let written = Written::new(&[]);
+        let write =
+            |path: &str, text: &str| written.file(&format!("sys/devices/{path}"), format!("{text}\n").as_bytes());
         let all: CpuSet = cores.iter().flat_map(|core| core.iter().copied()).collect();
         write("system/cpu/online", &all.to_string());
         for core in cores {
@@ -142,11 +151,11 @@ pub(crate) mod fixtures {
             write("cpu_core/cpus", performance);
             write("cpu_atom/cpus", efficiency);
         }
-        root
+        written
     }
 
     fn read(cores: &[&[u32]], kinds: Option<(&str, &str)>) -> Topology {
-        Topology::read(sysfs(cores, kinds).path(), &(0..CPUS).collect())
+        Topology::read(&sysfs(cores, kinds).tree(), &(0..CPUS).collect())
     }
 
     pub(super) const CPUS: u32 = 64;
@@ -171,6 +180,7 @@ pub(crate) mod fixtures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::fixtures::Written;
 
     #[test]
     fn a_hybrid_has_cores_of_two_kinds() {
@@ -179,6 +189,7 @@ mod tests {
         assert_eq!(topology.performance().unwrap().to_string(), "0-11");
         assert_eq!(topology.cores(topology.performance().as_ref()), 6);
         assert_eq!(topology.describe(), "6 P-cores, 4 E-cores, 16 threads");
+        assert_eq!(topology.placement(), (6, Some("0-11".parse().unwrap())));
         assert_eq!(topology.cpus[5], Cpu { id: 5, core: 4, kind: CoreKind::Performance });
         assert_eq!(topology.cpus[12], Cpu { id: 12, core: 12, kind: CoreKind::Efficiency });
     }
@@ -187,7 +198,7 @@ mod tests {
     fn cores_that_are_all_small_are_alike() {
         let topology = fixtures::n100();
         assert_eq!((topology.cores(None), topology.processors(), topology.performance()), (4, 4, None));
-        assert_eq!(topology.describe(), "4 cores");
+        assert_eq!((topology.describe().as_str(), topology.placement()), ("4 cores", (4, None)));
     }
 
     #[test]
@@ -201,7 +212,7 @@ mod tests {
     #[test]
     fn only_what_may_be_used_counts() {
         let sysfs = fixtures::sysfs(&[&[0, 1], &[2, 3], &[4], &[5]], Some(("0-3", "4-5")));
-        let topology = Topology::read(sysfs.path(), &"0-2".parse().unwrap());
+        let topology = Topology::read(&sysfs.tree(), &"0-2".parse().unwrap());
         assert_eq!((topology.cores(None), topology.processors()), (2, 3));
         // Of the other kind there is none that may be used.
         assert_eq!(topology.performance(), None);
@@ -209,12 +220,8 @@ mod tests {
 
     #[test]
     fn what_sysfs_does_not_tell_is_taken_as_plain() {
-        let old = fixtures::sysfs(&[], None);
-        let folder = old.path().join("system/cpu/cpu1/topology");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("thread_siblings_list"), "0-1\n").unwrap();
-        fs::remove_file(old.path().join("system/cpu/online")).unwrap();
-        let topology = Topology::read(old.path(), &"0-3".parse().unwrap());
+        let old = Written::new(&[("sys/devices/system/cpu/cpu1/topology/thread_siblings_list", "0-1\n")]);
+        let topology = Topology::read(&old.tree(), &"0-3".parse().unwrap());
         assert_eq!((topology.cores(None), topology.processors()), (3, 4));
         assert!(Topology::probe().cores(None) >= 1);
     }

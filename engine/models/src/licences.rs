@@ -64,6 +64,14 @@ impl Entry {
     }
 }
 
+impl Accepted {
+    /// Whether it is for a model under the licence that it has now.
+    #[must_use]
+    pub fn is_of(&self, entry: &Entry) -> bool {
+        self.model == entry.licensed_as() && self.licence == entry.licence
+    }
+}
+
 impl Store {
     /// The licences that were accepted.
     ///
@@ -103,8 +111,7 @@ impl Store {
     /// # Errors
     /// As [`accepted`](Self::accepted).
     pub fn has_accepted(&self, entry: &Entry) -> Result<bool, ModelsError> {
-        let is_of = |one: &Accepted| one.model == entry.licensed_as() && one.licence == entry.licence;
-        Ok(!entry.asks_to_be_accepted() || self.accepted()?.iter().any(is_of))
+        Ok(!entry.asks_to_be_accepted() || self.accepted()?.iter().any(|one| one.is_of(entry)))
     }
 
     /// Refuses a model whose licence nobody has accepted.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use allerac_engine_core::{Attention, BatcherConfig, Config, FlashAttention, KvType};
 use allerac_engine_llama::{ContextParams, EmbedderParams};
-use allerac_hardware::tuning::Effort;
+use allerac_hardware::tuning::{Effort, Workload};
 use allerac_hardware::{CpuSet, Topology};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -78,6 +78,9 @@ pub(crate) struct Args {
     /// Measure how fast the model is with these settings, print a line of JSON a speed, and exit.
     #[arg(long, value_name = "EFFORT", value_parser = one_of(&Effort::ALL, Effort::as_str))]
     pub(crate) measure: Option<Effort>,
+    /// Measure prompts and answers as this JSON says, print a line of JSON for each, and exit.
+    #[arg(long, value_name = "JSON", conflicts_with = "measure")]
+    pub(crate) workload: Option<Workload>,
     /// Print the CPU features that llama.cpp uses, and exit.
     #[arg(long)]
     pub(crate) system_info: bool,
@@ -163,7 +166,7 @@ impl Args {
             batch: self.batch.max(self.sequences),
             threads,
             // What is measured is these threads.
-            sheds_threads: self.measure.is_none(),
+            sheds_threads: self.measure.is_none() && self.workload.is_none(),
             threads_batch: if self.threads_batch == 0 { threads } else { self.threads_batch },
             attention: Attention { flash: self.flash_attention, kv_type_k: self.kv_type_k, kv_type_v: self.kv_type_v },
         }

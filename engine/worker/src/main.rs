@@ -49,11 +49,12 @@ fn run(args: &args::Args) -> anyhow::Result<()> {
     }
     affinity::bind(args)?;
     spin::bound();
-    match args.measure {
+    match (args.measure, &args.workload) {
         _ if args.self_test_sandbox => sandbox::self_test(args),
         _ if args.check => check::run(args),
-        Some(effort) => measure::run(args, effort),
-        None => serve::run(args),
+        (Some(effort), _) => measure::run(args, &measure::Work::Tune(effort)),
+        (None, Some(workload)) => measure::run(args, &measure::Work::Bench(workload.clone())),
+        (None, None) => serve::run(args),
     }
 }
 

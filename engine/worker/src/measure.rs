@@ -8,11 +8,19 @@ use std::time::Duration;
 
 use allerac_engine_core::{Backend, BackendError, BatchToken, TokenId};
 use allerac_engine_llama::{Context, Model, load_kernels};
-use allerac_hardware::tuning::{DEPTHS, Effort, Measurement, Part, Phase, Report};
+use allerac_hardware::tuning::{DEPTHS, Effort, Measurement, Part, Phase, Report, Workload};
 use anyhow::Context as _;
 
 use crate::args::Args;
 use crate::sandbox;
+
+/// What measuring is for.
+pub(crate) enum Work {
+    /// To find settings: medians, and only what fits into some time.
+    Tune(Effort),
+    /// To tell speeds: all of it, and every sample.
+    Bench(Workload),
+}
 
 /// What is measured, and for how long at most.
 struct Plan {
@@ -51,7 +59,7 @@ const TEXT: &str = "The lighthouse keeper climbed the spiral stairs every evenin
     of tea and a book about the sea, which he had read so often that he knew where each storm began. ";
 
 /// Loads the model, measures and prints until it is done or out of time.
-pub(crate) fn run(args: &Args, effort: Effort) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, work: &Work) -> anyhow::Result<()> {
     load_kernels()?;
     if !args.no_sandbox {
         sandbox::confine(args)?;
@@ -64,7 +72,11 @@ pub(crate) fn run(args: &Args, effort: Effort) -> anyhow::Result<()> {
         let line = serde_json::to_string(report).expect("numbers and words are JSON");
         printed = std::mem::replace(&mut printed, Ok(())).and_then(|()| writeln!(std::io::stdout(), "{line}"));
     };
-    measure(&mut context, &text, &Plan::new(effort), &mut tell).context("cannot measure")?;
+    let measured = match work {
+        Work::Tune(effort) => measure(&mut context, &text, &Plan::new(*effort), &mut tell),
+        Work::Bench(workload) => bench(&mut context, &text, workload, &mut tell),
+    };
+    measured.context("cannot measure")?;
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let cpu_seconds = Duration::try_from(used).unwrap_or_default().as_secs_f64();
     tell(&Report::Done { version: env!("CARGO_PKG_VERSION").to_owned(), cpu_seconds });
@@ -92,6 +104,34 @@ fn measure<B: Backend>(
         }
         for report in meter.at(depth)? {
             tell(&report);
+        }
+    }
+    Ok(())
+}
+
+/// Measures all of a workload, however long it takes.
+fn bench<B: Backend>(
+    backend: &mut B,
+    text: &[TokenId],
+    workload: &Workload,
+    tell: &mut impl FnMut(&Report),
+) -> Result<(), BackendError> {
+    let Workload { prompt, answer, ref depths, repeats } = *workload;
+    let repeats = repeats as usize;
+    let plan = Plan { depths: depths.clone(), prompt, repeats, steps: answer as usize, time_max: Duration::MAX };
+    let mut meter = Meter { backend, text, plan: &plan, length: 0, spent: Duration::ZERO, per_token: Duration::ZERO };
+    // The model comes into memory before anything counts.
+    meter.extend(WARM_UP)?;
+    meter.step(1)?;
+    for depth in depths.iter().copied() {
+        if let Some(reason) = meter.obstacle(depth) {
+            tell(&Report::Skipped { depth, reason });
+            continue;
+        }
+        for (phase, tokens) in [(Phase::Prefill, prompt), (Phase::Decode, answer)].into_iter().filter(|(_, n)| *n > 0) {
+            let samples = (0..repeats).map(|_| meter.sample(phase, depth, tokens));
+            let samples = samples.collect::<Result<_, _>>()?;
+            tell(&Report::Sampled { phase, depth, tokens, samples });
         }
     }
     Ok(())
@@ -154,6 +194,29 @@ impl<B: Backend> Meter<'_, B> {
         Ok(reports)
     }
 
+    /// One prompt, or one answer, after so many tokens; tokens a second.
+    fn sample(&mut self, phase: Phase, depth: u32, tokens: u32) -> Result<f64, BackendError> {
+        self.rewind(depth);
+        if self.length != depth {
+            // Nothing that is deeper is there yet, or a recurrent state, which cannot be taken back.
+            if self.length > depth {
+                self.rewind(0);
+            }
+            self.extend(depth - self.length)?;
+        }
+        let took = match phase {
+            Phase::Prefill => self.extend(tokens)?,
+            Phase::Decode => {
+                let before = self.spent;
+                for _ in 0..tokens {
+                    self.step(1)?;
+                }
+                self.spent - before
+            }
+        };
+        Ok(f64::from(tokens) / took.as_secs_f64())
+    }
+
     /// As many samples as the range goes to, or fewer when they take too long.
     fn series(
         &mut self,
@@ -209,6 +272,9 @@ impl<B: Backend> Meter<'_, B> {
 
     /// Takes the first sequence back to a length, where it can be.
     fn rewind(&mut self, length: u32) {
+        if length >= self.length {
+            return;
+        }
         if length == 0 {
             self.backend.clear(0);
             self.length = 0;

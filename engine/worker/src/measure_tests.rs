@@ -97,6 +97,7 @@ fn said(fake: &mut Fake, plan: &Plan) -> Vec<String> {
                 format!("{:?} {} {}: {tokens_per_second:.1}", part.phase, part.depth, part.sequences)
             }
             Report::Skipped { depth, reason } => format!("skipped {depth}: {reason}"),
+            Report::Sampled { .. } => panic!("{report:?}"),
             Report::Done { .. } => panic!("that is said by the program"),
         });
     };
@@ -169,4 +170,31 @@ fn the_median_forgets_what_was_disturbed() {
     assert_eq!(median, 10.0);
     assert!((uncertainty - 1.2533 * 1.4826 / 5f64.sqrt() / 10.0).abs() < 1e-12);
     assert_eq!(summary(vec![4.0, 6.0]).0, 5.0);
+}
+
+#[test]
+fn a_workload_is_measured_whole_at_each_depth() {
+    for drafts in [true, false] {
+        let mut fake = Fake::new(2048, 1);
+        fake.limits.drafts = drafts;
+        let workload = Workload { prompt: 256, answer: 16, depths: vec![0, 1000, 2000], repeats: 3 };
+        let mut told = Vec::new();
+        bench(&mut fake, &[TokenId(1), TokenId(2)], &workload, &mut |report| told.push(report.clone())).unwrap();
+        let Report::Skipped { depth: 2000, reason } = &told[4] else { panic!("{told:?}") };
+        assert_eq!(reason, "it needs 2256 tokens of context, and there are 2048");
+        assert_eq!(told.len(), 5);
+        let sampled = |index: usize| match &told[index] {
+            Report::Sampled { phase, depth, tokens, samples } => (*phase, *depth, *tokens, samples.clone()),
+            other => panic!("{other:?}"),
+        };
+        for (index, depth) in [(0, 0), (2, 1000)] {
+            // A token of a prompt takes a millisecond.
+            assert_eq!(sampled(index), (Phase::Prefill, depth, 256, vec![1000.0; 3]), "{drafts}");
+            let (phase, at, tokens, samples) = sampled(index + 1);
+            assert_eq!((phase, at, tokens, samples.len()), (Phase::Decode, depth, 16, 3));
+            // Every eighth step takes 100 ms longer, and two of 16 are such.
+            let expected = 16.0 / (16.0 * (0.010 + f64::from(depth / 1000) / 1000.0) + 0.2);
+            assert!(samples.iter().all(|speed| (speed - expected).abs() < 1e-9), "{samples:?}, not {expected}");
+        }
+    }
 }

@@ -67,6 +67,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Usage(args) => commands::usage::run(args, place),
         Command::Models(command) => commands::models::run(command, place).await,
         Command::Tune(args) => commands::tune::run(args, place).await,
+        Command::Bench(args) => commands::bench::run(args, place).await,
         Command::Doctor(args) => commands::doctor::run(args, place).await,
         Command::Console(args) => commands::console::run(args).await,
         Command::Health(args) => commands::health::run(args, place).await,

@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use allerac_ledger::{Ledger, Options};
+use allerac_ledger::{Ledger, Options, Postgres};
 use jiff::tz::TimeZone;
 
 use crate::args::Place;
@@ -29,7 +29,7 @@ impl Place {
     /// The time zone of days and months: the flag or `ALLERAC_TIME_ZONE`, else what the server was last told, else the
     /// system's.
     pub(crate) fn time_zone(&self) -> TimeZone {
-        let kept = || allerac_ledger::time_zone(&self.data_dir().ok()?);
+        let kept = || allerac_ledger::time_zone(&self.data_dir().ok()?, self.database().ok()?.as_ref());
         self.time_zone.clone().or_else(kept).unwrap_or_else(TimeZone::system)
     }
 
@@ -37,7 +37,7 @@ impl Place {
     pub(crate) fn ledger(&self) -> Result<Ledger, Failure> {
         let data_dir = self.data_dir()?;
         finish_restore(&data_dir)?;
-        let ledger = Ledger::open_with(&data_dir, self.time_zone(), options())?;
+        let ledger = Ledger::open_with(&data_dir, self.time_zone(), self.options()?)?;
         Ok(ledger.acting_as(&format!("command line, user {}", user())))
     }
 
@@ -45,12 +45,33 @@ impl Place {
     pub(crate) fn existing_ledger(&self) -> Result<Ledger, Failure> {
         let data_dir = self.data_dir()?;
         finish_restore(&data_dir)?;
-        if !data_dir.join("ledger.db").exists() {
+        if self.database()?.is_none() && !data_dir.join("ledger.db").exists() {
             return Err(Failure::new(Exit::NotFound, format!("there is no ledger in {}", data_dir.display()))
                 .hint("start the server once, or choose another directory with --data-dir"));
         }
         self.ledger()
     }
+
+    /// The database's server that the ledger is on, if it is on one.
+    pub(crate) fn database(&self) -> Result<Option<Postgres>, Failure> {
+        let Some(address) = self.database.as_ref().filter(|address| !address.is_empty()) else { return Ok(None) };
+        Ok(Some(database(address, self.database_ca.as_ref())?))
+    }
+
+    /// How the ledger is opened. Tests have each of its commits checked.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let check = env::var_os("ALLERAC_CHECK_BOOKS").is_some();
+        Ok(Options { check, database: self.database()?, ..Options::default() })
+    }
+}
+
+/// A database's server by its address.
+pub(crate) fn database(address: &str, authorities: Option<&PathBuf>) -> Result<Postgres, Failure> {
+    Postgres::new(address, authorities).map_err(|error| {
+        Failure::new(Exit::Usage, error.to_string()).hint(
+            "write it like postgres://allerac:password@host/allerac, with ?sslmode=disable for a network you trust",
+        )
+    })
 }
 
 /// A restore that was interrupted ends before the data are used.
@@ -65,11 +86,6 @@ pub(crate) fn finish_restore(data_dir: &Path) -> Result<(), Failure> {
 pub(crate) fn user() -> String {
     // A process's folder there belongs to its user.
     fs::metadata("/proc/self").map_or_else(|_| "unknown".to_owned(), |folder| folder.uid().to_string())
-}
-
-/// How the ledger is opened. Tests have each of its commits checked.
-pub(crate) fn options() -> Options {
-    Options { check: env::var_os("ALLERAC_CHECK_BOOKS").is_some(), ..Options::default() }
 }
 
 /// The ledger with its log and its shared memory take a few megabytes; with less nothing can be accounted for.

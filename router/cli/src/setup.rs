@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use allerac_engine_link::EngineSettings;
 use allerac_hardware::{Probe, Profile};
+use allerac_models::fit::Facts;
 use allerac_models::{Catalogue, Installed, ModelKind, Store};
 use allerac_router_core::{KvFolder, RegistryConfig};
 
@@ -30,6 +31,10 @@ pub(crate) struct Prepared {
     /// Models that guess, by those that they guess for.
     drafts: BTreeMap<String, String>,
     installed: Vec<Installed>,
+    /// What the profile recommends and this machine has memory for, the best first.
+    pub(crate) worth_having: Vec<String>,
+    /// The models to begin with, where they are there.
+    preferred: Vec<String>,
     default_model: Option<String>,
 }
 
@@ -48,17 +53,20 @@ impl Prepared {
     }
 
     fn with(setup: &Setup, data_dir: &Path, probe: &Probe, tuned: &Tuned) -> Result<Self, Failure> {
+        let memory_bytes = allerac_hardware::memory().total_bytes;
         let config = ConfigFile::load(setup.config.as_deref())?;
         let profile = profile(setup, &config, probe)?;
         let settings = settings(&config, &profile, probe, tuned)?;
         let binary = engine_binary(&config)?;
         let installed = Store::open(data_dir).list().map_err(|error| models_failure(&error))?;
-        let default_model = default_model(&config, &profile, &installed);
+        let worth_having = worth_having(&profile, &settings, config.models.memory(memory_bytes).budget_bytes);
+        let preferred = preferred(&config, &profile, &worth_having);
+        let default_model = default_model(&config, &preferred, &installed);
         let drafts = config.engine.drafts_over(&profile.engine.drafts);
         for (missing, hint) in missing_drafts(&drafts, &installed) {
             tracing::warn!("{missing}: {hint}");
         }
-        Ok(Self { config, profile, settings, binary, drafts, installed, default_model })
+        Ok(Self { config, profile, settings, binary, drafts, installed, worth_having, preferred, default_model })
     }
 
     /// The named model, or the one that is loaded at the start.
@@ -86,7 +94,7 @@ impl Prepared {
             settings: self.settings.clone(),
             store: Store::open(data_dir).with(self.config.downloads(zone)?),
             drafts: self.drafts.clone(),
-            preferred: preferred(&self.config, &self.profile),
+            preferred: self.preferred.clone(),
             kv: kv.filter(|_| self.settings.kv_disk_mib > 0),
             common_prompts: self.config.engine.common_prompts.clone(),
             memory: models.memory(allerac_hardware::memory().total_bytes),
@@ -100,9 +108,16 @@ impl Prepared {
         self.installed.iter().map(|model| model.sha256.clone()).collect()
     }
 
+    /// The best model for this machine, where that is not installed.
+    pub(crate) fn better(&self) -> Option<&str> {
+        let best = self.worth_having.first()?;
+        let is_here = self.installed.iter().any(|model| model.model == *best);
+        (!is_here).then_some(best)
+    }
+
     /// The model to suggest when none is installed.
     pub(crate) fn suggestion(&self) -> &str {
-        &self.profile.default_model
+        &self.profile.starter_model
     }
 }
 
@@ -137,8 +152,10 @@ pub(crate) fn settings(
         return Err(Failure::new(Exit::Usage, message).hint("correct cpus in [engine] of the configuration file"));
     }
     if settings.threads == 0 {
-        // One a core: a hyper-thread adds nothing to a computation that waits for memory.
-        settings.threads = probe.topology.cores(settings.cpus.as_ref());
+        (settings.threads, settings.cpus) = match settings.cpus {
+            None => probe.topology.placement(),
+            Some(cpus) => (probe.topology.cores(Some(&cpus)), Some(cpus)),
+        };
     }
     Ok(settings)
 }
@@ -204,8 +221,8 @@ pub(crate) fn missing_drafts(drafts: &BTreeMap<String, String>, installed: &[Ins
     missing.map(say).collect()
 }
 
-/// The model loaded at the start: as configured, else the profile's, else the first installed one to chat with.
-fn default_model(config: &ConfigFile, profile: &Profile, installed: &[Installed]) -> Option<String> {
+/// The model loaded at the start: the first preferred one that is here, else the first installed one to chat with.
+fn default_model(config: &ConfigFile, preferred: &[String], installed: &[Installed]) -> Option<String> {
     let installed: Vec<&Installed> = installed.iter().filter(|model| model.kind == ModelKind::Chat).collect();
     let has = |id: &str| installed.iter().any(|model| model.id == id);
     if let Some(missing) = config.engine.default_model.as_deref().filter(|id| !has(id)) {
@@ -215,10 +232,93 @@ fn default_model(config: &ConfigFile, profile: &Profile, installed: &[Installed]
         );
     }
     let kinds = installed.iter().map(|model| (model.id.as_str(), model.kind));
-    allerac_router_core::default_model(&preferred(config, profile), kinds).map(str::to_owned)
+    allerac_router_core::default_model(preferred, kinds).map(str::to_owned)
 }
 
-/// The models to begin with, where they are there.
-fn preferred(config: &ConfigFile, profile: &Profile) -> Vec<String> {
-    config.engine.default_model.iter().chain([&profile.default_model]).cloned().collect()
+/// The models to begin with, where they are there: as configured, else what is worth having, else the starter.
+fn preferred(config: &ConfigFile, profile: &Profile, worth_having: &[String]) -> Vec<String> {
+    let configured = config.engine.default_model.iter();
+    configured.chain(worth_having).chain([&profile.starter_model]).cloned().collect()
+}
+
+/// The profile's models for which there is memory: a profile is of a kind of machine, and this one may have less.
+pub(crate) fn worth_having(profile: &Profile, settings: &EngineSettings, memory_bytes: u64) -> Vec<String> {
+    let plan = allerac_router_core::plan(settings);
+    let fits = |id: &&String| {
+        let facts = Catalogue::builtin().get(id).and_then(Facts::of_entry);
+        facts.is_some_and(|facts| facts.needed(&plan).lasting() <= memory_bytes)
+    };
+    profile.models.iter().filter(fits).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use allerac_hardware::{CpuSet, Topology};
+
+    const GIB: u64 = 1 << 30;
+
+    fn named(name: &str) -> (Profile, EngineSettings) {
+        let profile = Profile::named(name).unwrap();
+        let settings = engine_settings(&profile);
+        (profile, settings)
+    }
+
+    #[test]
+    fn the_catalogue_has_every_model_that_a_profile_names() {
+        for name in ["lite", "home", "pro", "generic"] {
+            let (profile, settings) = named(name);
+            assert!(Catalogue::builtin().get(&profile.starter_model).is_some(), "{name}");
+            assert_eq!(worth_having(&profile, &settings, u64::MAX), profile.models, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_memory_does_not_hold_is_not_recommended() {
+        let worth = |name: &str, gib: u64| {
+            let (profile, settings) = named(name);
+            worth_having(&profile, &settings, gib * GIB)
+        };
+        // What is left for models of 16, 32 and 64 GiB; then machines that have too little for the best ones.
+        assert_eq!(worth("lite", 14)[0], "qwen2.5-7b-instruct");
+        assert_eq!(worth("home", 28)[0], "qwen2.5-14b-instruct");
+        assert_eq!(worth("pro", 60)[0], "qwen3-30b-a3b-instruct-2507");
+        assert_eq!(worth("lite", 4), ["deepseek-r1-distill-qwen-1.5b"]);
+        assert_eq!(worth("home", 2), [""; 0]);
+    }
+
+    #[test]
+    fn the_starter_answers_until_something_better_is_there() {
+        let (profile, settings) = named("lite");
+        let worth = worth_having(&profile, &settings, 14 * GIB);
+        let config = ConfigFile::default();
+        let order = preferred(&config, &profile, &worth);
+        assert_eq!(order, ["qwen2.5-7b-instruct", "deepseek-r1-distill-qwen-1.5b", "smollm2-135m-instruct"]);
+        let model = |id: &'static str| (id, ModelKind::Chat);
+        let default = |here: &[&'static str]| {
+            allerac_router_core::default_model(&order, here.iter().map(|id| model(id))).map(str::to_owned)
+        };
+        assert_eq!(default(&["a", "smollm2-135m-instruct"]).as_deref(), Some("smollm2-135m-instruct"));
+        assert_eq!(
+            default(&["smollm2-135m-instruct", "deepseek-r1-distill-qwen-1.5b"]).as_deref(),
+            Some("deepseek-r1-distill-qwen-1.5b")
+        );
+    }
+
+    #[test]
+    fn threads_are_one_a_core_unless_somebody_says_otherwise() {
+        let config = |text: &str| toml::from_str::<ConfigFile>(text).unwrap();
+        let probe =
+            |topology: Topology| Probe { cpu_model: String::new(), features: Vec::new(), topology, memory_bytes: 0 };
+        let here = Topology::probe();
+        let (profile, _) = named("generic");
+        let on = |text: &str| {
+            let settings = settings(&config(text), &profile, &probe(here.clone()), &Tuned::Not).unwrap();
+            (settings.threads, settings.cpus)
+        };
+        assert_eq!(on(""), here.placement());
+        let first: CpuSet = here.all().iter().take(1).collect();
+        assert_eq!(on(&format!("[engine]\ncpus = \"{first}\"")), (1, Some(first)));
+        assert_eq!(on("[engine]\nthreads = 1"), (1, None));
+    }
 }

@@ -9,8 +9,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The length of a step.
 const STEP: Duration = Duration::from_millis(500);
+/// Steps in a second.
+const STEPS_A_SECOND: u64 = 2;
 /// Steps in a minute.
 const MINUTE_STEPS: u64 = 120;
 /// Accounts kept before those that are at rest are looked for and forgotten.
@@ -82,21 +86,27 @@ pub struct Gauges {
 
 /// Everything that is counted.
 #[derive(Debug, Default)]
-pub(crate) struct Rates {
+pub struct Rates {
     accounts: HashMap<String, Account>,
     /// At so many accounts, those at rest are looked for.
     sweep_at: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Account {
     requests: Window,
     tokens: Window,
     running: u64,
+    /// By server, where several count together: how many of these run there, and when that last changed, in seconds.
+    #[serde(default)]
+    servers: HashMap<String, (u64, u64)>,
 }
 
+/// A server's count of what runs is forgotten when nothing began or ended there for so long: it is gone.
+const SERVER_GONE: Duration = Duration::from_secs(3600);
+
 /// What came in the last minute, by steps.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Window {
     /// Oldest first: the step's number and what came in it.
     steps: VecDeque<(u64, u64)>,
@@ -109,7 +119,8 @@ fn step(now: Duration) -> u64 {
 
 /// When a step is forgotten.
 fn expiry(step: u64) -> Duration {
-    STEP.saturating_mul(u32::try_from(step + MINUTE_STEPS + 1).unwrap_or(u32::MAX))
+    Duration::from_secs((step + MINUTE_STEPS + 1) / STEPS_A_SECOND)
+        + STEP.saturating_mul(u32::try_from((step + MINUTE_STEPS + 1) % STEPS_A_SECOND).unwrap_or(0))
 }
 
 impl Window {
@@ -187,6 +198,33 @@ fn fits(window: &Window, now: Duration, amount: u64, (limit, measure): (Option<u
 }
 
 impl Rates {
+    /// What several servers have counted of an account, as one of them wrote it down. `server` is this one's name: what
+    /// comes before a `/` in it stays when it starts again.
+    pub fn read(&mut self, account: &str, note: &str, (server, now): (&str, Duration)) {
+        // What cannot be read was written by another version: it is a minute's worth.
+        let mut state: Account = serde_json::from_str(note).unwrap_or_default();
+        let gone = |seen: u64| now.saturating_sub(Duration::from_secs(seen)) > SERVER_GONE;
+        let host = |name: &str| name.split('/').next().map(str::to_owned);
+        // What this server counted in an earlier life ended with that.
+        let before = |name: &str| name != server && host(name) == host(server);
+        state.servers.retain(|name, (_, seen)| !gone(*seen) && !before(name));
+        state.running = state.servers.values().map(|(running, _)| running).sum();
+        self.accounts.insert(account.to_owned(), state);
+    }
+
+    /// What is counted of an account, for the other servers; `None` where it is at rest.
+    #[must_use]
+    pub fn write(&mut self, account: &str, (server, now): (&str, Duration)) -> Option<String> {
+        let state = self.state(account, now);
+        let others: u64 =
+            state.servers.iter().filter(|(name, _)| *name != server).map(|(_, (running, _))| running).sum();
+        match state.running - others {
+            0 => drop(state.servers.remove(server)),
+            here => drop(state.servers.insert(server.to_owned(), (here, now.as_secs()))),
+        }
+        (!state.is_at_rest()).then(|| serde_json::to_string(state).expect("numbers are JSON"))
+    }
+
     /// Counts a request with all of its accounts, or with none.
     pub(crate) fn begin(&mut self, all: &[Limited], now: Duration) -> Result<(), Refused> {
         for Limited { account, limits } in all {
@@ -208,7 +246,7 @@ impl Rates {
     pub(crate) fn end<'a>(&mut self, accounts: impl Iterator<Item = &'a String>) {
         for account in accounts {
             if let Some(state) = self.accounts.get_mut(account) {
-                state.running -= 1;
+                state.running = state.running.saturating_sub(1);
             }
         }
     }
@@ -318,6 +356,46 @@ mod tests {
         assert_eq!(refused, Refused { measure: Measure::Requests, limit: 2, asked: 1, wait: Some(wait) });
         assert!(rates.begin(&anna, at(20.0) + wait - Duration::from_millis(1)).is_err());
         rates.begin(&anna, at(20.0) + wait).unwrap();
+    }
+
+    /// Does something at a server with what all of them noted.
+    fn at_server<T>(
+        note: &mut Option<String>,
+        (server, now): (&str, f64),
+        work: impl FnOnce(&mut Rates, Duration) -> T,
+    ) -> T {
+        let (mut rates, now) = (Rates::default(), at(now));
+        if let Some(note) = note.as_ref() {
+            rates.read("user:1", note, (server, now));
+        }
+        let result = work(&mut rates, now);
+        *note = rates.write("user:1", (server, now));
+        result
+    }
+
+    #[test]
+    fn servers_count_together_and_forget_those_that_are_gone() {
+        let few = RateLimits { requests_a_minute: Some(4), tokens_a_minute: None, concurrency: Some(2) };
+        let anna = [limited("user:1", few)];
+        let begin = |rates: &mut Rates, now| rates.begin(&anna, now).map_err(|refused| refused.measure);
+        let end = |rates: &mut Rates, _| rates.end([&anna[0].account].into_iter());
+        let mut note = None;
+        at_server(&mut note, ("a/1", 0.0), begin).unwrap();
+        at_server(&mut note, ("b/1", 1.0), begin).unwrap();
+        assert_eq!(at_server(&mut note, ("c/1", 2.0), begin), Err(Measure::Concurrency));
+        at_server(&mut note, ("b/1", 3.0), end);
+        at_server(&mut note, ("c/1", 4.0), begin).unwrap();
+        at_server(&mut note, ("c/1", 5.0), end);
+        // The first has died; started again, it knows that nothing runs there.
+        at_server(&mut note, ("a/2", 6.0), begin).unwrap();
+        assert_eq!(at_server(&mut note, ("b/1", 7.0), begin), Err(Measure::Requests));
+        assert!(note.as_ref().unwrap().contains("a/2") && !note.as_ref().unwrap().contains("a/1"));
+        // It dies again and stays away.
+        at_server(&mut note, ("b/1", 100.0), begin).unwrap();
+        assert_eq!(at_server(&mut note, ("c/1", 200.0), begin), Err(Measure::Concurrency));
+        at_server(&mut note, ("c/1", 3700.0), begin).unwrap();
+        at_server(&mut note, ("c/1", 3800.0), end);
+        assert_eq!(note, None, "nothing is noted of an account at rest");
     }
 
     #[test]

@@ -130,6 +130,10 @@ impl Registry {
         Arc::clone(&self.models.borrow())
     }
 
+    pub(crate) fn config(&self) -> &RegistryConfig {
+        &self.config
+    }
+
     /// Where models are kept.
     #[must_use]
     pub fn store(&self) -> &Store {

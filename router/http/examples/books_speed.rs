@@ -82,8 +82,8 @@ async fn pay(ledger: &Ledger, limits: &Limits, key: &str) -> Duration {
     let few = RateLimits { requests_a_minute: Some(1_000_000), tokens_a_minute: Some(u64::MAX / 4), concurrency: None };
     let limited: Vec<Limited> =
         caller.accounts().into_iter().map(|(account, _)| Limited { account, limits: few }).collect();
-    let permit = limits.admit(&limited).unwrap();
-    let mut minute = limits.take_tokens(&limited, 200).unwrap();
+    let permit = limits.admit(&limited).await.unwrap();
+    let mut minute = limits.take_tokens(&limited, 200).await.unwrap();
     let request = Reserve {
         request_id: Uuid::now_v7(),
         model: "m".into(),

@@ -156,7 +156,7 @@ impl FromRequestParts<AppState> for Admitted {
         if let Some(told) = parts.extensions.get::<Told>() {
             told.set(&accounts, caller.past_soft_limit);
         }
-        let permit = state.limits.admit(&accounts)?;
+        let permit = state.limits.admit(&accounts).await?;
         let RequestId(request_id) = parts.extensions.get().copied().unwrap_or_default();
         Ok(Self { request_id, accepted: Instant::now(), permit, accounts })
     }

@@ -46,7 +46,7 @@ impl Till {
         request: Reserve,
     ) -> Result<Payment, ApiError> {
         let tokens = u64::from(request.prompt_tokens) + u64::from(request.max_output_tokens);
-        let minute = self.limits.take_tokens(accounts, tokens)?;
+        let minute = self.limits.take_tokens(accounts, tokens).await?;
         // Where the month has too few left, those of the minute are given back here.
         let reservation = self.ledger.reserve(principal, request).await?;
         Ok(Payment { reservation, minute })

@@ -102,12 +102,12 @@ mod tests {
         assert_eq!(written, ["0s", "7ms", "1s", "17.5s", "59.999s", "1m0s", "1m0.5s", "2m5.04s"]);
     }
 
-    #[test]
-    fn each_api_has_its_own_words() {
+    #[tokio::test]
+    async fn each_api_has_its_own_words() {
         let limits = Limits::default();
         let few = RateLimits { requests_a_minute: Some(3), tokens_a_minute: Some(100), concurrency: None };
         let accounts = [Limited { account: "user:1".into(), limits: few }];
-        let _permit = limits.admit(&accounts).unwrap();
+        let _permit = limits.admit(&accounts).await.unwrap();
         let told = Told::default();
         told.set(&accounts, true);
         let write = |api| {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use allerac_ledger::Ledger;
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
-use allerac_router_core::{Access, Aliases, Limits, NoRoute, Registry, Route, Upstreams, route};
+use allerac_router_core::{Access, Aliases, Limits, NoRoute, Outlook, Registry, Route, Upstreams, route};
 
 use crate::background::Background;
 use crate::batch::Batches;
 use crate::claim::ClaimGate;
 use crate::doors::Doors;
+use crate::hardware::Look;
 use crate::idempotency::InFlight;
 use crate::pass::MetricsPass;
 
@@ -22,6 +23,10 @@ pub struct AppState {
     pub ledger: Ledger,
     /// The models of this box.
     pub registry: Registry,
+    /// What models would do that are not here.
+    pub outlook: Outlook,
+    /// What the box is made of.
+    pub look: Look,
     /// What is kept for people.
     pub store: Store,
     /// What runs in the background.

@@ -3,7 +3,6 @@
 //! An alert is written in the transaction that it follows from, so a crash neither loses nor doubles it. To whom it goes
 //! is decided later, by whoever sends alerts; each of those is told at least once, under the same id.
 
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,6 +11,7 @@ use crate::balance::Holder;
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::settings;
+use crate::sql::{self, Connection, NONE, OptionalExtension, Row, params};
 
 /// At which percentages of a limit somebody is told, as a JSON list.
 const PERCENTS: &str = "alert_percents";
@@ -110,12 +110,7 @@ pub(crate) fn note_usage(connection: &Connection, usage: &Usage<'_>) -> Result<(
     };
     let (Holder::User(id) | Holder::Key(id)) = usage.holder;
     let (user, name, key, plan) = connection.prepare_cached(query)?.query_row([id], |row| {
-        Ok((
-            row.get::<_, i64>(0)?,
-            row.get::<_, String>(1)?,
-            row.get::<_, Option<String>>(2)?,
-            row.get::<_, String>(3)?,
-        ))
+        Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<Option<String>>(2)?, row.get::<String>(3)?))
     })?;
     let detail = json!({
         "percent": percent, "user": name, "key": key, "plan": plan, "month": usage.month, "used": usage.used,
@@ -126,7 +121,8 @@ pub(crate) fn note_usage(connection: &Connection, usage: &Usage<'_>) -> Result<(
 
 /// Whether something was not told yet; from now on it was.
 fn is_new(connection: &Connection, what: &str, now: i64) -> Result<bool, LedgerError> {
-    let mut statement = connection.prepare_cached("INSERT OR IGNORE INTO alerts_told (what, at) VALUES (?1, ?2)")?;
+    let mut statement =
+        connection.prepare_cached("INSERT INTO alerts_told (what, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
     Ok(statement.execute(params![what, now])? == 1)
 }
 
@@ -155,7 +151,7 @@ pub(crate) fn forget(connection: &Connection, user: i64) -> Result<(), LedgerErr
 const SELECT: &str = "SELECT alerts.id, at, kind, detail, channel, state, tries, next_at, error
     FROM deliveries JOIN alerts ON seq = alert";
 
-fn delivery(row: &rusqlite::Row<'_>) -> rusqlite::Result<Delivery> {
+fn delivery(row: Row<'_>) -> sql::Result<Delivery> {
     let detail: String = row.get(3)?;
     let alert = Alert {
         id: row.get(0)?,
@@ -212,7 +208,7 @@ impl Ledger {
     ) -> Result<Vec<Delivery>, LedgerError> {
         let now = self.now().seconds;
         let (new, due) = self.read(|connection| {
-            let new = connection.prepare_cached("SELECT 1 FROM alerts WHERE planned = 0")?.exists([])?;
+            let new = connection.prepare_cached("SELECT 1 FROM alerts WHERE planned = 0")?.exists(NONE)?;
             let mut due =
                 connection.prepare_cached("SELECT 1 FROM deliveries WHERE state = 'waiting' AND next_at <= ?1")?;
             Ok((new, due.exists([now])?))
@@ -260,7 +256,7 @@ impl Ledger {
     /// When the ledger cannot be read.
     pub fn deliveries(&self, limit: u32) -> Result<Vec<Delivery>, LedgerError> {
         self.read(|connection| {
-            let mut statement = connection.prepare(&format!("{SELECT} ORDER BY seq DESC, channel LIMIT ?1"))?;
+            let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY seq DESC, channel LIMIT ?1"))?;
             let rows = statement.query_map([limit], delivery)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -293,7 +289,7 @@ fn plan(
     let next = "SELECT seq, kind FROM alerts WHERE planned = 0 ORDER BY seq LIMIT 1";
     while let Some((seq, kind)) = connection
         .prepare_cached(next)?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .query_row(NONE, |row| Ok((row.get::<i64>(0)?, row.get::<String>(1)?)))
         .optional()?
     {
         for channel in channels.iter().filter(|channel| wanted(channel, &kind)) {

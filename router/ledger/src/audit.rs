@@ -4,7 +4,6 @@
 //! the chain there; who cuts off its end leaves a number that was given and is not there. Who rewrites all of it, with
 //! the file in hand, is found out by whoever has noted the number and hash of any entry: see [`Ledger::verify_audit`].
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -12,6 +11,7 @@ use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::reservation::Settlement;
 use crate::settings;
+use crate::sql::{self, Connection, NONE, OptionalExtension, Row, params};
 
 /// Whether requests are noted: `on` in the settings.
 const REQUESTS: &str = "audit_requests";
@@ -117,7 +117,7 @@ pub(crate) fn note(connection: &Connection, act: Act<'_>) -> Result<(), LedgerEr
     let Act { at, actor, action, subject, detail } = act;
     let last = connection
         .prepare_cached("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1")?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, [u8; 32]>(1)?)))
+        .query_row(NONE, |row| Ok((row.get::<i64>(0)?.unsigned_abs(), row.get::<[u8; 32]>(1)?)))
         .optional()?;
     let (id, before) = last.map_or((1, [0; 32]), |(id, hash)| (id + 1, hash));
     let hash = link(&before, (id, at), [actor, action, subject], &detail);
@@ -145,7 +145,7 @@ pub(crate) fn note_request(
              JOIN keys ON keys.id = key_id JOIN users ON users.id = keys.user_id WHERE reservations.id = ?1",
         )?
         .query_row([reservation], |row| {
-            let text = |index| row.get::<_, String>(index);
+            let text = |index| row.get::<String>(index);
             Ok((text(0)?, text(1)?, text(2)?, text(3)?, text(4)?, text(5)?))
         })?;
     let detail = json!({
@@ -181,8 +181,8 @@ impl Ledger {
     ) -> Result<(), E> {
         let mut failed = None;
         let read = self.read(|connection| {
-            let mut statement = connection.prepare(&format!("{SELECT} ORDER BY id"))?;
-            for entry in statement.query_map([], entry)? {
+            let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY id"))?;
+            for entry in statement.query_map(NONE, entry)? {
                 if let Err(error) = each(&entry?) {
                     failed = Some(error);
                     break;
@@ -234,8 +234,8 @@ impl Ledger {
 /// Checks the whole log over a connection.
 pub(crate) fn verify(connection: &Connection) -> Result<AuditVerified, LedgerError> {
     let mut chain = Chain::default();
-    let mut statement = connection.prepare(&format!("{SELECT} ORDER BY id"))?;
-    for next in statement.query_map([], entry)? {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY id"))?;
+    for next in statement.query_map(NONE, entry)? {
         chain.push(&next?)?;
     }
     ended(connection, &chain)
@@ -244,9 +244,7 @@ pub(crate) fn verify(connection: &Connection) -> Result<AuditVerified, LedgerErr
 /// A chain whose end was not cut off.
 fn ended(connection: &Connection, chain: &Chain) -> Result<AuditVerified, LedgerError> {
     let verified = chain.verified();
-    let mut statement = connection.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")?;
-    let given = statement.query_row([], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0).unsigned_abs();
-    if given > verified.entries {
+    if connection.highest_ever("audit")?.unsigned_abs() > verified.entries {
         return Err(Tampered::Missing(verified.entries + 1).into());
     }
     Ok(verified)
@@ -254,10 +252,10 @@ fn ended(connection: &Connection, chain: &Chain) -> Result<AuditVerified, Ledger
 
 const SELECT: &str = "SELECT id, at, actor, action, subject, detail, hash FROM audit";
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+fn entry(row: Row<'_>) -> sql::Result<AuditEntry> {
     let detail: String = row.get(5)?;
     Ok(AuditEntry {
-        id: row.get::<_, i64>(0)?.unsigned_abs(),
+        id: row.get::<i64>(0)?.unsigned_abs(),
         at: row.get(1)?,
         actor: row.get(2)?,
         action: row.get(3)?,

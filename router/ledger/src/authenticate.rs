@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, LazyLock};
 
-use rusqlite::{Connection, Row};
 use subtle::ConstantTimeEq;
 
 use crate::error::{AuthError, LedgerError};
@@ -12,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::role::{Role, Scopes};
 use crate::sessions;
+use crate::sql::{Connection, Row};
 
 /// All that is known of whoever a key belongs to. A key is bound to its person and to itself; a team may pay.
 const SELECT: &str = "SELECT keys.id, users.id, keys.public_id, users.name, users.role, keys.upstreams, users.salt,
@@ -70,7 +70,7 @@ impl Ledger {
             let Some(row) = rows.next()? else { return Ok((None, [[0; 32]; 2])) };
             let hash: [u8; 32] = row.get(18)?;
             let old: Option<[u8; 32]> = row.get(19)?;
-            let old = old.filter(|_| row.get::<_, Option<i64>>(20).is_ok_and(|until| until > Some(now)));
+            let old = old.filter(|_| row.get::<Option<i64>>(20).is_ok_and(|until| until > Some(now)));
             Ok((Some(self.found(connection, row)?), [hash, old.unwrap_or(hash)]))
         })?;
         // An unknown id compares too, so that the time tells nothing.
@@ -123,18 +123,17 @@ impl Ledger {
         Ok(found.principal)
     }
 
-    fn found(&self, connection: &Connection, row: &Row<'_>) -> Result<Found, LedgerError> {
+    fn found(&self, connection: &Connection, row: Row<'_>) -> Result<Found, LedgerError> {
         let user_plan = self.known_plan(connection, row.get(14)?)?;
-        let key_plan = row.get::<_, Option<i64>>(15)?.map(|id| self.known_plan(connection, id)).transpose()?;
+        let key_plan = row.get::<Option<i64>>(15)?.map(|id| self.known_plan(connection, id)).transpose()?;
         let mut principal = principal(row, user_plan, key_plan)?;
-        principal.closed =
-            self.closed([row.get_ref(10)?.as_str(), row.get_ref(11)?.as_str()].map(Result::unwrap_or_default));
+        principal.closed = self.closed([row.text(10), row.text(11)]);
         let expires_at: Option<i64> = row.get(17)?;
-        let has_hours = row.get_ref(11)?.as_str().is_ok_and(|hours| !hours.is_empty());
+        let has_hours = !row.text(11).is_empty();
         let has_models = !principal.models[1].is_empty();
         principal.is_bound = principal.key_plan.is_some() || has_models || has_hours || expires_at.is_some();
         principal.past_soft_limit = self.is_past_soft_limit(connection, &principal)?;
-        let revoked = row.get::<_, Option<i64>>(16)?.is_some();
+        let revoked = row.get::<Option<i64>>(16)?.is_some();
         Ok(Found { principal, revoked, expires_at })
     }
 
@@ -152,10 +151,10 @@ impl Ledger {
     }
 }
 
-fn principal(row: &Row<'_>, user_plan: Arc<Plan>, key_plan: Option<Arc<Plan>>) -> Result<Principal, LedgerError> {
+fn principal(row: Row<'_>, user_plan: Arc<Plan>, key_plan: Option<Arc<Plan>>) -> Result<Principal, LedgerError> {
     let user: i64 = row.get(1)?;
     let models = |index| -> Result<Vec<String>, LedgerError> {
-        let text = row.get_ref(index)?.as_str().unwrap_or_default();
+        let text = row.text(index);
         if text == "[]" {
             return Ok(Vec::new());
         }
@@ -164,20 +163,20 @@ fn principal(row: &Row<'_>, user_plan: Arc<Plan>, key_plan: Option<Arc<Plan>>) -
     };
     Ok(Principal {
         key: row.get(0)?,
-        payer: row.get::<_, Option<i64>>(12)?.unwrap_or(user),
+        payer: row.get::<Option<i64>>(12)?.unwrap_or(user),
         key_id: row.get(2)?,
         user_name: row.get(3)?,
-        role: Role::from_text(row.get_ref(4)?.as_str().unwrap_or_default()),
+        role: Role::from_text(row.text(4)),
         team: row.get(13)?,
         user_plan,
         key_plan,
-        upstreams: UpstreamPolicy::from_text(row.get_ref(5)?.as_str().unwrap_or_default()),
-        scopes: Scopes::from_text(row.get_ref(7)?.as_str().unwrap_or("none")),
+        upstreams: UpstreamPolicy::from_text(row.text(5)),
+        scopes: Scopes::from_text(&row.get::<String>(7)?),
         models: [models(8)?, models(9)?],
         closed: None,
         is_bound: false,
         session: None,
-        salt: row.get::<_, i64>(6)?.cast_unsigned(),
+        salt: row.get::<i64>(6)?.cast_unsigned(),
         past_soft_limit: false,
     })
 }

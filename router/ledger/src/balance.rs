@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
-
 use crate::error::LedgerError;
 use crate::key::Principal;
 use crate::plan::{Plan, Rate};
+use crate::sql::{Connection, OptionalExtension, params};
 use crate::time::Moment;
 
 /// Whose tokens are counted.
@@ -134,7 +133,7 @@ fn increases(connection: &Connection, holder: Holder, now: &Moment) -> Result<i6
 fn left_over(connection: &Connection, account: &Account, base: i64, now: &Moment) -> Result<i64, LedgerError> {
     let before = connection
         .prepare_cached("SELECT base, used + reserved FROM balances WHERE account = ?1 AND month = ?2")?
-        .query_row([&account.name, &now.last_month], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, i64>(1)?)))
+        .query_row([&account.name, &now.last_month], |row| Ok((row.get::<Option<i64>>(0)?, row.get::<i64>(1)?)))
         .optional()?;
     if let Some((before, taken)) = before {
         return Ok((before.unwrap_or(base) - taken).max(0));

@@ -2,11 +2,10 @@
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
+use crate::sql::{self, Connection, Row, Value};
 
 /// Spans at once.
 pub const BUCKETS_MAX: usize = 1440;
@@ -172,14 +171,14 @@ struct Asked {
 
 impl Asked {
     fn rows(&self, connection: &Connection) -> Result<Vec<(Mark, BucketSum)>, LedgerError> {
-        let mut statement = connection.prepare(&self.text)?;
-        let rows = statement.query_map(params_from_iter(&self.values), row)?;
+        let mut statement = connection.prepare_cached(&self.text)?;
+        let rows = statement.query_map(&self.values, row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }
 
-fn row(row: &Row<'_>) -> rusqlite::Result<(Mark, BucketSum)> {
-    let mark = match row.get::<_, Value>(0)? {
+fn row(row: Row<'_>) -> sql::Result<(Mark, BucketSum)> {
+    let mark = match row.get::<Value>(0)? {
         Value::Text(day) => Mark::Day(day),
         _ => Mark::Moment(row.get(0)?),
     };
@@ -202,8 +201,8 @@ fn row(row: &Row<'_>) -> rusqlite::Result<(Mark, BucketSum)> {
 fn of_days(wanted: &Wanted, (first, last): (i64, i64), zone: &TimeZone) -> Asked {
     let (first, last) = (day_text(first, zone), day_text(last, zone));
     let counts = "sum(requests), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost) FROM usage_daily AS used";
-    let months = [&first[..7], &last[..7]].map(str::to_owned).map(Value::from);
-    let values = months.into_iter().chain([first, last].map(Value::from)).collect();
+    let months = [&first[..7], &last[..7]].map(|month| Value::Text(month.to_owned()));
+    let values = months.into_iter().chain([first, last].map(Value::Text)).collect();
     assemble(wanted, "day", counts, "month BETWEEN ? AND ? AND day BETWEEN ? AND ?", values)
 }
 
@@ -212,7 +211,13 @@ fn of_moments(wanted: &Wanted, (from, to): (i64, i64), width: i64) -> Asked {
     let mark = format!("created_at - created_at % {width}");
     let counts =
         "count(*), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost) FROM usage AS used";
-    assemble(wanted, &mark, counts, "used.created_at >= ? AND used.created_at < ?", vec![from.into(), to.into()])
+    assemble(
+        wanted,
+        &mark,
+        counts,
+        "used.created_at >= ? AND used.created_at < ?",
+        vec![Value::Number(from), Value::Number(to)],
+    )
 }
 
 fn assemble(wanted: &Wanted, mark: &str, counts: &str, when: &str, mut values: Vec<Value>) -> Asked {
@@ -234,7 +239,7 @@ fn assemble(wanted: &Wanted, mark: &str, counts: &str, when: &str, mut values: V
     for (column, wanted) in filters.into_iter().filter(|(_, wanted)| !wanted.is_empty()) {
         let places = vec!["?"; wanted.len()].join(", ");
         text.push_str(&format!(" AND {column} IN ({places})"));
-        values.extend(wanted.iter().cloned().map(Value::from));
+        values.extend(wanted.iter().cloned().map(Value::Text));
     }
     text.push_str(" GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4");
     Asked { text, values }

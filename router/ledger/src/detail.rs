@@ -1,10 +1,10 @@
 //! Settled requests one by one: for exports.
 
-use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
+use crate::sql::{self, Connection, Row, params};
 
 /// A settled request: all but what it said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,10 +88,10 @@ fn hand_out<E>(
         "{SELECT} WHERE settled_at >= ?1 AND settled_at < ?2 AND (?3 IS NULL OR users.name = ?3)
          ORDER BY settled_at, usage.id"
     );
-    let mut statement = connection.prepare(&query)?;
+    let mut statement = connection.prepare_cached(&query)?;
     let from = span.from.unwrap_or(i64::MIN);
     let to = span.to.unwrap_or(i64::MAX);
-    for row in statement.query_map(rusqlite::params![from, to, span.user], request)? {
+    for row in statement.query_map(params![from, to, span.user], request)? {
         if let Err(error) = each(row?) {
             return Ok(Err(error));
         }
@@ -99,7 +99,7 @@ fn hand_out<E>(
     Ok(Ok(()))
 }
 
-fn request(row: &Row<'_>) -> rusqlite::Result<UsedRequest> {
+fn request(row: Row<'_>) -> sql::Result<UsedRequest> {
     Ok(UsedRequest {
         request_id: row.get(0)?,
         created_at: row.get(1)?,

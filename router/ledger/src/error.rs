@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::sql::{DatabaseError, InvalidAddress};
+
 /// An operation that the ledger could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -104,9 +106,18 @@ pub enum LedgerError {
     /// The writer has ended.
     #[error("the ledger is closed")]
     Closed,
-    /// Anything else that `SQLite` says.
+    /// Anything else that the database says.
     #[error("the ledger's database failed")]
-    Database(#[source] rusqlite::Error),
+    Database(#[source] DatabaseError),
+    /// The database's server is not there.
+    #[error("the ledger's database cannot be reached")]
+    Unreachable(#[source] DatabaseError),
+    /// Where the database is cannot be read.
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
+    /// Something that only a ledger in a file can do.
+    #[error("the ledger is in PostgreSQL: {0}")]
+    Elsewhere(&'static str),
     /// The file has a shape that this program does not know.
     #[error("a newer version of allerac wrote this ledger; update allerac")]
     Newer,
@@ -115,12 +126,18 @@ pub enum LedgerError {
     Migration(#[source] rusqlite_migration::Error),
 }
 
+impl From<DatabaseError> for LedgerError {
+    fn from(error: DatabaseError) -> Self {
+        if error.is_full() {
+            return Self::Full;
+        }
+        if error.is_away() { Self::Unreachable(error) } else { Self::Database(error) }
+    }
+}
+
 impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Database(error),
-        }
+        DatabaseError::from(error).into()
     }
 }
 

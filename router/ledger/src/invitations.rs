@@ -1,6 +1,5 @@
 //! Invitations: a secret in a link makes somebody a person of this box, once.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde_json::json;
 use subtle::ConstantTimeEq;
@@ -12,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::people::{self, checked_name, governs};
 use crate::plans;
 use crate::role::Role;
+use crate::sql::{self, Connection, NONE, OptionalExtension, Row, params};
 use crate::teams;
 
 /// Begins every invitation's secret.
@@ -103,7 +103,7 @@ impl Ledger {
                 },
             };
             let open = "SELECT count(*) FROM invitations WHERE used_at IS NULL AND revoked_at IS NULL AND expires_at > ?1";
-            if connection.query_row(open, [now], |row| row.get::<_, i64>(0))? >= OPEN_MAX {
+            if connection.query_row(open, [now], |row| row.get::<i64>(0))? >= OPEN_MAX {
                 let reason = format!("{OPEN_MAX} invitations are open already; take some back");
                 return Ok(Err(LedgerError::Conflict { code: "too_many_invitations", reason }));
             }
@@ -184,7 +184,7 @@ impl Ledger {
     pub fn invitations(&self) -> Result<Vec<InvitationRow>, LedgerError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY invitations.id"))?;
-            let rows = statement.query_map([], row)?;
+            let rows = statement.query_map(NONE, row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
@@ -231,7 +231,7 @@ const SELECT: &str = "SELECT invitations.public_id, invitations.name, invitation
 fn open(connection: &Connection, presented: &str, now: i64) -> Result<Option<(i64, InvitationRow)>, LedgerError> {
     let Ok(presented) = Presented::after(PREFIX, presented.trim()) else { return Ok(None) };
     let mut statement = connection.prepare_cached("SELECT id, hash FROM invitations WHERE public_id = ?1")?;
-    let found = statement.query_row([presented.public_id], |row| Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?)));
+    let found = statement.query_row([presented.public_id], |row| Ok((row.get(0)?, row.get::<[u8; 32]>(1)?)));
     let Some((id, hash)) = found.optional()? else { return Ok(None) };
     if !bool::from(presented.hash().ct_eq(&hash)) {
         return Ok(None);
@@ -242,7 +242,7 @@ fn open(connection: &Connection, presented: &str, now: i64) -> Result<Option<(i6
     Ok(is_open.then_some((id, found)))
 }
 
-fn row(row: &Row<'_>) -> rusqlite::Result<InvitationRow> {
+fn row(row: Row<'_>) -> sql::Result<InvitationRow> {
     let role: String = row.get(2)?;
     Ok(InvitationRow {
         id: row.get(0)?,

@@ -1,11 +1,11 @@
 //! The books against the journal: what each account used and has set aside follows from the settled requests and the
 //! open reservations alone.
 
-use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
+use crate::sql::{Connection, NONE};
 
 /// Differences that are told. Beyond so many, how many there are says enough.
 const DIFFERENCES_MAX: usize = 1000;
@@ -59,16 +59,18 @@ impl Ledger {
 
 /// The same over a connection.
 pub(crate) fn verify(connection: &Connection) -> Result<Verified, LedgerError> {
-    // One moment for all that is read.
-    let transaction = connection.unchecked_transaction()?;
-    check_file(&transaction)?;
-    let count = |table: &str| -> Result<u64, LedgerError> {
-        let query = format!("SELECT count(*) FROM {table}");
-        Ok(transaction.query_row(&query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
-    };
-    let differences = differences(&transaction)?;
-    let (accounts, requests, open) = (count("balances")?, count("usage")?, count("reservations")?);
-    Ok(Verified { accounts, requests, open, differences })
+    connection.at_one_moment(|| {
+        if let Some(damage) = connection.damage()? {
+            return Err(LedgerError::Damaged(damage));
+        }
+        let count = |table: &str| -> Result<u64, LedgerError> {
+            let query = format!("SELECT count(*) FROM {table}");
+            Ok(connection.query_row(&query, NONE, |row| row.get::<i64>(0))?.unsigned_abs())
+        };
+        let differences = differences(connection)?;
+        let (accounts, requests, open) = (count("balances")?, count("usage")?, count("reservations")?);
+        Ok(Verified { accounts, requests, open, differences })
+    })
 }
 
 /// What does not add up.
@@ -80,25 +82,15 @@ pub(crate) fn differences(connection: &Connection) -> Result<Vec<Difference>, Le
     Ok(differences)
 }
 
-fn check_file(connection: &Connection) -> Result<(), LedgerError> {
-    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if found != "ok" {
-        return Err(LedgerError::Damaged(found));
-    }
-    let mut orphans = connection.prepare("PRAGMA foreign_key_check")?;
-    let orphan = orphans.query_map([], |row| row.get::<_, String>(0))?.next().transpose()?;
-    orphan.map_or(Ok(()), |table| Err(LedgerError::Damaged(format!("a row of {table} belongs to nothing"))))
-}
-
 /// What the books say, and what the journal adds up to: first as rows of two columns for each sum, then added up by what
 /// they belong to. (A join of both would compare each with each.)
 fn balances(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
     let query = "WITH rows (account, month, books_used, used, books_reserved, reserved) AS (
             SELECT 'user:' || user_id, month, 0, sum(user_charge), 0, 0 FROM usage GROUP BY user_id, month
-            UNION ALL SELECT 'key:' || key_id, month, 0, sum(key_charge), 0, 0 FROM usage WHERE key_account
+            UNION ALL SELECT 'key:' || key_id, month, 0, sum(key_charge), 0, 0 FROM usage WHERE key_account <> 0
                 GROUP BY key_id, month
             UNION ALL SELECT 'user:' || user_id, month, 0, 0, 0, tokens FROM reservations
-            UNION ALL SELECT 'key:' || key_id, month, 0, 0, 0, key_tokens FROM reservations WHERE key_account
+            UNION ALL SELECT 'key:' || key_id, month, 0, 0, 0, key_tokens FROM reservations WHERE key_account <> 0
             UNION ALL SELECT account, month, used, 0, reserved, 0 FROM balances
         )
         SELECT coalesce(
@@ -147,8 +139,8 @@ fn months(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
 
 /// The differences that a query finds: whose, the month, and for each of these sums the books and the journal.
 fn off(connection: &Connection, query: &str, sums: &[&'static str]) -> Result<Vec<Difference>, LedgerError> {
-    let mut statement = connection.prepare(query)?;
-    let mut rows = statement.query([])?;
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(NONE)?;
     let mut differences = Vec::new();
     while let Some(row) = rows.next()? {
         for (index, what) in sums.iter().enumerate() {

@@ -1,6 +1,5 @@
 //! Keys as rows: made, listed, turned, bound and revoked.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 
 use crate::audit::{self, Act};
@@ -11,6 +10,7 @@ use crate::people::{Person, checked_name, insert_user, is_taken, person, taken};
 use crate::plan::{DEFAULT_PLAN, check_models};
 use crate::plans;
 use crate::role::{Right, Role, Scopes};
+use crate::sql::{self, Connection, OptionalExtension, Row, params};
 use crate::teams;
 
 /// The longest time that a secret opens beside the one that took its place, in seconds: 90 days.
@@ -55,7 +55,7 @@ impl Ledger {
                 None => insert_user(connection, &user, (Role::Member, &user_plan), now)?,
             };
             let open = "SELECT count(*) FROM keys WHERE user_id = ?1 AND revoked_at IS NULL";
-            if connection.prepare_cached(open)?.query_row([id], |row| row.get::<_, i64>(0))? >= KEYS_MAX {
+            if connection.prepare_cached(open)?.query_row([id], |row| row.get::<i64>(0))? >= KEYS_MAX {
                 let reason = format!("{name} has {KEYS_MAX} keys already; revoke some");
                 return Ok(Err(LedgerError::Conflict { code: "too_many_keys", reason }));
             }
@@ -209,20 +209,19 @@ pub(crate) fn page_key(
     now: i64,
 ) -> Result<i64, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT id FROM keys WHERE user_id = ?1 AND kind = 'page' AND team_id IS ?2 AND revoked_at IS NULL",
+        "SELECT id FROM keys WHERE user_id = ?1 AND kind = 'page' AND team_id IS NOT DISTINCT FROM ?2 AND revoked_at IS NULL",
     )?;
     if let Some(known) = statement.query_row(params![person.id, team], |row| row.get(0)).optional()? {
         return Ok(known);
     }
     // Nobody knows the secret of this hash.
     let key = CreatedKey { secret: String::new(), ..CreatedKey::random() };
-    connection
+    Ok(connection
         .prepare_cached(
             "INSERT INTO keys (public_id, hash, user_id, label, upstreams, created_at, kind, team_id)
-             VALUES (?1, ?2, ?3, 'page', '', ?4, 'page', ?5)",
+             VALUES (?1, ?2, ?3, 'page', '', ?4, 'page', ?5) RETURNING id",
         )?
-        .execute(params![key.public_id, random_bytes::<32>(), person.id, now, team])?;
-    Ok(connection.last_insert_rowid())
+        .query_row(params![key.public_id, random_bytes::<32>(), person.id, now, team], |row| row.get(0))?)
 }
 
 const SELECT: &str =
@@ -236,7 +235,7 @@ fn find(connection: &Connection, public_id: &str) -> Result<Option<KeyRow>, Ledg
     Ok(statement.query_row([public_id], key_row).optional()?)
 }
 
-fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
+fn key_row(row: Row<'_>) -> sql::Result<KeyRow> {
     let models: String = row.get(9)?;
     Ok(KeyRow {
         id: row.get(0)?,
@@ -244,10 +243,10 @@ fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
         name: row.get(2)?,
         user_plan: row.get(3)?,
         plan: row.get(4)?,
-        upstreams: UpstreamPolicy::from_text(&row.get::<_, String>(5)?),
+        upstreams: UpstreamPolicy::from_text(&row.get::<String>(5)?),
         created_at: row.get(6)?,
         revoked_at: row.get(7)?,
-        scopes: Scopes::from_text(&row.get::<_, String>(8)?).words(),
+        scopes: Scopes::from_text(&row.get::<String>(8)?).words(),
         models: serde_json::from_str(&models).unwrap_or_default(),
         hours: row.get(10)?,
         team: row.get(11)?,

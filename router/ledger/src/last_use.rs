@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, params};
-
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
+use crate::sql::{Connection, params};
 
 /// How often it is written down, in seconds. A request never waits for it.
 const WRITTEN_EVERY_S: i64 = 60;

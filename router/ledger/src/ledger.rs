@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rusqlite::Connection;
 
 use crate::check;
 use crate::error::LedgerError;
@@ -20,6 +19,7 @@ use crate::leftover;
 use crate::lock;
 use crate::plan::Plan;
 use crate::schema;
+use crate::sql::{Connection, Postgres};
 use crate::time::Moment;
 use crate::writer::Writer;
 
@@ -43,6 +43,15 @@ pub struct Options {
     pub clock: Clock,
     /// Checks in each transaction that the books follow from the journal, and refuses it where they do not.
     pub check: bool,
+    /// Where the books are, if not in a file of the data directory.
+    pub database: Option<Postgres>,
+}
+
+/// Where the books are.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    File(PathBuf),
+    Server(Postgres),
 }
 
 /// Tells the time. Clones tell the same.
@@ -74,10 +83,15 @@ impl fmt::Debug for Clock {
     }
 }
 
+type Readers = Vec<Connection>;
+
 #[derive(Debug)]
 struct Shared {
     directory: PathBuf,
-    readers: Mutex<Vec<Connection>>,
+    place: Place,
+    /// Which of several servers that share the books this is; nothing where they are in a file.
+    replica: String,
+    readers: Mutex<Readers>,
     inflight: OnceLock<Arc<Inflight>>,
     plans: Mutex<HashMap<i64, Arc<Plan>>>,
     last_use: Mutex<LastUse>,
@@ -109,12 +123,18 @@ impl Ledger {
     pub fn open_with(directory: &Path, zone: TimeZone, options: Options) -> Result<Self, LedgerError> {
         let not_writable = |source| LedgerError::NotWritable { path: directory.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(not_writable)?;
-        let path = database(directory);
         let opening = lock::wait_to_open(directory)?;
-        make_private(&path)
-            .and_then(|made| if made { sync_folder(directory) } else { Ok(()) })
-            .map_err(|source| LedgerError::NotWritable { path: path.clone(), source })?;
-        let connection = schema::open_writer(&path)?;
+        let (place, replica) = match options.database {
+            Some(server) => (Place::Server(server), lock::replica(directory)?),
+            None => {
+                let path = database(directory);
+                make_private(&path)
+                    .and_then(|made| if made { sync_folder(directory) } else { Ok(()) })
+                    .map_err(|source| LedgerError::NotWritable { path: path.clone(), source })?;
+                (Place::File(path), String::new())
+            }
+        };
+        let connection = schema::open_writer(&place)?;
         drop(opening);
         if options.check {
             check::watch(&connection)?;
@@ -122,6 +142,8 @@ impl Ledger {
         let writer = Writer::start(connection, options.check).map_err(not_writable)?;
         let shared = Shared {
             directory: directory.to_owned(),
+            place,
+            replica,
             readers: Mutex::default(),
             inflight: OnceLock::new(),
             plans: Mutex::default(),
@@ -136,8 +158,12 @@ impl Ledger {
         Self { actor: actor.into(), ..self }
     }
 
-    pub(crate) fn directory(&self) -> &Path {
-        &self.shared.directory
+    pub(crate) fn place(&self) -> &Place {
+        &self.shared.place
+    }
+
+    pub(crate) fn replica(&self) -> &str {
+        &self.shared.replica
     }
 
     pub(crate) fn actor(&self) -> Arc<str> {
@@ -178,10 +204,10 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read or written.
     pub async fn recover(&self) -> Result<Recovered, LedgerError> {
-        let (inflight, clock) = (self.inflight()?, self.clock());
+        let (inflight, clock, replica) = (self.inflight()?, self.clock(), self.replica().to_owned());
         self.writer
             .call(move |connection| {
-                let left = leftover::find(connection, &inflight)?;
+                let left = leftover::find(connection, &replica, &inflight)?;
                 leftover::settle_all(connection, &left, clock.seconds())
             })
             .await
@@ -213,21 +239,37 @@ impl Ledger {
 
     /// Reads over one of the reading connections.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        match self.place() {
+            Place::File(_) => self.read_here(work),
+            Place::Server(_) => beside_others(|| self.read_here(work)),
+        }
+    }
+
+    fn read_here<T>(&self, work: impl FnOnce(&Connection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         let kept = self.readers().pop();
-        let connection = match kept {
+        let connection = match kept.filter(|connection| !connection.is_lost()) {
             Some(connection) => connection,
-            None => schema::open_reader(&database(&self.shared.directory))?,
+            None => schema::open_reader(self.place())?,
         };
         let result = work(&connection);
         let mut readers = self.readers();
-        if readers.len() < READERS_KEPT_MAX {
+        if readers.len() < READERS_KEPT_MAX && !connection.is_lost() {
             readers.push(connection);
         }
         result
     }
 
-    fn readers(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn readers(&self) -> MutexGuard<'_, Readers> {
         self.shared.readers.lock().expect("no code panics while it holds the list of readers")
+    }
+}
+
+/// Waits for a server's answer without keeping other tasks of this thread from their work.
+fn beside_others<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

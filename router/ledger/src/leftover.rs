@@ -1,12 +1,11 @@
 //! What a run left open, settled by one rule: a request that had started is charged its prompt and the tokens that were
 //! counted; one that had not is released.
 
-use rusqlite::Connection;
-
 use crate::error::LedgerError;
 use crate::inflight::Inflight;
 use crate::ledger::{Recovered, inflight_error};
 use crate::reservation::{Outcome, Settlement, settle};
+use crate::sql::{Connection, NONE};
 
 /// An open reservation and what was counted of it.
 pub(crate) struct Leftover {
@@ -14,10 +13,10 @@ pub(crate) struct Leftover {
     settlement: Option<Settlement>,
 }
 
-/// All that is open, with what the file of running requests holds of it.
-pub(crate) fn find(connection: &Connection, inflight: &Inflight) -> Result<Vec<Leftover>, LedgerError> {
-    let mut statement = connection.prepare("SELECT id, slot FROM reservations")?;
-    let open = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+/// All that this server has open, with what the file of running requests holds of it.
+pub(crate) fn find(connection: &Connection, replica: &str, inflight: &Inflight) -> Result<Vec<Leftover>, LedgerError> {
+    let mut statement = connection.prepare_cached("SELECT id, slot FROM reservations WHERE replica = ?1")?;
+    let open = statement.query_map([replica], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let open: Vec<(i64, u32)> = open.collect::<Result<_, _>>()?;
     open.into_iter()
         .map(|(reservation, slot)| {
@@ -31,6 +30,16 @@ pub(crate) fn find(connection: &Connection, inflight: &Inflight) -> Result<Vec<L
             Ok(Leftover { reservation, settlement })
         })
         .collect()
+}
+
+/// Releases all that is open; how many requests.
+pub(crate) fn release_all(connection: &Connection, now: i64) -> Result<u32, LedgerError> {
+    let mut statement = connection.prepare_cached("SELECT id FROM reservations")?;
+    let open = statement.query_map(NONE, |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    for reservation in &open {
+        settle(connection, *reservation, None, now)?;
+    }
+    Ok(u32::try_from(open.len()).unwrap_or(u32::MAX))
 }
 
 /// Settles it.

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use crate::error::LedgerError;
 
 /// Held by the serving process for as long as it lives; the kernel releases it with the process.
@@ -60,6 +62,23 @@ pub(crate) fn wait_to_open(data_dir: &Path) -> Result<File, LedgerError> {
     let path = data_dir.join("ledger.lock");
     let locked = lock_file(&path).and_then(|file| file.lock().map(|()| file));
     locked.map_err(|source| LedgerError::NotWritable { path, source })
+}
+
+/// The name of this data directory among those of servers that share the books. Made once; the caller holds the lock of
+/// [`wait_to_open`].
+pub(crate) fn replica(data_dir: &Path) -> Result<String, LedgerError> {
+    let path = data_dir.join("replica");
+    let kept = lock_file(&path).and_then(|mut file| {
+        let mut name = String::new();
+        file.read_to_string(&mut name)?;
+        if name.trim().is_empty() {
+            name = Uuid::now_v7().to_string();
+            file.write_all(name.as_bytes())?;
+            file.sync_all()?;
+        }
+        Ok(name.trim().to_owned())
+    });
+    kept.map_err(|source| LedgerError::NotWritable { path, source })
 }
 
 fn lock_file(path: &Path) -> io::Result<File> {

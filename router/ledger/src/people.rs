@@ -1,6 +1,5 @@
 //! People: who claims the box, who is added, changed and removed.
 
-use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 
 use crate::audit::{self, Act};
@@ -13,6 +12,7 @@ use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, check_models};
 use crate::plans;
 use crate::role::{Right, Role};
 use crate::sessions;
+use crate::sql::{Connection, NONE, OptionalExtension, params};
 
 /// The longest name or label, in characters.
 const NAME_CHARS_MAX: usize = 64;
@@ -268,10 +268,10 @@ pub(crate) fn shut_out(connection: &Connection, id: i64, at: i64) -> Result<(), 
     sessions::end_all(connection, id, None)?;
     for query in [
         "UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE user_id = ?1",
-        "DELETE FROM members WHERE user_id = ?1 AND ?2",
-        "DELETE FROM second_factors WHERE user_id = ?1 AND ?2",
-        "DELETE FROM recovery_codes WHERE user_id = ?1 AND ?2",
-        "UPDATE users SET password = NULL WHERE id = ?1 AND ?2",
+        "DELETE FROM members WHERE user_id = ?1 AND ?2 > 0",
+        "DELETE FROM second_factors WHERE user_id = ?1 AND ?2 > 0",
+        "DELETE FROM recovery_codes WHERE user_id = ?1 AND ?2 > 0",
+        "UPDATE users SET password = NULL WHERE id = ?1 AND ?2 > 0",
     ] {
         connection.prepare_cached(query)?.execute([id, at])?;
     }
@@ -332,7 +332,7 @@ pub(crate) fn checked_name(name: &str) -> Result<String, LedgerError> {
 
 fn has_owner(connection: &Connection) -> Result<bool, LedgerError> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM users WHERE role = 'owner'")?;
-    Ok(statement.exists([])?)
+    Ok(statement.exists(NONE)?)
 }
 
 /// Whether a person or a team has this name.
@@ -344,13 +344,8 @@ pub(crate) fn is_taken(connection: &Connection, name: &str) -> Result<bool, Ledg
 pub(crate) fn person(connection: &Connection, name: &str) -> Result<Option<Person>, LedgerError> {
     let mut statement = connection
         .prepare_cached("SELECT id, role, plan FROM users WHERE name = ?1 AND role <> 'team' AND removed_at IS NULL")?;
-    let person = statement.query_row([name], |row| {
-        Ok(Person {
-            id: row.get(0)?,
-            role: Role::from_text(row.get_ref(1)?.as_str().unwrap_or_default()),
-            plan: row.get(2)?,
-        })
-    });
+    let person = statement
+        .query_row([name], |row| Ok(Person { id: row.get(0)?, role: Role::from_text(row.text(1)), plan: row.get(2)? }));
     Ok(person.optional()?)
 }
 
@@ -371,8 +366,9 @@ pub(crate) fn insert_holder(
     now: i64,
 ) -> Result<i64, LedgerError> {
     let salt = i64::from_le_bytes(random_bytes());
-    connection
-        .prepare_cached("INSERT INTO users (name, role, plan, salt, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![name, role, plan, salt, now])?;
-    Ok(connection.last_insert_rowid())
+    Ok(connection
+        .prepare_cached(
+            "INSERT INTO users (name, role, plan, salt, created_at) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+        )?
+        .query_row(params![name, role, plan, salt, now], |row| row.get(0))?)
 }

@@ -3,7 +3,6 @@
 //! What was settled stays, because sums follow from it; whose it was does not. The audit log is only added to, so names
 //! that it noted stay in it.
 
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde_json::json;
 
@@ -11,9 +10,10 @@ use crate::alerts;
 use crate::audit::{self, Act};
 use crate::error::LedgerError;
 use crate::key::random_bytes;
-use crate::ledger::{Ledger, database};
+use crate::ledger::Ledger;
 use crate::people;
 use crate::schema;
+use crate::sql::{Connection, DatabaseError, OptionalExtension, params};
 
 /// A person, as the books know them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,24 +57,25 @@ impl Ledger {
     /// [`LedgerError::UnknownUser`], and when the ledger cannot be read.
     pub fn person(&self, name: &str) -> Result<Person, LedgerError> {
         self.read(|connection| {
-            let transaction = connection.unchecked_transaction()?;
-            let (id, mut person) = find(&transaction, name)?;
-            let mut keys = transaction.prepare(
-                "SELECT public_id, label, plan, upstreams, created_at, revoked_at FROM keys
-                 WHERE user_id = ?1 AND kind = 'key' ORDER BY id",
-            )?;
-            let keys = keys.query_map([id], |row| {
-                Ok(PersonsKey {
-                    id: row.get(0)?,
-                    label: row.get(1)?,
-                    plan: row.get(2)?,
-                    upstreams: row.get(3)?,
-                    created_at: row.get(4)?,
-                    revoked_at: row.get(5)?,
-                })
-            })?;
-            person.keys = keys.collect::<Result<_, _>>()?;
-            Ok(person)
+            connection.at_one_moment(|| {
+                let (id, mut person) = find(connection, name)?;
+                let mut keys = connection.prepare_cached(
+                    "SELECT public_id, label, plan, upstreams, created_at, revoked_at FROM keys
+                     WHERE user_id = ?1 AND kind = 'key' ORDER BY id",
+                )?;
+                let keys = keys.query_map([id], |row| {
+                    Ok(PersonsKey {
+                        id: row.get(0)?,
+                        label: row.get(1)?,
+                        plan: row.get(2)?,
+                        upstreams: row.get(3)?,
+                        created_at: row.get(4)?,
+                        revoked_at: row.get(5)?,
+                    })
+                })?;
+                person.keys = keys.collect::<Result<_, _>>()?;
+                Ok(person)
+            })
         })
     }
 
@@ -103,7 +104,7 @@ impl Ledger {
         self.read(|connection| {
             let (id, _) = find(connection, name)?;
             let query = "SELECT count(*) FROM reservations WHERE user_id = ?1";
-            Ok(connection.query_row(query, [id], |row| row.get::<_, i64>(0))?.unsigned_abs())
+            Ok(connection.query_row(query, [id], |row| row.get::<i64>(0))?.unsigned_abs())
         })
     }
 
@@ -122,18 +123,18 @@ impl Ledger {
                 Err(error) => return Ok(Err(error)),
             };
             // What is replaced is overwritten in the file.
-            connection.pragma_update(None, "secure_delete", true)?;
+            connection.overwrite_deleted(true)?;
             connection.execute("UPDATE users SET name = ?2, salt = ?3 WHERE id = ?1", params![id, left, salt])?;
             connection.execute(
-                "UPDATE keys SET label = '', upstreams = '', hash = zeroblob(32), revoked_at = coalesce(revoked_at, ?2)
+                "UPDATE keys SET label = '', upstreams = '', hash = ?3, revoked_at = coalesce(revoked_at, ?2)
                  WHERE user_id = ?1",
-                [id, now],
+                params![id, now, [0_u8; 32]],
             )?;
             connection.execute("DELETE FROM increases WHERE user_id = ?1", [id])?;
             people::shut_out(connection, id, now)?;
             connection.execute("UPDATE invitations SET name = NULL WHERE user_id = ?1", [id])?;
             connection.execute("UPDATE invitations SET created_by = ?2 WHERE created_by = ?1", [&name, &left])?;
-            connection.pragma_update(None, "secure_delete", false)?;
+            connection.overwrite_deleted(false)?;
             alerts::forget(connection, id)?;
             // Not whose name it was.
             let act = Act { at: now, actor: &actor, action: "user.erase", subject: &left, detail: json!({}) };
@@ -148,9 +149,12 @@ impl Ledger {
     /// Moves the log of the database into it: what was replaced stood in there too. Where somebody reads just now, it is
     /// left to the next time.
     fn empty_log(&self) -> Result<(), LedgerError> {
-        let connection = schema::open_writer(&database(self.directory()))?;
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        Ok(())
+        match schema::open_writer(self.place())? {
+            Connection::Sqlite(connection) => Ok(connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                .map_err(DatabaseError::from)?),
+            Connection::Postgres(_) => Ok(()),
+        }
     }
 }
 
@@ -164,7 +168,7 @@ fn find(connection: &Connection, name: &str) -> Result<(i64, Person), LedgerErro
             role: row.get(2)?,
             plan: row.get(3)?,
             created_at: row.get(4)?,
-            owner: row.get::<_, i64>(5)?.cast_unsigned(),
+            owner: row.get::<i64>(5)?.cast_unsigned(),
             keys: Vec::new(),
         };
         Ok((row.get(0)?, person))

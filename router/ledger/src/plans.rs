@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -12,6 +10,7 @@ use crate::audit::{self, Act};
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, Plan};
+use crate::sql::{self, Connection, DatabaseError, NONE, OptionalExtension, Row, params};
 
 /// Plans kept in memory. A box has a handful; each change makes a new one.
 const KNOWN_MAX: usize = 256;
@@ -45,8 +44,8 @@ impl Ledger {
                  (SELECT count(*) FROM keys WHERE plan = plans.name)
                  FROM plans ORDER BY tokens_a_month IS NULL, tokens_a_month, name"
             ))?;
-            let rows = statement.query_map([], |row| {
-                let count = |index| Ok::<_, rusqlite::Error>(row.get::<_, i64>(index)?.unsigned_abs());
+            let rows = statement.query_map(NONE, |row| {
+                let count = |index| Ok::<_, DatabaseError>(row.get::<i64>(index)?.unsigned_abs());
                 Ok(PlanRow { plan: plan(row)?, users: count(13)?, keys: count(14)? })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -72,7 +71,7 @@ impl Ledger {
             if find(connection, &plan.name)?.is_some() {
                 return Ok(Err(LedgerError::PlanExists(plan.name.clone())));
             }
-            let plans: i64 = connection.query_row("SELECT count(*) FROM plans", [], |row| row.get(0))?;
+            let plans: i64 = connection.query_row("SELECT count(*) FROM plans", NONE, |row| row.get(0))?;
             if plans >= PLANS_MAX {
                 return Ok(Err(LedgerError::InvalidPlan(format!("there are {PLANS_MAX} plans already; remove some"))));
             }
@@ -168,9 +167,10 @@ pub(crate) fn find(connection: &Connection, name: &str) -> Result<Option<Plan>, 
 fn put(connection: &Connection, plan: &Plan) -> Result<(), LedgerError> {
     let json = |value: Result<String, _>| value.expect("lists of names and numbers are JSON");
     let tokens = |tokens: Option<u64>| tokens.map(|tokens| i64::try_from(tokens).expect("checked to be bounded"));
+    connection.execute("DELETE FROM plans WHERE name = ?1", [&plan.name])?;
     connection
         .prepare_cached(&format!(
-            "INSERT OR REPLACE INTO plans ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+            "INSERT INTO plans ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
         ))?
         .execute(params![
             plan.name,
@@ -190,8 +190,8 @@ fn put(connection: &Connection, plan: &Plan) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn plan(row: &Row<'_>) -> rusqlite::Result<Plan> {
-    let number = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(i64::unsigned_abs));
+fn plan(row: Row<'_>) -> sql::Result<Plan> {
+    let number = |index| Ok::<_, DatabaseError>(row.get::<Option<i64>>(index)?.map(i64::unsigned_abs));
     Ok(Plan {
         name: row.get(0)?,
         tokens_a_month: number(1)?,
@@ -209,16 +209,16 @@ fn plan(row: &Row<'_>) -> rusqlite::Result<Plan> {
     })
 }
 
-fn word<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
-    row: &Row<'_>,
-    index: usize,
-) -> rusqlite::Result<T> {
+fn word<T: std::str::FromStr<Err: std::error::Error>>(row: Row<'_>, index: usize) -> sql::Result<T> {
     let text: String = row.get(index)?;
-    text.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error)))
+    text.parse().map_err(|error| unreadable(index, &error))
 }
 
-fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+fn json<T: DeserializeOwned>(row: Row<'_>, index: usize) -> sql::Result<T> {
     let text: String = row.get(index)?;
-    serde_json::from_str(&text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error)))
+    serde_json::from_str(&text).map_err(|error| unreadable(index, &error))
+}
+
+fn unreadable(column: usize, error: &dyn std::error::Error) -> DatabaseError {
+    DatabaseError::Column { column, reason: error.to_string() }
 }

@@ -1,11 +1,11 @@
 //! What other servers take for tokens. A request costs what its price was when it was settled.
 
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::settings;
+use crate::sql::Connection;
 
 /// All prices, as JSON.
 const PRICES: &str = "prices";

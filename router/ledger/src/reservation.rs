@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -15,6 +14,7 @@ use crate::key::Principal;
 use crate::ledger::{Clock, Ledger};
 use crate::plan::Rate;
 use crate::prices;
+use crate::sql::{Connection, OptionalExtension, params};
 use crate::time::Moment;
 use crate::usage::{self, Charges};
 use crate::writer::{Place, job};
@@ -115,8 +115,8 @@ impl Ledger {
         let now = self.now();
         let renews_at = now.month_ends;
         let tokens = u64::from(request.prompt_tokens) + u64::from(request.max_output_tokens);
-        let reserving =
-            Reserving { accounts: Account::of(principal), principal: principal.clone(), request, slot, now };
+        let (accounts, replica) = (Account::of(principal), self.replica().to_owned());
+        let reserving = Reserving { accounts, principal: principal.clone(), request, slot, now, replica };
         let made = self.writer.call(move |connection| reserving.run(connection));
         match made.await? {
             Ok(id) => Ok((id, place)),
@@ -134,6 +134,7 @@ struct Reserving {
     request: Reserve,
     slot: u32,
     now: Moment,
+    replica: String,
 }
 
 /// An account has less left than is wanted.
@@ -165,13 +166,14 @@ impl Reserving {
         // The user's account comes first, the key's second where it has one.
         let charge = |place: usize| charges.get(place).map_or((0, Rate::PLAIN), |(_, tokens, rate)| (*tokens, *rate));
         let ((user_tokens, user_rate), (key_tokens, key_rate)) = (charge(0), charge(1));
-        connection
+        let made = connection
             .prepare_cached(
                 "INSERT INTO reservations (request_id, key_id, user_id, key_account, model, endpoint, served_by,
-                 tokens, slot, day, month, created_at, key_tokens, user_input, user_output, key_input, key_output)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                 tokens, slot, day, month, created_at, key_tokens, user_input, user_output, key_input, key_output, replica)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                 RETURNING id",
             )?
-            .execute(params![
+            .query_row(params![
                 request.request_id.to_string(),
                 self.principal.key,
                 self.principal.payer,
@@ -188,9 +190,10 @@ impl Reserving {
                 user_rate.input,
                 user_rate.output,
                 key_rate.input,
-                key_rate.output
-            ])?;
-        Ok(Ok(connection.last_insert_rowid()))
+                key_rate.output,
+                self.replica
+            ], |row| row.get(0))?;
+        Ok(Ok(made))
     }
 }
 

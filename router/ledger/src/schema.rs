@@ -1,12 +1,13 @@
 //! The database's shape, as migrations in order, and how its connections are opened.
 
-use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::OpenFlags;
 use rusqlite_migration::{M, Migrations};
 
 use crate::error::LedgerError;
+use crate::ledger::Place;
+use crate::sql::{AnyParam, Connection, NONE};
 
 /// How long a connection waits for another process that writes.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
@@ -24,7 +25,11 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema/5_up.sql")).down(include_str!("schema/5_down.sql")),
     M::up(include_str!("schema/6_up.sql")).down(include_str!("schema/6_down.sql")),
     M::up(include_str!("schema/7_up.sql")).down(include_str!("schema/7_down.sql")),
+    M::up(include_str!("schema/8_up.sql")).down(include_str!("schema/8_down.sql")),
 ];
+
+/// The same shape for `PostgreSQL`, by the number of the migration that it is the same as. It began with the eighth.
+const SERVER_MIGRATIONS: &[(i64, &str)] = &[(8, include_str!("schema/postgres/8.sql"))];
 
 const FIRST: &str = "CREATE TABLE users (
         id INTEGER PRIMARY KEY,
@@ -89,8 +94,16 @@ const FIRST: &str = "CREATE TABLE users (
     CREATE INDEX usage_by_day ON usage (day, key_id, model);";
 
 /// Opens the database for writing and brings its schema up to date.
-pub(crate) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
-    let mut connection = Connection::open(path)?;
+pub(crate) fn open_writer(place: &Place) -> Result<Connection, LedgerError> {
+    let path = match place {
+        Place::File(path) => path,
+        Place::Server(server) => {
+            let mut connection = Connection::server(server)?;
+            migrate_server(&mut connection)?;
+            return Ok(connection);
+        }
+    };
+    let mut connection = rusqlite::Connection::open(path)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL syncs the log at every commit: what was promised survives a power cut.
@@ -99,11 +112,11 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(64);
     migrate(&mut connection)?;
-    Ok(connection)
+    Ok(Connection::Sqlite(connection))
 }
 
-/// Brings the schema up to date.
-pub(crate) fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
+/// Brings the schema of a file up to date.
+pub(crate) fn migrate(connection: &mut rusqlite::Connection) -> Result<(), LedgerError> {
     use rusqlite_migration::{Error, MigrationDefinitionError};
     Migrations::from_slice(MIGRATIONS).to_latest(connection).map_err(|error| match error {
         Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => LedgerError::Newer,
@@ -112,26 +125,74 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
     })
 }
 
+/// Brings the schema of a server's database up to date. Several that start at once do it one after the other.
+fn migrate_server(connection: &mut Connection) -> Result<(), LedgerError> {
+    connection.write(|connection| {
+        connection.batch("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")?;
+        let version = "SELECT coalesce(max(version), 0) FROM schema_version";
+        let version: i64 = connection.query_row(version, NONE, |row| row.get(0))?;
+        if version > SERVER_MIGRATIONS.last().map_or(0, |(last, _)| *last) {
+            return Err(LedgerError::Newer);
+        }
+        for (number, change) in SERVER_MIGRATIONS.iter().filter(|(number, _)| *number > version) {
+            connection.batch(change)?;
+            connection.execute("INSERT INTO schema_version (version) VALUES (?1)", [*number])?;
+        }
+        Ok(())
+    })
+}
+
 /// Opens the database for reading.
-pub(crate) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
+pub(crate) fn open_reader(place: &Place) -> Result<Connection, LedgerError> {
+    let path = match place {
+        Place::File(path) => path,
+        Place::Server(server) => {
+            let connection = Connection::server(server)?;
+            connection.batch("SET default_transaction_read_only = on")?;
+            return Ok(connection);
+        }
+    };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = rusqlite::Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.set_prepared_statement_cache_capacity(32);
-    Ok(connection)
+    Ok(Connection::Sqlite(connection))
+}
+
+/// All tables; what a row of one refers to is in one before it.
+pub(crate) fn tables() -> Result<Vec<String>, LedgerError> {
+    names("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid", NONE)
+}
+
+/// The columns of a table; the one that numbers its rows is the first.
+pub(crate) fn columns(table: &str) -> Result<Vec<String>, LedgerError> {
+    names("SELECT name FROM pragma_table_info(?1) ORDER BY cid", [table])
+}
+
+/// What empty books say about their shape.
+fn names<P: AnyParam>(query: &str, params: impl AsRef<[P]>) -> Result<Vec<String>, LedgerError> {
+    let mut empty = rusqlite::Connection::open_in_memory()?;
+    migrate(&mut empty)?;
+    let empty = Connection::Sqlite(empty);
+    let mut statement = empty.prepare_cached(query)?;
+    let names = statement.query_map(params, |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(names)
 }
 
 /// Empty books, for tests.
 #[cfg(test)]
 pub(crate) fn in_memory() -> Connection {
-    let mut connection = Connection::open_in_memory().unwrap();
+    let mut connection = rusqlite::Connection::open_in_memory().unwrap();
     Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).unwrap();
-    connection
+    Connection::Sqlite(connection)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use rusqlite::Connection;
+
+    use super::{MIGRATIONS, Migrations};
+    use crate::sql;
 
     #[test]
     fn every_migration_goes_up_and_down() {
@@ -164,6 +225,20 @@ mod tests {
         INSERT INTO balances VALUES ('user:1', '2026-11', 15, 60), ('user:2', '2026-11', 29, 50),
             ('key:2', '2026-11', 29, 50);";
 
+    /// Does something over a connection as the ledger does.
+    fn with<T>(connection: &mut Connection, work: impl FnOnce(&sql::Connection) -> T) -> T {
+        let books = sql::Connection::Sqlite(std::mem::replace(connection, Connection::open_in_memory().unwrap()));
+        let result = work(&books);
+        if let sql::Connection::Sqlite(given_back) = books {
+            *connection = given_back;
+        }
+        result
+    }
+
+    fn differences(connection: &mut Connection) -> Result<Vec<crate::Difference>, crate::LedgerError> {
+        with(connection, crate::journal::differences)
+    }
+
     fn rows(connection: &Connection, query: &str) -> Vec<String> {
         let mut statement = connection.prepare(query).unwrap();
         let columns = statement.column_count();
@@ -186,14 +261,14 @@ mod tests {
         migrations.to_version(&mut connection, 1).unwrap();
         connection.execute_batch(AS_IT_WAS).unwrap();
         migrations.to_latest(&mut connection).unwrap();
-        assert_eq!(crate::journal::differences(&connection).unwrap(), []);
+        assert_eq!(differences(&mut connection).unwrap(), []);
         let plans = rows(&connection, "SELECT users.plan, keys.plan FROM users JOIN keys ON keys.user_id = users.id");
         assert_eq!(plans, ["unlimited Null", "personal starter", "starter starter"]);
         let days = rows(&connection, "SELECT day, key_id, requests, prompt_tokens, completion_tokens FROM usage_daily");
         assert_eq!(days, ["2026-11-01 1 1 10 5", "2026-11-01 2 2 21 8"]);
         // An open request is settled as it would have been.
-        crate::reservation::settle(&connection, 7, None, 0).unwrap();
-        assert_eq!(crate::journal::differences(&connection).unwrap(), []);
+        with(&mut connection, |books| crate::reservation::settle(books, 7, None, 0)).unwrap();
+        assert_eq!(differences(&mut connection).unwrap(), []);
 
         // Tokens that counted for more, under a plan that the older version has no word for.
         connection
@@ -211,7 +286,7 @@ mod tests {
         assert_eq!(rows(&connection, "SELECT plan FROM users"), ["unlimited", "starter", "starter"]);
         assert_eq!(rows(&connection, "SELECT count(*) FROM usage"), ["3"]);
         migrations.to_latest(&mut connection).unwrap();
-        assert_eq!(crate::journal::differences(&connection).unwrap(), []);
+        assert_eq!(differences(&mut connection).unwrap(), []);
         assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), Vec::<String>::new());
     }
 
@@ -220,7 +295,8 @@ mod tests {
 
     #[test]
     fn what_the_version_before_cannot_hold_to_opens_nothing_there() {
-        let mut connection = in_memory();
+        let mut connection = Connection::open_in_memory().unwrap();
+        Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).unwrap();
         let some = "
             INSERT INTO users (id, name, role, plan, salt, created_at, hours, password) VALUES
                 (1, 'olga', 'owner', 'unlimited', 1, 1, '', 'h'), (2, 'kid', 'child', 'starter', 2, 1, '', NULL),

@@ -1,6 +1,5 @@
 //! Second factors: what is kept of them. Codes are computed elsewhere, from a secret that is not in this file.
 
-use rusqlite::{OptionalExtension, params};
 use serde_json::json;
 
 use crate::audit::{self, Act};
@@ -8,6 +7,7 @@ use crate::error::LedgerError;
 use crate::key::random_bytes;
 use crate::ledger::Ledger;
 use crate::people::person;
+use crate::sql::{OptionalExtension, params};
 
 /// A second factor of somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,8 @@ impl Ledger {
             let begun = connection
                 .prepare_cached(
                     "INSERT INTO second_factors (user_id, nonce) VALUES (?1, ?2)
-                     ON CONFLICT DO UPDATE SET nonce = excluded.nonce, last_step = 0 WHERE confirmed_at IS NULL",
+                     ON CONFLICT (user_id) DO UPDATE SET nonce = excluded.nonce, last_step = 0
+                     WHERE second_factors.confirmed_at IS NULL",
                 )?
                 .execute(params![known.id, nonce])?;
             let reason = "there is a second factor already; remove it first".to_owned();
@@ -131,7 +132,7 @@ impl Ledger {
                 "SELECT count(*) FROM recovery_codes JOIN users ON users.id = user_id WHERE users.name = ?1
                  AND used_at IS NULL",
             )?;
-            Ok(statement.query_row([user], |row| row.get::<_, i64>(0))?.unsigned_abs())
+            Ok(statement.query_row([user], |row| row.get::<i64>(0))?.unsigned_abs())
         })
     }
 

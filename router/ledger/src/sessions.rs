@@ -1,6 +1,5 @@
 //! Sessions: who is signed in at the page. Each is a random secret in a browser's cookie, kept here as its hash.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde_json::json;
 
@@ -10,6 +9,7 @@ use crate::key::CreatedKey;
 use crate::keys::page_key;
 use crate::ledger::Ledger;
 use crate::people::person;
+use crate::sql::{self, Connection, OptionalExtension, Row, params};
 use crate::teams;
 
 /// Begins every session's secret, and no key.
@@ -70,7 +70,7 @@ impl Ledger {
             connection
                 .prepare_cached(
                     "DELETE FROM sessions WHERE id IN (SELECT sessions.id FROM sessions JOIN keys ON keys.id = key_id
-                     WHERE keys.user_id = ?1 ORDER BY sessions.id DESC LIMIT -1 OFFSET ?2)",
+                     WHERE keys.user_id = ?1 ORDER BY sessions.id DESC LIMIT 1000000 OFFSET ?2)",
                 )?
                 .execute([known.id, SESSIONS_MAX - 1])?;
             let key = page_key(connection, &known, None, now)?;
@@ -170,12 +170,12 @@ impl Ledger {
 /// Ends all sessions of somebody but one; how many.
 pub(crate) fn end_all(connection: &Connection, user: i64, keep: Option<&str>) -> Result<usize, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "DELETE FROM sessions WHERE key_id IN (SELECT id FROM keys WHERE user_id = ?1) AND public_id IS NOT ?2",
+        "DELETE FROM sessions WHERE key_id IN (SELECT id FROM keys WHERE user_id = ?1) AND public_id IS DISTINCT FROM ?2",
     )?;
     Ok(statement.execute(params![user, keep])?)
 }
 
-fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+fn session_row(row: Row<'_>) -> sql::Result<SessionRow> {
     Ok(SessionRow {
         id: row.get(0)?,
         user: row.get(1)?,

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use jiff::tz::TimeZone;
-use rusqlite::{Connection, OptionalExtension};
 use serde_json::json;
 
 use crate::audit::{self, Act};
 use crate::error::LedgerError;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger, Place};
 use crate::schema;
+use crate::sql::{Connection, OptionalExtension, Postgres};
 
 const TIME_ZONE: &str = "time_zone";
 
@@ -19,15 +19,20 @@ pub(crate) fn get(connection: &Connection, name: &str) -> Result<Option<String>,
 }
 
 pub(crate) fn set(connection: &Connection, name: &str, value: &str) -> Result<(), LedgerError> {
-    connection.execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)", [name, value])?;
+    connection.execute(
+        "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [name, value],
+    )?;
     Ok(())
 }
 
 /// The time zone that the box was last told to count days and months in; `None` where it never was, where there is no
 /// ledger yet, and where this machine does not know the zone.
 #[must_use]
-pub fn time_zone(directory: &Path) -> Option<TimeZone> {
-    let connection = schema::open_reader(&directory.join("ledger.db")).ok()?;
+pub fn time_zone(directory: &Path, database: Option<&Postgres>) -> Option<TimeZone> {
+    let place =
+        database.map_or_else(|| Place::File(ledger::database(directory)), |server| Place::Server(server.clone()));
+    let connection = schema::open_reader(&place).ok()?;
     TimeZone::get(&get(&connection, TIME_ZONE).ok()??).ok()
 }
 

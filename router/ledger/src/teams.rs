@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde_json::json;
 
@@ -14,6 +13,7 @@ use crate::ledger::Ledger;
 use crate::people::{self, TEAM, checked_name, insert_holder, person};
 use crate::plan::Plan;
 use crate::plans;
+use crate::sql::{Connection, OptionalExtension, params};
 use crate::usage::QuotaState;
 
 /// Members of one team.
@@ -72,7 +72,7 @@ impl Ledger {
             )?;
             let rows = statement.query_map([of], |row| {
                 let of: (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                Ok((of, row.get::<_, i64>(3)?, row.get(4)?))
+                Ok((of, row.get::<i64>(3)?, row.get(4)?))
             })?;
             let mut teams = Vec::new();
             for row in rows {
@@ -111,7 +111,7 @@ impl Ledger {
                 return Ok(Err(LedgerError::UnknownUser(user.clone())));
             };
             let members = "SELECT count(*) FROM members WHERE team_id = ?1";
-            if connection.query_row(members, [id], |row| row.get::<_, i64>(0))? >= MEMBERS_MAX {
+            if connection.query_row(members, [id], |row| row.get::<i64>(0))? >= MEMBERS_MAX {
                 let reason = format!("a team has {MEMBERS_MAX} members at most");
                 return Ok(Err(LedgerError::Conflict { code: "team_full", reason }));
             }
@@ -202,7 +202,9 @@ pub(crate) fn of_member(connection: &Connection, name: &str, user: i64) -> Resul
 
 pub(crate) fn join(connection: &Connection, team: i64, user: i64, now: i64) -> Result<(), LedgerError> {
     connection
-        .prepare_cached("INSERT OR IGNORE INTO members (team_id, user_id, created_at) VALUES (?1, ?2, ?3)")?
+        .prepare_cached(
+            "INSERT INTO members (team_id, user_id, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?
         .execute([team, user, now])?;
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Who used what, and how much is left. Each settled request is a row; the sums of a day are kept beside them, in the
 //! same transaction, so that looking at a year does not read a million rows.
 
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use crate::balance::{self, Account, Holder, Standing};
@@ -9,6 +8,7 @@ use crate::error::LedgerError;
 use crate::key::Principal;
 use crate::ledger::Ledger;
 use crate::reservation::Settlement;
+use crate::sql::{Connection, DatabaseError, OptionalExtension, params};
 
 /// The tokens of one key with one model on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,7 +62,7 @@ impl Ledger {
             month,
             "SELECT day, users.name, keys.public_id, keys.label, model, served_by, sum(requests), sum(prompt_tokens),
              sum(cached_tokens), sum(completion_tokens) FROM usage_daily AS sums",
-            "GROUP BY day, keys.id, model, served_by ORDER BY day DESC, users.name, keys.id, model, served_by",
+            "GROUP BY day, users.id, keys.id, model, served_by ORDER BY day DESC, users.name, keys.id, model, served_by",
         )
     }
 
@@ -87,7 +87,7 @@ impl Ledger {
                 "{select} JOIN keys ON keys.id = sums.key_id JOIN users ON users.id = keys.user_id {of_month} {order}"
             ))?;
             let rows = statement.query_map([month], |row| {
-                let count = |index| Ok::<_, rusqlite::Error>(row.get::<_, i64>(index)?.unsigned_abs());
+                let count = |index| Ok::<_, DatabaseError>(row.get::<i64>(index)?.unsigned_abs());
                 Ok(UsageRow {
                     day: row.get(0)?,
                     user: row.get(1)?,
@@ -260,21 +260,23 @@ pub(crate) fn insert(
     let Settlement { prompt_tokens, cached_tokens, completion_tokens, .. } = settlement;
     connection
         .prepare_cached(
-            "INSERT INTO usage_daily (month, day, key_id, model, served_by, endpoint, requests, prompt_tokens,
+            "INSERT INTO usage_daily AS sums (month, day, key_id, model, served_by, endpoint, requests, prompt_tokens,
              cached_tokens, completion_tokens, cost)
              SELECT month, day, key_id, model, served_by, endpoint, 1, ?2, ?3, ?4, ?5 FROM reservations WHERE id = ?1
-             ON CONFLICT DO UPDATE SET requests = requests + 1, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-             cached_tokens = cached_tokens + excluded.cached_tokens,
-             completion_tokens = completion_tokens + excluded.completion_tokens, cost = cost + excluded.cost",
+             ON CONFLICT (month, day, key_id, model, served_by, endpoint) DO UPDATE SET requests = sums.requests + 1,
+             prompt_tokens = sums.prompt_tokens + excluded.prompt_tokens,
+             cached_tokens = sums.cached_tokens + excluded.cached_tokens,
+             completion_tokens = sums.completion_tokens + excluded.completion_tokens, cost = sums.cost + excluded.cost",
         )?
         .execute(params![reservation, prompt_tokens, cached_tokens, completion_tokens, charges.cost])?;
     connection
         .prepare_cached(
-            "INSERT INTO usage_monthly (month, key_id, model, requests, prompt_tokens, cached_tokens, completion_tokens)
+            "INSERT INTO usage_monthly AS sums (month, key_id, model, requests, prompt_tokens, cached_tokens, completion_tokens)
              SELECT month, key_id, model, 1, ?2, ?3, ?4 FROM reservations WHERE id = ?1
-             ON CONFLICT DO UPDATE SET requests = requests + 1, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-             cached_tokens = cached_tokens + excluded.cached_tokens,
-             completion_tokens = completion_tokens + excluded.completion_tokens",
+             ON CONFLICT (month, key_id, model) DO UPDATE SET requests = sums.requests + 1,
+             prompt_tokens = sums.prompt_tokens + excluded.prompt_tokens,
+             cached_tokens = sums.cached_tokens + excluded.cached_tokens,
+             completion_tokens = sums.completion_tokens + excluded.completion_tokens",
         )?
         .execute(params![reservation, prompt_tokens, cached_tokens, completion_tokens])?;
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 use serde_json::json;
 
@@ -13,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::plans;
 use crate::role::Role;
+use crate::sql::{OptionalExtension, params};
 use crate::usage::QuotaState;
 
 /// The most tokens of one temporary increase: sums stay far from what `SQLite` stores.
@@ -100,7 +100,7 @@ impl Ledger {
                     "SELECT tokens, ends_at FROM increases WHERE user_id = ?1 AND ends_at > ?2 ORDER BY ends_at",
                 )?;
                 let increases = increases.query_map(params![id, self.now().seconds], |row| {
-                    Ok(Increase { tokens: row.get::<_, i64>(0)?.unsigned_abs(), ends_at: row.get(1)? })
+                    Ok(Increase { tokens: row.get::<i64>(0)?.unsigned_abs(), ends_at: row.get(1)? })
                 })?;
                 let increases = increases.collect::<Result<_, _>>()?;
                 let quota = self.state_of(connection, &Account::user(id, &limits))?;

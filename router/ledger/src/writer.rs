@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::check;
 use crate::error::LedgerError;
+use crate::sql::Connection;
 
 /// Jobs that may wait. Each open reservation holds one place for its settlement beforehand.
 const JOBS_WAITING_MAX: usize = 16_384;
@@ -165,15 +165,14 @@ struct Book {
 impl Book {
     /// Does all jobs in one transaction, or none.
     fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), LedgerError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for job in group {
-            job.run(&transaction)?;
-        }
-        if self.check {
-            check::balanced(&transaction)?;
-        }
-        transaction.commit()?;
-        Ok(())
+        self.connection.restore()?;
+        let check = self.check;
+        self.connection.write(|connection| {
+            for job in group {
+                job.run(connection)?;
+            }
+            if check { check::balanced(connection) } else { Ok(()) }
+        })
     }
 
     /// Does each job in a transaction of its own; returns those to be tried again.

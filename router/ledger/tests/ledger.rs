@@ -7,14 +7,14 @@ mod support;
 use std::path::Path;
 
 use allerac_ledger::{
-    AuthError, CreatedKey, Ledger, LedgerError, NewKey, Options, ReserveError, ServeLock, UpstreamPolicy,
+    AuthError, Clock, CreatedKey, Ledger, LedgerError, NewKey, ReserveError, ServeLock, UpstreamPolicy,
 };
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use support::{balance, new_key, principal, reserve, settlement};
 
 fn open(directory: &Path) -> Ledger {
-    Ledger::open_with(directory, TimeZone::UTC, Options { check: true, ..Options::default() }).unwrap()
+    support::open(directory, TimeZone::UTC, Clock::default())
 }
 
 /// The books are what the journal adds up to.

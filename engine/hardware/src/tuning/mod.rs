@@ -3,10 +3,12 @@
 mod candidates;
 mod choose;
 mod file;
+mod workload;
 
 pub use candidates::{attentions, batches, mixed, placements};
 pub use choose::{LOSSY_GAIN_MIN, NOISE, OTHERS_PERCENT_MAX, Verdict, choose};
 pub use file::{Stale, Tuning, TuningError};
+pub use workload::{DEPTHS_MAX, REPEATS_MAX, TOKENS_MAX, Workload, WorkloadError};
 
 use std::time::Duration;
 
@@ -103,12 +105,23 @@ impl Effort {
     }
 }
 
-/// A line that `allerac-engine --measure` prints, as JSON.
+/// A line that `allerac-engine --measure` and `--workload` print, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Report {
     /// A speed.
     Measured(Measurement),
+    /// The speed of each repeat, of a workload.
+    Sampled {
+        /// Prompts or answers.
+        phase: Phase,
+        /// Tokens before.
+        depth: u32,
+        /// Tokens of each.
+        tokens: u32,
+        /// Tokens a second.
+        samples: Vec<f64>,
+    },
     /// A depth that was not measured.
     Skipped {
         /// Which.

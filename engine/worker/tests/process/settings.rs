@@ -68,7 +68,7 @@ fn speeds_are_printed_a_line_each_and_the_last_line_says_that_it_is_the_last() {
     assert!(is_success);
     let measured = reports.iter().filter_map(|report| match report {
         Report::Measured(speed) => Some((speed.part.phase, speed.part.depth, speed.part.sequences)),
-        Report::Skipped { .. } | Report::Done { .. } => None,
+        Report::Sampled { .. } | Report::Skipped { .. } | Report::Done { .. } => None,
     });
     let expected = [(Phase::Prefill, 0, 1), (Phase::Decode, 0, 1), (Phase::Decode, 0, 2)];
     assert_eq!(measured.collect::<Vec<_>>(), expected);
@@ -76,6 +76,28 @@ fn speeds_are_printed_a_line_each_and_the_last_line_says_that_it_is_the_last() {
     assert!(matches!(&reports[4], Report::Done { cpu_seconds, .. } if *cpu_seconds > 0.0), "{reports:?}");
     // What would be measured elsewhere than asked is not measured.
     assert_eq!(measure(&["--cpus", "1023"]), (false, Vec::new()));
+}
+
+#[test]
+fn a_workload_is_measured_as_it_is_written() {
+    let workload = r#"{"prompt":32,"answer":4,"depths":[0,64],"repeats":2}"#;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_allerac-engine"));
+    command.args(["--threads", "1", "--context", "96", "--sequences", "1", "--cells", "96", "--workload", workload]);
+    let output = command.arg("--model").arg(model()).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let mut reports: Vec<Report> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(matches!(reports.pop(), Some(Report::Done { .. })), "{lines}");
+    let sampled = reports.iter().map(|report| match report {
+        Report::Sampled { phase, depth, tokens, samples } => {
+            assert!(samples.iter().all(|speed| *speed > 0.0), "{samples:?}");
+            (*phase, *depth, *tokens, samples.len())
+        }
+        other => panic!("{other:?}"),
+    });
+    let expected =
+        [(Phase::Prefill, 0, 32, 2), (Phase::Decode, 0, 4, 2), (Phase::Prefill, 64, 32, 2), (Phase::Decode, 64, 4, 2)];
+    assert_eq!(sampled.collect::<Vec<_>>(), expected);
 }
 
 #[test]

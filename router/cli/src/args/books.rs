@@ -7,10 +7,25 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   allerac ledger verify
-  allerac ledger verify --json")]
+  allerac ledger verify --json
+  allerac ledger move postgres://allerac:password@db.example/allerac")]
 pub(crate) enum Ledger {
     /// Add the journal up again and compare it with the balances
     Verify(LedgerVerify),
+    /// Copy the ledger to a PostgreSQL server, which several routers may share
+    Move(LedgerMove),
+}
+
+/// Stop the server first, and start it with --database from then on. The ledger in the data directory stays as it was then,
+/// and is not looked at any more.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac ledger move postgres://allerac:password@db.example/allerac
+  ALLERAC_DATABASE=postgres://allerac:password@db.example/allerac allerac serve")]
+pub(crate) struct LedgerMove {
+    /// The address of an empty database
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) to: String,
 }
 
 /// Exits with 1 when something is off, and says which account, in which month, and by how much. Works while the server runs.

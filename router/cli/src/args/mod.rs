@@ -3,6 +3,7 @@
 pub(crate) mod alerts;
 pub(crate) mod books;
 pub(crate) mod care;
+mod measuring;
 mod models;
 pub(crate) mod people;
 pub(crate) mod plans;
@@ -16,6 +17,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::tz::TimeZone;
 
+pub(crate) use self::measuring::{Bench, Tune};
 pub(crate) use self::models::{Models, ModelsFit, ModelsImport, ModelsPull, ModelsScrub};
 use crate::failure::Exit;
 use crate::place::parse_time_zone;
@@ -42,6 +44,13 @@ pub(crate) struct Place {
     #[arg(long, global = true, env = "ALLERAC_TIME_ZONE", hide_env_values = true, value_name = "TZ",
         value_parser = parse_time_zone)]
     pub(crate) time_zone: Option<TimeZone>,
+    /// Where the ledger is, if not in the data directory: postgres://user:password@host/database. Several servers may
+    /// share it. Better in the environment, where nobody else sees it
+    #[arg(long, global = true, env = "ALLERAC_DATABASE", hide_env_values = true, value_name = "ADDRESS")]
+    pub(crate) database: Option<String>,
+    /// The authorities that the database's certificate is checked by (PEM) [default: those of the web]
+    #[arg(long, global = true, env = "ALLERAC_DATABASE_CA", hide_env_values = true, value_name = "FILE")]
+    pub(crate) database_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +93,8 @@ pub(crate) enum Command {
     Models(Models),
     /// Measure how this machine computes fastest, and do so from then on
     Tune(Tune),
+    /// Measure how fast a model reads and answers, and compare with what was measured before
+    Bench(Bench),
     /// Check everything the box needs, and say what to do about what is wrong
     Doctor(Doctor),
     /// Show where the box is reached, for its own screen
@@ -265,37 +276,6 @@ pub(crate) struct Top {
     #[arg(long)]
     pub(crate) once: bool,
     /// Print JSON, an object a line; indented with --once
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// Measures threads, processors, flash attention, KV types and batches with an installed model for ten minutes at most,
-/// keeps the best as `tuned.toml` in the data directory, and prints what was measured. No server may use the data directory meanwhile.
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
-  allerac tune
-  allerac tune --quick                       # three minutes at most; sees only large differences
-  allerac tune --model smollm2-135m-instruct
-  allerac tune --show                        # what was measured last
-
-It compares settings with those of the hardware profile and keeps what is faster by more than the noise.
-A configuration file wins over it; removing tuned.toml brings the profile's settings back.")]
-pub(crate) struct Tune {
-    /// The model to measure with [default: the one that is loaded at the start]
-    #[arg(long, value_name = "ID")]
-    pub(crate) model: Option<String>,
-    /// Measure less, once
-    #[arg(long)]
-    pub(crate) quick: bool,
-    /// Believe what is measured while other programs are at work, because on this machine they always are
-    #[arg(long)]
-    pub(crate) busy: bool,
-    /// Measure nothing; print what was measured last
-    #[arg(long, conflicts_with_all = ["model", "quick", "busy"])]
-    pub(crate) show: bool,
-    #[command(flatten)]
-    pub(crate) setup: Setup,
-    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

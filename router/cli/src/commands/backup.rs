@@ -34,6 +34,13 @@ pub(crate) async fn run(command: &Backup, place: &Place) -> Result<(), Failure> 
         Backup::Restore(args) => {
             let data_dir = place.data_dir()?;
             place::prepare(&data_dir)?;
+            if place.database()?.is_some() {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "a backup is restored into files, and the ledger is on a server",
+                )
+                .hint("restore it without --database into an empty data directory, then: allerac ledger move"));
+            }
             let (into, replace) = (data_dir.clone(), args.replace);
             let restored = opened(&args.opened, move |file, unlock| Ok(restore(file, unlock, &into, replace)?)).await?;
             let old = data_dir.join("replaced");

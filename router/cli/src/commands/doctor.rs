@@ -1,26 +1,27 @@
 //! Checks everything the box needs; each check says what to do when it fails.
 
+mod machine;
+mod settings;
+pub(crate) mod words;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use allerac_hardware::Probe;
-use allerac_hardware::tuning::Tuning;
+use allerac_hardware::{Machine, Probe, Tree};
 use allerac_ledger::{LedgerError, ServeLock};
 use allerac_models::Store;
 use serde::Serialize;
 use tokio::process::Command;
 
-use super::tune::placement;
 use crate::args::{Doctor, Place};
 use crate::config::ConfigFile;
 use crate::failure::{Exit, Failure};
 use crate::output::{bytes, print_json, print_line};
 use crate::serve::backups::BackupOutcome;
 use crate::serve::listen;
-use crate::tuned::{self, Tuned};
 use crate::{place, setup};
 
 /// Below this the ledger still fits but hardly a model does.
@@ -33,6 +34,8 @@ struct Report {
     /// Nothing is broken; warnings may be there.
     ok: bool,
     checks: Vec<Check>,
+    /// All that was found of the machine.
+    machine: Machine,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,9 +72,11 @@ impl Check {
 }
 
 pub(crate) async fn run(args: &Doctor, place: &Place) -> Result<(), Failure> {
-    let checks = examine(args, place).await?;
+    let probe = allerac_hardware::probe();
+    let machine = Machine::read(&Tree::default(), &probe.topology);
+    let checks = examine(args, place, &probe, &machine).await?;
     let ok = checks.iter().all(|check| check.status != Status::Broken);
-    let report = Report { ok, checks };
+    let report = Report { ok, checks, machine };
     if args.json {
         print_json(&report)?;
     } else {
@@ -84,10 +89,13 @@ pub(crate) async fn run(args: &Doctor, place: &Place) -> Result<(), Failure> {
     Err(Failure::new(Exit::Failure, format!("{broken} of {} checks found something broken", report.checks.len())))
 }
 
-async fn examine(args: &Doctor, place: &Place) -> Result<Vec<Check>, Failure> {
+async fn examine(args: &Doctor, place: &Place, probe: &Probe, machine: &Machine) -> Result<Vec<Check>, Failure> {
     let data_dir = place.data_dir()?;
-    let probe = allerac_hardware::probe();
-    let mut checks = vec![data_directory(&data_dir), disk(&data_dir), ledger(place), processor(&probe)];
+    let mut checks = vec![data_directory(&data_dir), disk(&data_dir)];
+    checks.extend(machine::volume(&Tree::default(), &data_dir));
+    checks.extend([ledger(place), processor(probe)]);
+    checks.extend(machine::found(machine));
+    checks.extend(machine::advice(machine));
     let config = match ConfigFile::load(args.setup.config.as_deref()).and_then(|config| {
         config.upstreams()?;
         Ok(config)
@@ -102,9 +110,9 @@ async fn examine(args: &Doctor, place: &Place) -> Result<Vec<Check>, Failure> {
             ConfigFile::default()
         }
     };
-    checks.extend(engine_settings(args, &config, &probe, &data_dir));
+    checks.extend(settings::checks(args, &config, probe, &data_dir));
     checks.extend(models(&data_dir));
-    checks.extend(drafts(args, &config, &probe, &data_dir));
+    checks.extend(drafts(args, &config, probe, &data_dir));
     checks.extend(engine(&config, &data_dir).await);
     checks.extend(backup(place, &config));
     checks.push(port(args.listen.or(config.listen).unwrap_or(listen::DEFAULT), &data_dir).await);
@@ -195,55 +203,6 @@ fn processor(probe: &Probe) -> Check {
         Check::ok("processor", detail)
     } else {
         Check::warning("processor", detail, "without AVX2 the models run slowly")
-    }
-}
-
-/// The profile, what was measured, and the settings that follow from both and the configuration.
-fn engine_settings(args: &Doctor, config: &ConfigFile, probe: &Probe, data_dir: &Path) -> Vec<Check> {
-    let profile = match setup::profile(&args.setup, config, probe) {
-        Ok(profile) => profile,
-        Err(failure) => return vec![Check::broken("profile", failure)],
-    };
-    let tuned = Tuned::load(data_dir, probe);
-    let mut checks = vec![Check::ok("profile", profile.name.clone()), tuning(&tuned, config)];
-    match setup::settings(config, &profile, probe, &tuned) {
-        Ok(settings) => {
-            let choice = tuned::choice_of(&settings);
-            let anywhere = format!(" on any of {}", probe.topology.all());
-            let on = if choice.cpus.is_some() { "" } else { &anywhere };
-            checks.push(Check::ok("threads", placement(&choice) + on));
-            checks.push(Check::ok("attention", choice.attention().to_string()));
-            checks.push(Check::ok("batch", format!("{} tokens of a prompt in one step", choice.batch)));
-        }
-        Err(failure) => checks.push(Check::broken("engine settings", failure)),
-    }
-    checks
-}
-
-fn tuning(tuned: &Tuned, config: &ConfigFile) -> Check {
-    const NAME: &str = "tuning";
-    let measured = |tuning: &Tuning| {
-        let how = if tuning.quick { "quickly, " } else { "" };
-        format!("{how}at {} with {}", tuning.measured_at, tuning.model)
-    };
-    match tuned {
-        Tuned::Not => Check::ok(NAME, "not measured; `allerac tune` finds out how this machine is fastest"),
-        Tuned::Current(tuning) => {
-            let overruled = config.engine.configured().words();
-            let but = if overruled.is_empty() {
-                String::new()
-            } else {
-                format!("; the configuration file has its own {}", overruled.join(" and "))
-            };
-            Check::ok(NAME, format!("measured {}{but}", measured(tuning)))
-        }
-        Tuned::Stale(tuning, why) => {
-            let detail = format!("measured {}, and not used: {why}", measured(tuning));
-            Check::warning(NAME, detail, "measure again: allerac tune")
-        }
-        Tuned::Unusable(why) => {
-            Check::warning(NAME, format!("{} is not used: {why}", tuned::FILE), "measure again: allerac tune")
-        }
     }
 }
 

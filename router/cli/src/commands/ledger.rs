@@ -1,12 +1,33 @@
-use allerac_ledger::Verified;
+use allerac_ledger::{ServeLock, Verified};
 
 use crate::args::Place;
-use crate::args::books::Ledger;
+use crate::args::books::{Ledger, LedgerMove, LedgerVerify};
 use crate::failure::{Exit, Failure};
 use crate::output::{Align, Table, grouped, print_json, print_line};
+use crate::place;
 
 pub(crate) fn run(command: &Ledger, place: &Place) -> Result<(), Failure> {
-    let Ledger::Verify(args) = command;
+    match command {
+        Ledger::Verify(args) => verify(args, place),
+        Ledger::Move(args) => copy_to_server(args, place),
+    }
+}
+
+fn copy_to_server(args: &LedgerMove, place: &Place) -> Result<(), Failure> {
+    if place.database()?.is_some() {
+        return Err(Failure::new(Exit::Usage, "the ledger is on a database's server already")
+            .hint("leave out --database and ALLERAC_DATABASE: the ledger of the data directory is moved"));
+    }
+    let to = place::database(&args.to, place.database_ca.as_ref())?;
+    // No server may write meanwhile.
+    let _lock = ServeLock::acquire(&place.data_dir()?)?;
+    place.existing_ledger()?.copy_to_server(&to)?;
+    Ok(print_line(
+        "the ledger is on the server now; from now on, start everything with ALLERAC_DATABASE set to its address",
+    )?)
+}
+
+fn verify(args: &LedgerVerify, place: &Place) -> Result<(), Failure> {
     let verified = place.existing_ledger()?.verify()?;
     if args.json {
         print_json(&verified)?;

@@ -9,6 +9,7 @@ use allerac_discovery::{Scope, lan_addresses};
 use allerac_http::AUTHORITY_PATH;
 
 /// What there is to tell.
+#[derive(Clone)]
 pub(crate) struct Banner<'a> {
     pub(crate) listen: SocketAddr,
     /// Where HTTPS is served.
@@ -22,6 +23,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) model: Option<&'a str>,
     /// The model to suggest when none is.
     pub(crate) suggestion: &'a str,
+    /// A better model for this machine that is not installed.
+    pub(crate) better: Option<&'a str>,
 }
 
 impl Banner<'_> {
@@ -64,6 +67,13 @@ impl Banner<'_> {
             addresses[0],
             quoted(&body)
         );
+        if let Some(better) = self.better {
+            let _ = writeln!(
+                text,
+                "\nThis machine has memory for {better}. See what it would do, and fetch it:\n\n  \
+                 {program} models fit {better}\n  {program} models pull {better} --data-dir {data_dir}"
+            );
+        }
         text
     }
 }
@@ -120,6 +130,7 @@ mod tests {
             claim_code: Some("K7QF-3MTP"),
             model: Some("m"),
             suggestion: "s",
+            better: None,
         };
         let text = banner.render();
         let begins = [
@@ -133,6 +144,9 @@ mod tests {
             text.contains(" keys create --user me --data-dir /data)\" -d '{\"model\":\"m\",\"max_tokens\":64,"),
             "{text}"
         );
+        assert!(!text.contains("models pull"), "{text}");
+        let text = Banner { better: Some("large"), ..banner.clone() }.render();
+        assert!(text.contains("memory for large") && text.contains("models pull large --data-dir /data"), "{text}");
         let text = Banner { claim_code: None, model: None, ..banner }.render();
         assert!(!text.contains("Claim code") && text.contains("models pull s --data-dir /data"), "{text}");
     }

@@ -4,6 +4,7 @@ mod announce;
 pub(crate) mod backups;
 mod banner;
 pub(crate) mod listen;
+mod machine;
 pub(crate) mod secure;
 pub(crate) mod stop;
 mod watch;
@@ -20,7 +21,7 @@ use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, Me
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
-use allerac_router_core::{Aliases, Limits, Registry, Upstreams};
+use allerac_router_core::{Aliases, Registry, Upstreams};
 use allerac_tls::Authority;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -85,7 +86,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let secure = Secure::open(args.listen_tls, &prepared.config, &data_dir).await?;
     let zone = place.time_zone.clone().or_else(|| prepared.config.time_zone.clone());
     let is_told = zone.is_some();
-    let ledger = Ledger::open_with(&data_dir, zone.unwrap_or_else(|| place.time_zone()), place::options())?;
+    let ledger = Ledger::open_with(&data_dir, zone.unwrap_or_else(|| place.time_zone()), place.options()?)?;
     if is_told {
         ledger.keep_time_zone().await?;
     }
@@ -153,10 +154,12 @@ impl Server {
             None
         };
         let (gate, code) = ClaimGate::new();
-        let limits = Limits::default();
+        let limits = allerac_http::limits(&self.ledger);
         let state = AppState {
             ledger: self.ledger.clone(),
             registry: self.registry.clone(),
+            outlook: machine::outlook(&self.prepared),
+            look: machine::look(&self.prepared),
             store: self.store.clone(),
             background: Background::default(),
             batches: Batches::default(),
@@ -252,6 +255,7 @@ impl Server {
             claim_code: (!claimed).then_some(code),
             model: model.as_deref(),
             suggestion: self.prepared.suggestion(),
+            better: self.prepared.better(),
         };
         if let Err(error) = leave_code((!claimed).then_some(code)) {
             tracing::warn!("the claim code is not where the screen looks for it: {error}");

@@ -76,13 +76,19 @@ fn doctor_finds_nothing_on_a_sound_box() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let report = home.json(&["doctor", "--listen", &port, "--json"]);
     assert_eq!(report["ok"], true, "{report:#}");
-    let names: Vec<_> =
-        report["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+    // What else there is to say depends on the machine.
+    let of_machine = report["machine"]["processor"]["model"].as_str();
+    assert!(of_machine.is_some_and(|model| !model.is_empty()), "{report:#}");
+    let by_machine = ["file system", "memory nodes", "graphics", "temperature", "power", "memory channels"];
+    let advice = ["memory speed", "power limit", "clock", "heat", "Thunderbolt", "swap", "recommended"];
+    let names = report["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap());
+    let names: Vec<_> = names.filter(|name| !by_machine.contains(name) && !advice.contains(name)).collect();
     let expected = [
         "data directory",
         "disk",
         "ledger",
         "processor",
+        "memory modules",
         "configuration",
         "profile",
         "tuning",
@@ -117,7 +123,8 @@ fn doctor_says_what_is_broken_and_exits_with_1() {
     assert_eq!(status("port").0, "broken");
     assert!(status("port").1.contains("--listen"));
     assert_eq!(status("models").0, "warning");
-    assert!(ran.stderr.contains("2 of 13 checks found something broken"), "{}", ran.stderr);
+    let checks = report["checks"].as_array().unwrap().len();
+    assert!(ran.stderr.contains(&format!("2 of {checks} checks found something broken")), "{}", ran.stderr);
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn a_server_and_a_measurement_do_not_disturb_each_other() {
     let config = home.engine_script(WAITS, "");
     let _server = home.serve(&["--config", &config]);
     let ran = home.run(&["tune", "--quick", "--config", &config]);
-    ran.refused(4, "a server uses", "stop the server, tune, and start it again");
+    ran.refused(4, "a server uses", "stop the server, measure, and start it again");
 }
 
 #[test]

@@ -94,7 +94,7 @@ async fn ask(state: &AppState, record: &Record, request_id: Uuid, bytes: &[u8]) 
     }
     // Lines wait for everybody as it is: the limits of a minute are for those who wait for answers.
     let accounts = Vec::new();
-    let permit = state.limits.admit(&accounts)?;
+    let permit = state.limits.admit(&accounts).await?;
     let admitted = Admitted { request_id, accepted: Instant::now(), permit, accounts };
     let mut envelope = BatchLine::parse(bytes, record.endpoint())?.envelope()?;
     // Here it waits for others; what another server makes of a tier is for the client to know.

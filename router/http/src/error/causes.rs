@@ -71,6 +71,10 @@ impl From<LedgerError> for ApiError {
                 tracing::error!("the ledger: {error}");
                 Self::busy("disk_full", error.to_string())
             }
+            LedgerError::Unreachable(ref cause) => {
+                tracing::error!("the ledger: {error}: {cause}");
+                Self::busy("ledger_unavailable", format!("{error}; try again soon"))
+            }
             LedgerError::AlreadyClaimed => {
                 Self::new(StatusCode::CONFLICT, INVALID, "already_claimed", error.to_string())
             }
@@ -126,6 +130,9 @@ impl From<NotAdmitted> for ApiError {
         match reason {
             NotAdmitted::Full => Self::too_many_requests(),
             NotAdmitted::Refused(refused) => refused.into(),
+            NotAdmitted::Away => {
+                Self::busy("ledger_unavailable", "the ledger's database cannot be reached; try again soon")
+            }
         }
     }
 }

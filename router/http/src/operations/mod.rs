@@ -3,6 +3,7 @@
 mod admin;
 mod anthropic;
 mod kept;
+mod machine;
 mod ollama;
 mod openai;
 mod organization;
@@ -23,6 +24,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         ollama::operations(),
         people::operations(),
         admin::operations(),
+        machine::operations(),
         the_box(),
     ];
     all.into_iter().flatten().collect()

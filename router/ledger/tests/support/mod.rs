@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod life;
+pub(crate) mod server;
+
+use std::path::Path;
 
 use allerac_ledger::{
     Clock, KeyLimits, Ledger, NewKey, Options, Outcome, Principal, Reserve, Settlement, UpstreamPolicy,
@@ -26,15 +29,13 @@ impl Home {
 
     pub(crate) fn with_clock(clock: Clock, zone: TimeZone) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ledger =
-            Ledger::open_with(folder.path(), zone.clone(), Options { clock: clock.clone(), check: true }).unwrap();
+        let ledger = open(folder.path(), zone.clone(), clock.clone());
         Self { ledger, folder, clock, zone }
     }
 
     /// As another process has it.
     pub(crate) fn open_again(&self) -> Ledger {
-        Ledger::open_with(self.folder.path(), self.zone.clone(), Options { clock: self.clock.clone(), check: true })
-            .unwrap()
+        open(self.folder.path(), self.zone.clone(), self.clock.clone())
     }
 
     /// The books are what the journal adds up to.
@@ -42,6 +43,12 @@ impl Home {
     pub(crate) fn check(&self) {
         assert_eq!(self.ledger.verify().unwrap().differences, []);
     }
+}
+
+/// Opens a ledger that is checked at each commit, where this run has its books.
+pub(crate) fn open(directory: &Path, zone: TimeZone, clock: Clock) -> Ledger {
+    let database = server::database(directory);
+    Ledger::open_with(directory, zone, Options { clock, check: true, database }).unwrap()
 }
 
 pub(crate) fn new_key(user: &str, plan: Option<&str>) -> NewKey {

@@ -54,31 +54,36 @@ pub(super) fn run(args: &ModelsFit, place: &Place) -> Result<(), Failure> {
     let settings = setup::settings(&config, &profile, &probe, &tuned)?;
     let plan = allerac_router_core::plan(&settings);
     let memory_bytes = config.models.memory(allerac_hardware::memory().total_bytes).budget_bytes;
-    let measured = measure(settings.threads.max(1));
-    let rates: Vec<Rates> = measured.iter().map(Rates::from).collect();
+    let rates = rates(settings.threads.max(1));
+    let measured = rates.iter().map(Measured::from).collect();
     let models = candidates.into_iter().map(|(id, facts)| row(id, &facts, &plan, &rates, memory_bytes)).collect();
     let report = Report { memory_bytes, measured, models };
     if args.json { Ok(print_json(&report)?) } else { print(&report) }
 }
 
-impl From<&Measured> for Rates {
-    fn from(measured: &Measured) -> Self {
+impl From<&Rates> for Measured {
+    fn from(rates: &Rates) -> Self {
         Self {
-            threads: measured.threads,
-            bytes_per_second: measured.gigabytes_per_second * 1e9,
-            products_per_second: measured.products_per_second * 1e9,
+            threads: rates.threads,
+            gigabytes_per_second: tenth(rates.bytes_per_second / 1e9),
+            products_per_second: tenth(rates.products_per_second / 1e9),
         }
     }
 }
 
+/// More digits mean nothing.
+fn tenth(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}
+
 /// One thread, and as many as engines compute with.
-fn measure(threads: u32) -> Vec<Measured> {
+pub(crate) fn rates(threads: u32) -> Vec<Rates> {
     let mut counts = vec![1, threads];
     counts.dedup();
-    let one = |threads| Measured {
+    let one = |threads| Rates {
         threads,
-        gigabytes_per_second: bandwidth(threads, BANDWIDTH_BYTES).gigabytes_per_second,
-        products_per_second: (compute(threads) * 10.0).round() / 10.0,
+        bytes_per_second: bandwidth(threads, BANDWIDTH_BYTES).gigabytes_per_second * 1e9,
+        products_per_second: compute(threads) * 1e9,
     };
     counts.into_iter().map(one).collect()
 }
@@ -119,7 +124,6 @@ fn row(id: String, facts: &Facts, plan: &Plan, rates: &[Rates], memory_bytes: u6
     let (verdict, reason) = verdict(&needed, memory_bytes, &speed);
     let Needed { mapped, kv, .. } = needed;
     let Speed { prefill, decode } = speed;
-    let tenth = |speed: f64| (speed * 10.0).round() / 10.0;
     Row {
         id,
         memory_bytes: needed.lasting(),

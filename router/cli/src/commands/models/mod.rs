@@ -1,5 +1,5 @@
 mod files;
-mod fit;
+pub(crate) mod fit;
 mod pull;
 
 use std::collections::HashSet;

@@ -29,18 +29,18 @@ fn parse(stat: &str) -> Ticks {
 }
 
 /// Watches the processors while something is measured.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     begun: Instant,
     before: Ticks,
 }
 
 impl Watch {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { begun: Instant::now(), before: Ticks::now() }
     }
 
     /// What others used since the start, in percent of all processors, when we used so many seconds of them.
-    pub(super) fn others_percent(&self, ours_seconds: f64) -> u32 {
+    pub(crate) fn others_percent(&self, ours_seconds: f64) -> u32 {
         others_percent(self.before, Ticks::now(), self.begun.elapsed().as_secs_f64(), ours_seconds)
     }
 }

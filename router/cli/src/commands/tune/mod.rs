@@ -1,8 +1,8 @@
 //! `allerac tune`: measures on this very machine what decides speed, and keeps what is best.
 
-mod busy;
+pub(crate) mod busy;
 mod print;
-mod process;
+pub(crate) mod process;
 
 use std::path::Path;
 
@@ -94,13 +94,14 @@ async fn tune(args: &Tune, data_dir: &Path) -> Result<(), Failure> {
     Ok(print_line(&format!("\nwritten to {}; a server uses it from its next start", path.display()))?)
 }
 
-fn occupied(error: LedgerError) -> Failure {
+/// What is said when a server runs.
+pub(crate) fn occupied(error: LedgerError) -> Failure {
     match error {
         LedgerError::InUse(server) => Failure::new(
             Exit::Conflict,
             format!("a server uses {server}: it and the measurement would disturb each other"),
         )
-        .hint("stop the server, tune, and start it again"),
+        .hint("stop the server, measure, and start it again"),
         other => Failure::from(other),
     }
 }

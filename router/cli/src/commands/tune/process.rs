@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use allerac_engine_link::EngineSettings;
-use allerac_hardware::tuning::{Choice, Effort, Measurement, Report, Trial};
+use allerac_hardware::tuning::{Choice, Effort, Report, Trial};
 use allerac_models::Installed;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -137,57 +137,70 @@ impl<'a> Bench<'a> {
 
     /// Takes what the engine prints until it ends; the seconds that processors worked for it, or why it failed.
     async fn read(&self, child: &mut Child, name: &str, trial: &mut Trial) -> Result<f64, String> {
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err("it has no output".to_owned());
-        };
-        let mut done = None;
-        let reports = async {
-            let mut lines = BufReader::new(stdout.take(STDOUT_BYTES_MAX)).lines();
-            while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
-                let report = serde_json::from_str(&line).map_err(|error| format!("it said nonsense: {error}"))?;
-                match report {
-                    Report::Measured(Measurement { tokens_per_second, .. }) if tokens_per_second <= 0.0 => {
-                        return Err(format!("it said nonsense: {line}"));
-                    }
-                    Report::Measured(measurement) => {
-                        self.bar.set_message(format!("{name}: {}", print::measurement(&measurement)));
-                        trial.measured.push(measurement);
-                    }
-                    Report::Skipped { depth, reason } => {
-                        self.say(&format!("{name}: not measured after {depth} tokens: {reason}"));
-                    }
-                    Report::Done { version, cpu_seconds } => done = Some((version, cpu_seconds)),
-                }
+        let taken = |report| match report {
+            Report::Measured(measurement) if measurement.tokens_per_second <= 0.0 => {
+                Err(format!("it said nonsense: {}", serde_json::to_string(&measurement).unwrap_or_default()))
             }
-            Ok::<(), String>(())
-        };
-        let mut said = Vec::new();
-        let complaints = async {
-            let mut stderr = stderr;
-            let _ = (&mut stderr).take(STDERR_BYTES_MAX).read_to_end(&mut said).await;
-            // What comes after that is read too, or the engine would wait for us.
-            let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-        };
-        let (read, ()) = tokio::join!(reports, complaints);
-        let status = child.wait().await.map_err(|error| error.to_string())?;
-        read?;
-        match done {
-            Some((version, cpu_seconds)) if status.success() => {
-                if version == ENGINE_VERSION {
-                    Ok(cpu_seconds)
-                } else {
-                    Err(format!("the engine is of version {version}, and this is {ENGINE_VERSION}"))
-                }
+            Report::Measured(measurement) => {
+                self.bar.set_message(format!("{name}: {}", print::measurement(&measurement)));
+                trial.measured.push(measurement);
+                Ok(())
             }
-            _ => {
-                let said = String::from_utf8_lossy(&said);
-                Err(said.lines().last().map_or_else(|| format!("it ended with {status}"), str::to_owned))
+            Report::Skipped { depth, reason } => {
+                self.say(&format!("{name}: not measured after {depth} tokens: {reason}"));
+                Ok(())
             }
-        }
+            Report::Sampled { .. } | Report::Done { .. } => Ok(()),
+        };
+        reports(child, taken).await
     }
 
     pub(super) fn say(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
+    }
+}
+
+/// Gives on what a measuring engine prints until it ends; the seconds that processors worked for it, or why it failed.
+pub(crate) async fn reports(
+    child: &mut Child,
+    mut taken: impl FnMut(Report) -> Result<(), String>,
+) -> Result<f64, String> {
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err("it has no output".to_owned());
+    };
+    let mut done = None;
+    let lines = async {
+        let mut lines = BufReader::new(stdout.take(STDOUT_BYTES_MAX)).lines();
+        while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
+            match serde_json::from_str(&line).map_err(|error| format!("it said nonsense: {error}"))? {
+                Report::Done { version, cpu_seconds } => done = Some((version, cpu_seconds)),
+                report => taken(report)?,
+            }
+        }
+        Ok::<(), String>(())
+    };
+    let mut said = Vec::new();
+    let complaints = async {
+        let mut stderr = stderr;
+        let _ = (&mut stderr).take(STDERR_BYTES_MAX).read_to_end(&mut said).await;
+        // What comes after that is read too, or the engine would wait for us.
+        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    };
+    let (read, ()) = tokio::join!(lines, complaints);
+    let status = child.wait().await.map_err(|error| error.to_string())?;
+    read?;
+    match done {
+        Some((version, cpu_seconds)) if status.success() => {
+            if version == ENGINE_VERSION {
+                Ok(cpu_seconds)
+            } else {
+                Err(format!("the engine is of version {version}, and this is {ENGINE_VERSION}"))
+            }
+        }
+        _ => {
+            let said = String::from_utf8_lossy(&said);
+            Err(said.lines().last().map_or_else(|| format!("it ended with {status}"), str::to_owned))
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! `/v1/admin`: people, keys, invitations, sessions, teams, plans and the audit log, for who looks after the box.
+//! `/v1/admin`: people, keys, invitations, sessions, teams, plans, the audit log, models and the machine, for who looks after the box.
 
 pub(crate) mod books;
 pub(crate) mod invitations;
 pub(crate) mod keys;
+pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod teams;
 
