@@ -79,17 +79,21 @@ APT
 mirror=${MIRROR:-$(mirror_of debian)}
 security=${SECURITY_MIRROR:-$(mirror_of debian-security)}
 [ -n "$mirror" ] && [ -n "$security" ] || { echo "apt knows no mirror of Debian; give MIRROR and SECURITY_MIRROR" >&2; exit 1; }
-for program in allerac allerac-engine; do
+for program in allerac allerac-engine allerac-install; do
     [ -x "$PROGRAMS/bin/$program" ] || { echo "$PROGRAMS/bin/$program is missing; build it: make portable" >&2; exit 1; }
 done
+
+[ -e "$PROGRAMS/crates.json" ] || { echo "$PROGRAMS/crates.json is missing; make it: image/sbom.py crates" >&2; exit 1; }
 
 mkdir -p "$CACHE/packages" "$CACHE/work" "$CACHE/sandbox/etc/apt/sources.list.d" target/image "$INTO"
 sources > "$CACHE/sandbox/etc/apt/sources.list.d/mkosi.sources"
 find_mkosi
 
+# Pieces of an earlier build of this version have other names, and would be summed up with the new ones.
+rm -f "$INTO/allerac_$VERSION" "$INTO/allerac_$VERSION".*
 rm -rf "$CACHE/tree"
 mkdir -p "$CACHE/tree/usr/bin" "$CACHE/tree/usr/lib/allerac" "$CACHE/tree/usr/lib/systemd" "$CACHE/tree/usr/share/allerac"
-cp "$PROGRAMS"/bin/{allerac,allerac-engine} "$CACHE/tree/usr/bin/"
+cp "$PROGRAMS"/bin/{allerac,allerac-engine,allerac-install} "$CACHE/tree/usr/bin/"
 [ ! -d "$PROGRAMS/lib/allerac" ] || cp --no-dereference "$PROGRAMS"/lib/allerac/* "$CACHE/tree/usr/lib/allerac/"
 # In place of the distribution's own keys: without ours there, no update is believed.
 if [ -e "$KEYS/update.gpg" ]; then
@@ -100,10 +104,19 @@ else
 fi
 [ ! -d "$MODELS" ] || cp -r "$MODELS" "$CACHE/tree/usr/share/allerac/models"
 
+# The first memory disk takes rules of udev from the kernel's command line, and from nowhere else that mkosi can fill.
+slots=$(grep -v '^#' image/slots.rules | base64 --wrap 0)
+
 "${mkosi[@]}" --force \
+    --kernel-command-line "systemd.set_credential_binary=udev.rules.90-allerac:$slots" \
     --image-version "$VERSION" \
     --source-date-epoch "$(git log -1 --format=%ct)" \
     --sandbox-tree "$CACHE/sandbox" --tools-tree-sandbox-tree "$CACHE/sandbox" \
     --extra-tree "$CACHE/tree" ${EXTRA:+--extra-tree "$EXTRA"} \
     --output-directory "$INTO" \
     "$@" build
+
+# What it is made of, and what everything must be.
+name=allerac_$VERSION
+image/sbom.py write "$INTO/$name.manifest" "$PROGRAMS/crates.json" "$MODELS" "$(git log -1 --format=%ct)" > "$INTO/$name.spdx.json"
+(cd "$INTO" && find . -maxdepth 1 -type f -name "${name}[.]*" ! -name '*.SHA256SUMS' -printf '%P\n' | sort | xargs sha256sum -- > "$name.SHA256SUMS")

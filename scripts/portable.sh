@@ -12,14 +12,15 @@ build=target/portable
 # The engine finds llama.cpp's libraries beside itself, wherever both are put. This replaces the flags of
 # .cargo/config.toml, which build for this machine alone.
 export RUSTFLAGS='-C target-cpu=x86-64-v2 -C link-arg=-Wl,-rpath,$ORIGIN/../lib/allerac'
-cargo build --release --locked --target-dir "$build" --package allerac --package allerac-engine \
+cargo build --release --locked --target-dir "$build" --package allerac --package allerac-engine --package allerac-installer \
     --features allerac-engine/portable
 
 # Of several builds of llama.cpp's crate the youngest.
 out=$(ls -td "$build"/release/build/llama-cpp-sys-2-*/out | head -n 1)
 mkdir -p "$into/bin" "$into/lib/allerac"
 rm -f "$into"/lib/allerac/*
-cp "$build/release/allerac" "$build/release/allerac-engine" "$into/bin/"
+cp "$build/release/"{allerac,allerac-engine,allerac-install} "$into/bin/"
 cp --no-dereference "$out"/lib*/lib{llama,ggml,ggml-base}.so* "$out"/backends/*.so "$into/lib/allerac/"
 strip --strip-debug "$into"/bin/* "$into"/lib/allerac/*.so
+image/sbom.py crates > "$into/crates.json"
 du -sh "$into"

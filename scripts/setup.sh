@@ -17,6 +17,8 @@ fail() {
     exit 1
 }
 has() { command -v "$1" >/dev/null 2>&1; }
+# What Debian keeps out of the path of who is not root.
+has_admin() { PATH=$PATH:/usr/sbin:/sbin has "$1"; }
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
 check_rust() {
@@ -48,13 +50,15 @@ missing() {
         has strace || echo strace
         { has python3 && python3 -c 'import ensurepip' 2>/dev/null; } || echo python3-venv
         has chromium || echo chromium
+        has_admin sfdisk || echo fdisk
+        has_admin mkfs.ext4 || echo e2fsprogs
         has_postgres || echo postgresql
     fi
     if [ "${1:-}" = image ]; then
         has qemu-system-x86_64 || echo qemu-system-x86
         has qemu-img || echo qemu-utils
-        has sfdisk || echo fdisk
-        has mkfs.vfat || echo dosfstools
+        has_admin sfdisk || echo fdisk
+        has_admin mkfs.vfat || echo dosfstools
         has mcopy || echo mtools
         has gpg || echo gpg
         [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || echo ovmf

@@ -31,6 +31,10 @@ ExecStart=/bin/sh -c 'echo claim-code=$(cat /run/allerac/claim-code)'
 """Nobody logs in to a box. What tests want to know, a unit tells that this virtual machine's firmware brings along."""
 
 
+KEYS = {" ": "spc", "\n": "ret", "-": "minus", ".": "dot"}
+"""What qemu calls the keys that are no letters or digits."""
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -44,12 +48,24 @@ def overlay(image: Path, disk: Path, size: str = "8G") -> Path:
     return disk
 
 
+def empty(disk: Path, size: str = "8G") -> Path:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), size], check=True)
+    return disk
+
+
 class Machine:
-    """One disk, one network card, one screen. A context manager that pulls the plug at its end."""
+    """Some disks, one network card, one screen, one keyboard. A context manager that pulls the plug at its end."""
 
     def __init__(self, folder: Path, disk: Path, *, units: dict[str, str] | None = None):
         self.folder, self.disk = folder, disk
+        self.disk_options = "serial=box"
+        self.stick: Path | None = None
+        """A removable disk, which is started from first."""
+        self.others: dict[str, Path] = {}
+        """More disks, by their serial number."""
         self.units = {"tell-code.service": TELL_CODE, **(units or {})}
+        self.install_units: dict[str, str] = {}
+        """Those of a start that only installs."""
         self.drop_ins: dict[str, str] = {}
         self.port = free_port()
         self.neighbour = Neighbour(free_port())
@@ -75,7 +91,8 @@ class Machine:
             "-smp", "2", "-m", "4096", "-display", "none", "-vga", "std",
             "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
             "-drive", f"if=pflash,format=raw,unit=1,file={self._variables}",
-            "-drive", f"if=none,id=disk,format=qcow2,file={self.disk}", "-device", "nvme,drive=disk,serial=box",
+            "-drive", f"if=none,id=disk,format=qcow2,file={self.disk}",
+            "-device", f"nvme,drive=disk,bootindex=1,{self.disk_options}", *self._more_disks(),
             "-netdev", f"user,id=router,hostfwd=tcp:127.0.0.1:{self.port}-:80", "-netdev", "hubport,id=a,hubid=0,netdev=router",
             "-netdev", self.neighbour.netdev("neighbour"), "-netdev", "hubport,id=b,hubid=0,netdev=neighbour",
             "-netdev", "hubport,id=card,hubid=0", "-device", "virtio-net-pci,netdev=card",
@@ -84,11 +101,22 @@ class Machine:
             "-qmp", f"unix:{self.folder}/control,server,nowait", "-smbios", self._credentials(),
         ]  # fmt: skip
 
+    def _more_disks(self) -> list[str]:
+        """The small kernel of tests has no USB: the stick hangs on SCSI, as which Linux sees sticks in any case."""
+        arguments = []
+        if self.stick:
+            arguments += ["-drive", f"if=none,id=stick-disk,format=qcow2,file={self.stick}", "-device", "virtio-scsi-pci"]
+            arguments += ["-device", "scsi-hd,drive=stick-disk,removable=on,serial=STICK0,bootindex=0"]
+        for number, (serial, disk) in enumerate(self.others.items()):
+            arguments += ["-drive", f"if=none,id=other-{number},format=qcow2,file={disk}"]
+            arguments += ["-device", f"nvme,drive=other-{number},serial={serial}"]
+        return arguments
+
     def _credentials(self) -> str:
-        """Units that systemd takes from the firmware, each wanted by the target of an ordinary boot."""
-        wants = "[Unit]\nWants=" + " ".join(self.units) + "\n"
-        credentials = {f"systemd.extra-unit.{name}": text for name, text in self.units.items()}
-        credentials["systemd.unit-dropin.multi-user.target"] = wants
+        """Units that systemd takes from the firmware, each wanted by the target of its kind of boot."""
+        credentials = {f"systemd.extra-unit.{name}": text for name, text in (self.units | self.install_units).items()}
+        for target, units in {"multi-user": self.units, "allerac-install": self.install_units}.items():
+            credentials[f"systemd.unit-dropin.{target}.target"] = "[Unit]\nWants=" + " ".join(units) + "\n"
         credentials |= {f"systemd.unit-dropin.{name}": text for name, text in self.drop_ins.items()}
         paths = []
         for number, (name, text) in enumerate(credentials.items()):
@@ -145,6 +173,28 @@ class Machine:
     def screenshot(self, path: Path):
         """What the screen shows, as a PNG."""
         self._control("screendump", filename=str(path), format="png")
+
+    def type(self, text: str):
+        """On the keyboard, small letters only."""
+        for letter in text:
+            self.press(KEYS.get(letter, letter))
+
+    def press(self, *keys: str):
+        """All at once."""
+        self._control("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
+        # The keyboard's own buffer is small, and its driver slow here.
+        time.sleep(0.3)
+
+    def choose(self, entry: str, place: int):
+        """In the boot menu, which counts down for five seconds: the entry at this place, the first being 0."""
+        self.wait(f"the boot menu with {entry!r}", lambda: entry in self.said())
+        for _ in range(place):
+            self.press("down")
+        self.press("ret")
+
+    def wait_off(self, seconds: float = START_SECONDS_MAX):
+        """Until it has switched itself off."""
+        self._process.wait(timeout=seconds)
 
     def plug_in(self, stick: Path):
         """A stick with one file system, into the running machine."""

@@ -12,6 +12,22 @@ from machine import Machine, image, overlay
 
 MODEL = "smollm2-135m-instruct"
 ANSWER_TOKENS = 8
+SYSCTLS = {
+    "kernel/kptr_restrict": 2,
+    "kernel/dmesg_restrict": 1,
+    "kernel/yama/ptrace_scope": 2,
+    "kernel/unprivileged_bpf_disabled": 1,
+    "kernel/kexec_load_disabled": 1,
+    "kernel/sysrq": 0,
+    "net/core/bpf_jit_harden": 2,
+    "net/ipv4/conf/all/rp_filter": 1,
+    "net/ipv4/conf/all/accept_redirects": 0,
+    "fs/protected_fifos": 2,
+    "fs/protected_regular": 2,
+    "vm/mmap_rnd_bits": 32,
+    "kernel/panic_on_oops": 1,
+}
+"""What the kernel is told, as it must have understood it."""
 TELL_SCORES = """[Unit]
 Description=Tells the tests how confined the services are, and what failed
 After=allerac.service allerac-console.service systemd-networkd.service
@@ -24,8 +40,9 @@ sed -n "s/.*Overall exposure level for \\([a-z.-]*\\): \\([0-9.]*\\).*/exposure-
 echo failed-units=[$(systemctl --failed --no-legend --plain | cut -d " " -f 1)]; \
 echo open-ports=$(nft list chain inet filter input | grep -c dport); \
 echo lockdown=$(cat /sys/kernel/security/lockdown); \
+cd /proc/sys; echo sysctls=$(for s in @SYSCTLS@; do echo $s=$(cat $s); done); cd /; \
 echo usr-writable=$(touch /usr/x 2>/dev/null && echo yes || echo no)'
-"""
+""".replace("@SYSCTLS@", " ".join(SYSCTLS))
 TELL_SCREEN = """[Unit]
 Description=Tells the tests what the screen shows
 After=allerac-console.service
@@ -117,6 +134,7 @@ def test_it_is_closed_but_for_what_it_serves(box, key):
     assert box.wait_line("failed-units=") == "[]"
     assert box.wait_line("open-ports=") == "4"
     assert "[integrity]" in box.wait_line("lockdown=")
+    assert box.wait_line("sysctls=").split() == [f"{name}={value}" for name, value in SYSCTLS.items()]
     assert box.wait_line("usr-writable=") == "no"
 
 

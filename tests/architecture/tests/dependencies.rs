@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "allerac-hardware",
         ],
     ),
+    ("allerac-installer", &[]),
     ("allerac-models", &[]),
     ("allerac-hardware", &["allerac-engine-core"]),
     ("allerac-wire", &[]),
