@@ -38,6 +38,7 @@ mod session;
 mod sse;
 mod state;
 mod throttle;
+mod ticket;
 mod translate;
 
 pub use background::Background;

@@ -24,10 +24,15 @@ pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
     pairs.find(|(name, _)| *name == NAME).map(|(_, value)| value)
 }
 
-/// Signs somebody in who may.
-pub(crate) async fn open(state: &AppState, user: &str, headers: &HeaderMap, peer: Peer) -> Result<Cookie, ApiError> {
+/// Signs somebody in who may; `by` says what let them in.
+pub(crate) async fn open(
+    state: &AppState,
+    user: &str,
+    (headers, peer): (&HeaderMap, Peer),
+    by: &'static str,
+) -> Result<Cookie, ApiError> {
     let agent = headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
-    let about = SessionAbout { agent: agent.unwrap_or_default(), address: peer.0.to_string() };
+    let about = SessionAbout { agent: agent.unwrap_or_default(), address: peer.0.to_string(), by };
     let (CreatedKey { secret, .. }, ends) = state.ledger.open_session(user, about).await?;
     Ok(cookie(&secret, ends - now_s(), headers))
 }

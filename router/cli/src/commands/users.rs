@@ -35,6 +35,7 @@ pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
 async fn add(args: &UsersAdd, place: &Place) -> Result<(), Failure> {
     let Standing { role, plan } = &args.standing;
     let facts = PersonChange {
+        name: None,
         role: Some(*role),
         plan: Some(plan.clone()),
         hours: args.hours.clone(),
@@ -46,6 +47,7 @@ async fn add(args: &UsersAdd, place: &Place) -> Result<(), Failure> {
 
 async fn set(args: &UsersSet, place: &Place) -> Result<(), Failure> {
     let change = PersonChange {
+        name: None,
         role: args.role,
         plan: args.plan.clone(),
         hours: args.hours.clone(),

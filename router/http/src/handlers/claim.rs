@@ -94,7 +94,7 @@ pub(crate) async fn create(
     let mut answer = (StatusCode::CREATED, Json(claimed)).into_response();
     if let Some(password) = password {
         state.ledger.set_password(owner, Some(password), (None, None)).await?;
-        session::open(&state, owner, &headers, peer).await?.set(&mut answer)?;
+        session::open(&state, owner, (&headers, peer), "claim").await?.set(&mut answer)?;
     }
     Ok(answer)
 }

@@ -21,6 +21,8 @@ pub(crate) mod models;
 pub(crate) mod objects;
 pub(crate) mod ollama;
 pub(crate) mod organization;
+pub(crate) mod passkeys;
+pub(crate) mod password_link;
 pub(crate) mod rerank;
 pub(crate) mod responses;
 pub(crate) mod stored;

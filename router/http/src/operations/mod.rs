@@ -7,6 +7,7 @@ mod ollama;
 mod openai;
 mod organization;
 mod people;
+mod signing_in;
 
 use axum::routing::{get, post};
 
@@ -22,6 +23,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         anthropic::operations(),
         ollama::operations(),
         people::operations(),
+        signing_in::operations(),
         admin::operations(),
         the_box(),
     ];
