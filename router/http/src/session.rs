@@ -19,9 +19,14 @@ pub(crate) struct Cookie(String);
 
 /// What a request has in its cookie. The first of several, as browsers send the most particular one first (RFC 6265, 5.4).
 pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
+    cookie_named(headers, NAME)
+}
+
+/// The same of another cookie.
+pub(crate) fn cookie_named<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let all = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == NAME).map(|(_, value)| value)
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 /// Signs somebody in who may; `by` says what let them in.

@@ -14,6 +14,7 @@ use crate::claim::ClaimGate;
 use crate::doors::Doors;
 use crate::idempotency::InFlight;
 use crate::pass::MetricsPass;
+use crate::sso::SingleSignOn;
 
 /// What every handler can reach. Clones share it.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub struct AppState {
     pub claim: Arc<ClaimGate>,
     /// Who may sign in.
     pub doors: Arc<Doors>,
+    /// With whom else people sign in.
+    pub sso: Option<Arc<SingleSignOn>>,
     /// How many requests run at once.
     pub limits: Limits,
     /// What is measured.

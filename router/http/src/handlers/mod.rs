@@ -25,6 +25,7 @@ pub(crate) mod passkeys;
 pub(crate) mod password_link;
 pub(crate) mod rerank;
 pub(crate) mod responses;
+pub(crate) mod sso;
 pub(crate) mod stored;
 
 use std::time::Duration;

@@ -1,16 +1,17 @@
-//! Passkeys, and links that set passwords.
+//! Passkeys, other providers, and links that set passwords.
 
 use axum::routing::{delete, get, post};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::people::request;
 use super::under;
 use crate::handlers::list::PAGE_MAX;
-use crate::handlers::{passkeys, password_link};
+use crate::handlers::{passkeys, password_link, sso};
 use crate::openapi::Operation;
 
 pub(super) fn operations() -> Vec<Operation> {
     let doors = under("Signing in", doors()).chain(under("Your account", passkeys()));
+    let doors = doors.chain(under("Signing in", provider())).chain(under("Your account", identities()));
     doors.chain(under("Administration: people", links())).collect()
 }
 
@@ -45,6 +46,33 @@ fn passkeys() -> [Operation; 4] {
             .takes(request::<passkeys::PasskeyAsk>())
             .gives::<Value>(200),
         Operation::delete("/v1/account/passkeys/{id}", delete(passkeys::remove), "Remove one of them")
+            .in_path("id", "Its id.")
+            .gives_none(),
+    ]
+}
+
+fn provider() -> [Operation; 2] {
+    [
+        Operation::post("/auth/sso", post(sso::begin), "Begin to sign in with another provider")
+            .open()
+            .takes(request::<sso::SsoRequest>())
+            .gives::<sso::SsoObject>(200),
+        Operation::get("/auth/sso/callback", get(sso::callback), "Where the provider sends a browser back")
+            .open()
+            .in_query("code", "What the token is fetched by.", json!({"type": "string"}))
+            .in_query("state", "What this browser was given.", json!({"type": "string"}))
+            .redirects(),
+    ]
+}
+
+fn identities() -> [Operation; 3] {
+    const ALL: &str = "/v1/account/identities";
+    [
+        Operation::get(ALL, get(sso::list), "Who you are with other providers")
+            .lists::<sso::IdentityObject>(PAGE_MAX),
+        Operation::post(ALL, post(sso::link), "Begin to sign in with another provider from now on")
+            .gives::<sso::SsoObject>(200),
+        Operation::delete("/v1/account/identities/{id}", delete(sso::unlink), "Sign in with it no longer")
             .in_path("id", "Its id.")
             .gives_none(),
     ]

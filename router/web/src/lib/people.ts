@@ -1,6 +1,7 @@
 // Who is signed in, and what people, keys and invitations there are.
 
 import { ApiError, bearer, type Credential, json, post, request } from "./api";
+import type { MakeJson } from "./passkeys";
 
 /** Objects on a page of a list, as far as the page shows them. */
 const SHOWN_MAX = 1000;
@@ -22,6 +23,8 @@ export interface Person {
   models: string[];
   has_password: boolean;
   has_second_factor: boolean;
+  passkeys: number;
+  has_single_sign_on: boolean;
 }
 
 export interface Account {
@@ -49,6 +52,14 @@ export interface Session {
   address: string;
   last_used_at: number;
   current: boolean;
+}
+
+export interface Passkey {
+  id: string;
+  name: string;
+  host: string;
+  synced: boolean;
+  last_used_at: number | null;
 }
 
 export interface Invitation {
@@ -106,6 +117,14 @@ export async function accept(invitation: string, name: string, password: string)
   await request("/auth/invitation/accept", post(null, { invitation, name, password }));
 }
 
+export async function linked(link: string): Promise<{ box_name: string; name: string }> {
+  return json(await request("/auth/password", post(null, { link })));
+}
+
+export async function setByLink(link: string, password: string): Promise<{ signed_in: boolean }> {
+  return json(await request("/auth/password/set", post(null, { link, password })));
+}
+
 export async function account(key: Credential): Promise<Account> {
   return json(await request("/v1/account", { headers: bearer(key) }));
 }
@@ -145,11 +164,19 @@ export class People {
   removeFactor = (password: string, code: string) =>
     this.send<void>("/v1/account/second_factor/remove", { password, code });
 
+  passkeys = () => this.list<Passkey>("/v1/account/passkeys");
+  beginPasskey = (password: string | null) => this.send<MakeJson>("/v1/account/passkeys/options", { password });
+  keepPasskey = (name: string, credential: unknown) =>
+    this.send<Passkey>("/v1/account/passkeys", { name, credential });
+  removePasskey = (id: string) => this.remove(`/v1/account/passkeys/${id}`);
+
   people = () => this.list<Person>("/v1/admin/people");
   plans = async () => (await this.list<{ id: string }>("/v1/admin/plans")).map(({ id }) => id);
   change = (name: string, change: Record<string, unknown>) =>
     this.send<Person>(`/v1/admin/people/${encodeURIComponent(name)}`, change);
   removePerson = (name: string) => this.remove(`/v1/admin/people/${encodeURIComponent(name)}`);
+  passwordLink = (name: string) =>
+    this.send<{ url: string }>(`/v1/admin/people/${encodeURIComponent(name)}/password_link`, {});
   invitations = () => this.list<Invitation>("/v1/admin/invitations");
   invite = (name: string, role: string, plan: string) =>
     this.send<{ url: string }>("/v1/admin/invitations", { name: name.trim() === "" ? null : name, role, plan });

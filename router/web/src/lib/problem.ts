@@ -58,6 +58,11 @@ const BY_CODE: Record<string, Problem> = {
     advice: "Each opens once, and for a minute only: wait for the next one.",
     remedy: "none",
   },
+  unknown_passkey: {
+    title: "Nobody here has this passkey.",
+    advice: "It was removed, or is for another box. Sign in otherwise, and add it again at Account, Security.",
+    remedy: "none",
+  },
   signed_out: { title: "You are signed out.", advice: "Sign in again. Nothing you wrote is lost.", remedy: "key" },
   key_expired: { title: "This key has expired.", advice: "Make another one, or ask the owner for one.", remedy: "key" },
   already_claimed: {
