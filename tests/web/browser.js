@@ -17,8 +17,14 @@ export let server, browser;
 /** Requests to other hosts, page errors and violations of the policy, over all tests of a file. */
 export const offences = [];
 
+/** What a file's tests need before the server, whose configuration it may return lines of, and once it runs. */
+export const setup = { prepare: async () => "", ready: () => undefined };
+
 before(async () => {
-  server = await Server.start();
+  // Hooks begin while files are still being read: the one that imports this says first what it needs.
+  await new Promise(setImmediate);
+  server = await Server.start(await setup.prepare());
+  setup.ready();
   browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
 });
 

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { before, test } from "node:test";
+import { test } from "node:test";
 
-import { browser, offences, open, server, shot } from "./browser.js";
+import { browser, offences, open, server, setup, shot } from "./browser.js";
 import { totp } from "./totp.js";
 
 const PASSWORD = "correct horse battery";
@@ -23,9 +23,7 @@ let home;
 /** The owner's passkey, as the device has it. */
 let credential;
 
-before(() => {
-  home = server.url.replace("127.0.0.1", "localhost");
-});
+setup.ready = () => (home = server.url.replace("127.0.0.1", "localhost"));
 
 const alert = (page) => page.getByRole("alert");
 const inside = (page) => page.getByRole("heading", { name: "Ask your box" }).waitFor();
@@ -160,7 +158,7 @@ test("what a browser sent once opens nothing a second time, nor from elsewhere",
   assert.deepEqual(await refusal("/auth/passkey", forged), [401, "passkey_refused"]);
   for (const [broken, why] of [
     [{ ...body, id: "a+b" }, "invalid_value"],
-    [{ id: body.id }, "invalid_value"],
+    [{ id: body.id }, "invalid_body"],
     [[], "invalid_body"],
   ]) {
     const [status, code] = await refusal("/auth/passkey", broken);
@@ -190,7 +188,7 @@ test("a passkey of another box, or one of nobody, opens nothing", async () => {
   const foreignPerson = { ...credential, userHandle: Buffer.from("somebody else").toString("base64"), signCount: 1000 };
   for (const [wrong, why] of [
     [unknown, /Nobody here has this passkey/],
-    [foreignKey, /signature is not of this passkey/],
+    [foreignKey, /This passkey does not open/],
     [foreignPerson, /Nobody here has this passkey/],
   ]) {
     const { page } = await device([wrong]);

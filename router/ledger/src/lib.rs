@@ -58,7 +58,7 @@ mod users;
 mod writer;
 
 pub use alerts::{Alert, Delivery, Tried};
-pub use audit::{AuditEntry, AuditVerified, Chain, Tampered};
+pub use audit::{AuditEntry, AuditVerified, AuditWanted, Chain, Tampered};
 pub use buckets::{BUCKETS_MAX, Bucket, BucketSum, Part, Wanted, Width};
 pub use copy::{CheckedCopy, check_copy};
 pub use detail::{Span, UsedRequest};

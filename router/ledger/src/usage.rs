@@ -80,6 +80,25 @@ impl Ledger {
         )
     }
 
+    /// Months in which something was used, as `2026-11`, newest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn months_used(&self) -> Result<Vec<String>, LedgerError> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT DISTINCT month FROM usage_monthly ORDER BY month DESC")?;
+            let months = statement.query_map([], |row| row.get(0))?;
+            Ok(months.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// This month, in the owner's time zone.
+    #[must_use]
+    pub fn month(&self) -> String {
+        self.now().month
+    }
+
     fn rows(&self, month: Option<&str>, select: &str, order: &str) -> Result<Vec<UsageRow>, LedgerError> {
         self.read(|connection| {
             let of_month = if month.is_some() { "WHERE month = ?1" } else { "WHERE ?1 IS NULL" };

@@ -3,6 +3,7 @@
 pub(crate) mod books;
 pub(crate) mod invitations;
 pub(crate) mod keys;
+pub(crate) mod look;
 pub(crate) mod people;
 pub(crate) mod teams;
 
