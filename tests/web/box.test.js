@@ -117,9 +117,9 @@ test("what the box was used for stands by person and by model", async () => {
     }
   }
   const page = await look("Usage", PHONE);
-  const rows = (title) => page.locator(`h3:text("${title}") + .wide-table tbody tr`);
+  const rows = (title) => page.locator(`.wide-table:has(th:text("${title}")) tbody tr`);
   await rows("By person").first().waitFor();
-  const cells = async (row) => (await row.locator("td").allInnerTexts()).slice(0, 2);
+  const cells = async (row) => (await row.locator("td").allInnerTexts()).slice(0, 2).map((text) => text.trim());
   assert.deepEqual(await cells(rows("By person").first()), ["anna", "2"]);
   assert.deepEqual(await cells(rows("By person").nth(1)), ["Benjamin", "1"]);
   assert.deepEqual(await cells(rows("By model").first()), [MODEL, "3"]);

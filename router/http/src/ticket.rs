@@ -81,9 +81,13 @@ mod tests {
         let tickets = Tickets::new();
         let ticket = tickets.issue("door", 300, 1000);
         assert_eq!(ticket.len(), 56);
-        for (purpose, at, opens) in
-            [("door", 1000, true), ("door", 1299, true), ("door", 1300, false), ("window", 1000, false), ("", 1000, false)]
-        {
+        for (purpose, at, opens) in [
+            ("door", 1000, true),
+            ("door", 1299, true),
+            ("door", 1300, false),
+            ("window", 1000, false),
+            ("", 1000, false),
+        ] {
             assert_eq!(tickets.is_open(purpose, &ticket, at), opens, "{purpose} {at}");
         }
         for index in 0..ticket.len() {

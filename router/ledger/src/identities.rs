@@ -179,10 +179,7 @@ fn identified(connection: &Connection, issuer: &str, subject: &str) -> Result<Id
 }
 
 /// Whether nobody here is meant, or nobody any more.
-pub(crate) fn is_free(
-    connection: &Connection,
-    identity: &NewIdentity,
-) -> Result<Result<(), LedgerError>, LedgerError> {
+pub(crate) fn is_free(connection: &Connection, identity: &NewIdentity) -> Result<Result<(), LedgerError>, LedgerError> {
     let known = identified(connection, &identity.issuer, &identity.subject)?;
     Ok(if matches!(known, Identified::Person(_)) { Err(taken()) } else { Ok(()) })
 }

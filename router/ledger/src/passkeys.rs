@@ -148,12 +148,7 @@ impl Ledger {
                  WHERE host = ?1 AND credential = ?2 AND removed_at IS NULL AND role <> 'team'",
             )?;
             let known = statement.query_row(params![host, credential], |row| {
-                Ok(KnownPasskey {
-                    id: row.get(0)?,
-                    user: row.get(1)?,
-                    user_name: row.get(2)?,
-                    public_key: row.get(3)?,
-                })
+                Ok(KnownPasskey { id: row.get(0)?, user: row.get(1)?, user_name: row.get(2)?, public_key: row.get(3)? })
             });
             Ok(known.optional()?)
         })
@@ -222,8 +217,7 @@ impl Ledger {
             let Some(known) = person(connection, &user)? else {
                 return Ok(Err(LedgerError::UnknownUser(user.clone())));
             };
-            let removed =
-                connection.prepare_cached("DELETE FROM passkeys WHERE user_id = ?1")?.execute([known.id])?;
+            let removed = connection.prepare_cached("DELETE FROM passkeys WHERE user_id = ?1")?.execute([known.id])?;
             let detail = json!({"removed": removed});
             audit::note(connection, Act { at, actor: &actor, action: "passkey.remove", subject: &user, detail })?;
             Ok(Ok(removed))

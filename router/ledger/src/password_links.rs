@@ -76,9 +76,7 @@ impl Ledger {
         let (presented, at) = (presented.to_owned(), self.now().seconds);
         let taken = self.writer.call(move |connection| {
             let Some(Open { user, name, id }) = open(connection, &presented, at)? else { return Ok(Err(no_link())) };
-            connection
-                .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
-                .execute(params![user, hash])?;
+            connection.prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?.execute(params![user, hash])?;
             let ended = sessions::end_all(connection, user, None)?;
             end(connection, user)?;
             let (actor, detail) = (format!("password link {id}"), json!({"set": true, "sessions_ended": ended}));

@@ -9,8 +9,8 @@ use crate::hours::Hours;
 use crate::key::{CreatedKey, KeyLimits, UpstreamPolicy, random_bytes};
 use crate::keys::{NewRow, insert_key};
 use crate::ledger::Ledger;
-use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, check_models};
 use crate::password_links;
+use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, check_models};
 use crate::plans;
 use crate::role::{Right, Role};
 use crate::sessions;
@@ -190,7 +190,9 @@ impl Ledger {
                 audit::note(connection, Act { at, actor: &actor, action: "user.change", subject: &name, detail })?;
             }
             if let Some(to) = &new_name {
-                connection.prepare_cached("UPDATE users SET name = ?2 WHERE id = ?1")?.execute(params![known.id, to])?;
+                connection
+                    .prepare_cached("UPDATE users SET name = ?2 WHERE id = ?1")?
+                    .execute(params![known.id, to])?;
                 let detail = json!({"after": to});
                 audit::note(connection, Act { at, actor: &actor, action: "user.rename", subject: &name, detail })?;
             }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use allerac_ledger::{
-    AuthError, Clock, CreatedKey, Denied, Invitation, KeyLimits, Ledger, LedgerError, NewKey, PersonChange, Proof, Right,
-    Role, Scope, Scopes, SessionAbout, UpstreamPolicy,
+    AuthError, Clock, CreatedKey, Denied, Invitation, KeyLimits, Ledger, LedgerError, NewKey, PersonChange, Proof,
+    Right, Role, Scope, Scopes, SessionAbout, UpstreamPolicy,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -324,7 +324,9 @@ async fn an_invitation_is_taken_once() {
     // Twenty at once: one of them is in.
     let all = (0..20).map(|number| {
         let (ledger, secret) = (ledger.clone(), made.secret.clone());
-        tokio::spawn(async move { ledger.accept(&secret, &format!("kid{number}"), Proof::Password("hash".into())).await.is_ok() })
+        tokio::spawn(async move {
+            ledger.accept(&secret, &format!("kid{number}"), Proof::Password("hash".into())).await.is_ok()
+        })
     });
     let mut taken = 0;
     for accepted in all.collect::<Vec<_>>() {
@@ -342,7 +344,10 @@ async fn an_invitation_is_taken_once() {
     ledger.revoke_invitation(&back.public_id, Role::Admin).await.unwrap();
     time.store(NOON + HOUR, Ordering::Relaxed);
     for shut in [&late.secret, &back.secret, "", "allerac-invitation-x", &late.secret[1..]] {
-        assert!(matches!(ledger.accept(shut, "x", Proof::Password("hash".into())).await, Err(LedgerError::Missing { .. })), "{shut}");
+        assert!(
+            matches!(ledger.accept(shut, "x", Proof::Password("hash".into())).await, Err(LedgerError::Missing { .. })),
+            "{shut}"
+        );
     }
     let admin = Invitation { role: Role::Admin, ..new(None) };
     assert!(matches!(ledger.invite(admin, Role::Admin, "x").await, Err(LedgerError::Forbidden(_))));

@@ -150,13 +150,7 @@ async fn whom_a_provider_means_is_one_person() {
     ledger.remove_person("cleo", Role::Owner).await.unwrap();
     assert_eq!(ledger.identified(ISSUER, "c").unwrap(), Identified::Removed);
     assert_eq!(code(ledger.add_identified("cleo", (Role::Member, "pro"), identity("c")).await), "identity_taken");
-    let invite = || Invitation {
-        name: None,
-        role: Role::Member,
-        plan: "pro".into(),
-        team: None,
-        open_s: HOUR,
-    };
+    let invite = || Invitation { name: None, role: Role::Member, plan: "pro".into(), team: None, open_s: HOUR };
     let first = ledger.invite(invite(), Role::Owner, "olga").await.unwrap();
     let refused = ledger.accept(&first.secret, "dora", Proof::Identity(identity("a"))).await;
     assert_eq!(code(refused), "identity_taken");

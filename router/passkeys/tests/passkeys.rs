@@ -3,7 +3,7 @@
 use allerac_passkeys::{Assertion, Refused, RelyingParty, assert, challenge_of, register};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, Ed25519KeyPair, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use ciborium::{Value, cbor};
 use data_encoding::BASE64URL_NOPAD;

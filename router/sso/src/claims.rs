@@ -168,7 +168,8 @@ mod tests {
         };
         assert_eq!(filled(&json!({"email": "a@example.com"})).email, None);
         assert_eq!(filled(&json!({"email": "a@example.com", "email_verified": false})).email, None);
-        let verified = filled(&json!({"email": " a@example.com", "email_verified": "true", "groups": "one", "name": ""}));
+        let verified =
+            filled(&json!({"email": " a@example.com", "email_verified": "true", "groups": "one", "name": ""}));
         assert_eq!((verified.email.as_deref(), verified.groups), (Some("a@example.com"), vec!["one".to_owned()]));
         assert_eq!(verified.name, None);
     }

@@ -157,8 +157,7 @@ impl Provider {
         let (token, access) = self.exchange(&metadata, code, back, secrets).await?;
         let claims = self.opened(&metadata, &token).await?;
         let nonce = BASE64URL_NOPAD.encode(&secrets.nonce);
-        let expected =
-            Expected { issuer: &metadata.issuer, client_id: &self.settings.client_id, nonce: &nonce, now_s };
+        let expected = Expected { issuer: &metadata.issuer, client_id: &self.settings.client_id, nonce: &nonce, now_s };
         let subject = check(&claims, &expected)?;
         let mut identity = Identity { issuer: metadata.issuer.clone(), subject, ..Identity::default() };
         identity.fill(&claims, &self.settings.groups_claim);
@@ -290,7 +289,9 @@ impl Provider {
     async fn keys(&self, metadata: &Metadata, again: bool) -> Result<Arc<Keys>, SsoError> {
         let mut known = self.known.lock().await;
         let may_ask = known.again_at.is_none_or(|at| at.elapsed() >= KEYS_AGAIN_AFTER);
-        if let Some((keys, _)) = known.keys.as_ref().filter(|(_, at)| at.elapsed() < PUBLISHED_FOR && !(again && may_ask)) {
+        if let Some((keys, _)) =
+            known.keys.as_ref().filter(|(_, at)| at.elapsed() < PUBLISHED_FOR && !(again && may_ask))
+        {
             return Ok(Arc::clone(keys));
         }
         if again {

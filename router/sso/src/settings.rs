@@ -74,7 +74,9 @@ impl Settings {
         let domain = identity.email.as_deref().and_then(|email| email.rsplit_once('@')).map(|(_, domain)| domain);
         let is_of = |allowed: &String| domain.is_some_and(|domain| domain.eq_ignore_ascii_case(allowed));
         if !self.domains.is_empty() && !self.domains.iter().any(is_of) {
-            return Err(SsoError::NotAllowed("your address, as the provider verified it, is of no domain that may come"));
+            return Err(SsoError::NotAllowed(
+                "your address, as the provider verified it, is of no domain that may come",
+            ));
         }
         let groups = &identity.groups;
         if !self.groups.is_empty() && !self.groups.iter().any(|group| groups.contains(group)) {

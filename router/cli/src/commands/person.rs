@@ -70,7 +70,11 @@ fn names(ledger: &Ledger, person: &Person) -> Result<Vec<Called>, Failure> {
     let mut renames = Vec::new();
     ledger.export_audit(|entry| {
         if entry.action == "user.rename" {
-            renames.push((entry.id, entry.subject.clone(), entry.detail["after"].as_str().unwrap_or_default().to_owned()));
+            renames.push((
+                entry.id,
+                entry.subject.clone(),
+                entry.detail["after"].as_str().unwrap_or_default().to_owned(),
+            ));
         }
         Ok::<_, LedgerError>(())
     })?;

@@ -129,7 +129,8 @@ async fn send(state: &AppState, way: Way, headers: &HeaderMap) -> Result<Respons
 }
 
 fn sso(state: &AppState) -> Result<&SingleSignOn, ApiError> {
-    let message = "this box has no other provider to sign in with; its owner sets one up as [oidc] in the configuration file";
+    let message =
+        "this box has no other provider to sign in with; its owner sets one up as [oidc] in the configuration file";
     let none = || ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", "no_single_sign_on", message);
     state.sso.as_deref().ok_or_else(none)
 }
@@ -266,6 +267,7 @@ fn late() -> ApiError {
     ApiError::unauthenticated("sso_late", message)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it takes what `map_err` has")]
 fn refused(why: SsoError) -> ApiError {
     let message = why.to_string();
     match why {

@@ -137,9 +137,13 @@ fn plans() -> [Operation; 5] {
 fn done() -> [Operation; 6] {
     let text = || json!({"type": "string"});
     [
-        Operation::get("/v1/admin/usage", get(look::usage), "What the box was used for in a month, by person and model")
-            .in_query("month", "Another one than this, as `2026-11`.", text())
-            .gives::<look::UsageObject>(200),
+        Operation::get(
+            "/v1/admin/usage",
+            get(look::usage),
+            "What the box was used for in a month, by person and model",
+        )
+        .in_query("month", "Another one than this, as `2026-11`.", text())
+        .gives::<look::UsageObject>(200),
         Operation::get(
             "/v1/admin/audit_logs/verification",
             get(look::verification),

@@ -68,8 +68,7 @@ fn provider() -> [Operation; 2] {
 fn identities() -> [Operation; 3] {
     const ALL: &str = "/v1/account/identities";
     [
-        Operation::get(ALL, get(sso::list), "Who you are with other providers")
-            .lists::<sso::IdentityObject>(PAGE_MAX),
+        Operation::get(ALL, get(sso::list), "Who you are with other providers").lists::<sso::IdentityObject>(PAGE_MAX),
         Operation::post(ALL, post(sso::link), "Begin to sign in with another provider from now on")
             .gives::<sso::SsoObject>(200),
         Operation::delete("/v1/account/identities/{id}", delete(sso::unlink), "Sign in with it no longer")
