@@ -76,7 +76,7 @@ async fn a_passkey_is_its_persons_until_it_or_they_go() {
     let holder = ledger.passkey_holder("anna", "allerac.local").unwrap();
     assert_eq!((holder.user, holder.credentials), (known.user, vec![b"one".to_vec()]));
     assert_eq!(ledger.user("anna").unwrap().passkeys, 1);
-    assert_eq!(ledger.person("anna").unwrap().passkeys, [kept.clone()]);
+    assert_eq!(ledger.person("anna").unwrap().passkeys, std::slice::from_ref(&kept));
 
     // Only its person takes it away.
     assert_eq!(code(ledger.remove_passkey("ben", &kept.id).await), "passkey");

@@ -1,5 +1,7 @@
 //! Passkeys of an authenticator in software, and what is done to them on the way.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use allerac_passkeys::{Assertion, Refused, RelyingParty, assert, challenge_of, register};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
