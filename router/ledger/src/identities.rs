@@ -200,7 +200,8 @@ pub(crate) fn insert(
              label = excluded.label, created_at = excluded.created_at, used_at = NULL",
         )?
         .execute(params![id, issuer, subject, user, label, at])?;
-    let detail = json!({"identity": id, "issuer": issuer, "label": label});
+    // Not their address there: what is in the log stays in it, whoever is erased.
+    let detail = json!({"identity": id, "issuer": issuer});
     audit::note(connection, Act { at, actor, action: "identity.add", subject: name, detail })
 }
 

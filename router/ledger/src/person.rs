@@ -97,8 +97,11 @@ impl Ledger {
                 Ok(id) => id,
                 Err(error) => return Ok(Err(error)),
             };
+            // What providers called them is overwritten in the file.
+            connection.pragma_update(None, "secure_delete", true)?;
             people::shut_out(connection, id, now)?;
             connection.execute("DELETE FROM identities WHERE user_id = ?1", [id])?;
+            connection.pragma_update(None, "secure_delete", false)?;
             Ok(Ok(()))
         });
         done.await?

@@ -168,6 +168,8 @@ async fn whom_a_provider_means_is_one_person() {
     assert_eq!(ledger.identified(ISSUER, "a").unwrap(), Identified::Nobody);
     ledger.forget("anna").await.unwrap();
     home.check();
+    let file = std::fs::read(home.folder.path().join("ledger.db")).unwrap();
+    assert!(!file.windows(11).any(|bytes| bytes == b"new@example"), "the address is nowhere in the file");
 }
 
 #[tokio::test]
