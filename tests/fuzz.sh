@@ -7,7 +7,7 @@ cd "$(dirname "$0")/fuzz"
 seconds=${1:-15}
 [ $# -gt 0 ] && shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(firmware_tables link_frames tool_calls tuning_files upstream_events wire_requests)
+[ ${#targets[@]} -gt 0 ] || targets=(firmware_tables link_frames passkeys tool_calls tuning_files upstream_events wire_requests)
 
 # Coverage is what guides libFuzzer; these flags of the compiler are stable.
 export RUSTFLAGS="-C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \

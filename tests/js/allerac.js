@@ -56,8 +56,10 @@ export class Server {
     }
   }
 
+  /** What a command prints; options of the process may come last. */
   cli(...parts) {
-    return execFileSync(BINARY, [...parts, "--data-dir", this.data], { encoding: "utf8" });
+    const options = typeof parts.at(-1) === "object" ? parts.pop() : {};
+    return execFileSync(BINARY, [...parts, "--data-dir", this.data], { encoding: "utf8", ...options });
   }
 
   createKey(user, ...parts) {

@@ -17,8 +17,14 @@ export let server, browser;
 /** Requests to other hosts, page errors and violations of the policy, over all tests of a file. */
 export const offences = [];
 
+/** What a file's tests need before the server, whose configuration it may return lines of, and once it runs. */
+export const setup = { prepare: async () => "", ready: () => undefined };
+
 before(async () => {
-  server = await Server.start();
+  // Hooks begin while files are still being read: the one that imports this says first what it needs.
+  await new Promise(setImmediate);
+  server = await Server.start(await setup.prepare());
+  setup.ready();
   browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
 });
 
@@ -27,11 +33,15 @@ after(async () => {
   await server?.stop();
 });
 
-export async function open(options = {}, address = server.url) {
+/** `others` are addresses beside the box's own that the page may lead to. */
+export async function open(options = {}, address = server.url, others = []) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
+  const allowed = [new URL(address).origin, ...others];
   page.on("request", (request) => {
-    if (!request.url().startsWith(server.url)) offences.push(`request to ${request.url()}`);
+    // What the others' own pages ask for is theirs.
+    if (others.includes(new URL(request.frame().url() || "about:blank").origin)) return;
+    if (!allowed.includes(new URL(request.url()).origin)) offences.push(`request to ${request.url()}`);
   });
   page.on("pageerror", (error) => offences.push(`error: ${error.message}`));
   page.on("console", (message) => {

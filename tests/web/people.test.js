@@ -1,10 +1,10 @@
 // Signing in, keys, second factors and people, in a real browser against the real server.
 
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
 import { test } from "node:test";
 
 import { browser, offences, open, server, shot } from "./browser.js";
+import { totp } from "./totp.js";
 
 const PASSWORD = "correct horse battery";
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "dark" };
@@ -37,17 +37,6 @@ async function noOverflow(page) {
   const wider = (element) => element.scrollWidth - element.clientWidth;
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0);
   assert.equal(await page.locator("dialog.panel").evaluate(wider), 0);
-}
-
-/** RFC 6238, independently of the server. */
-function totp(secret, seconds) {
-  const bits = [...secret].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
-  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
-  const step = Buffer.alloc(8);
-  step.writeBigUInt64BE(BigInt(Math.floor(seconds / 30)));
-  const digest = createHmac("sha1", key).update(step).digest();
-  const offset = digest[19] & 15;
-  return String((digest.readUInt32BE(offset) & 0x7fffffff) % 1_000_000).padStart(6, "0");
 }
 
 test("who claims the box with a password comes back in with it", async () => {

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use crate::error::ApiError;
 use crate::second_factor::Codes;
 use crate::throttle::Throttle;
+use crate::ticket::Tickets;
 
 /// Passwords computed at once: each has a core and 19 MiB for some tens of milliseconds.
 const COMPUTED_MAX: usize = 2;
@@ -26,6 +27,8 @@ pub struct Doors {
     person: Throttle,
     address: Throttle,
     pub(crate) codes: Codes,
+    pub(crate) tickets: Tickets,
+    handles: [u8; 32],
 }
 
 impl Doors {
@@ -38,7 +41,14 @@ impl Doors {
             person: Throttle::new(PERSON.0, PERSON.1),
             address: Throttle::new(ADDRESS.0, ADDRESS.1),
             codes: Codes::new(secret),
+            tickets: Tickets::new(),
+            handles: blake3::derive_key("allerac 2026 passkey handles", secret),
         }
+    }
+
+    /// What devices call somebody: a word that tells nobody who (Web Authentication, section 14.6.1).
+    pub(crate) fn handle(&self, user: i64) -> [u8; 32] {
+        *blake3::keyed_hash(&self.handles, &user.to_be_bytes()).as_bytes()
     }
 
     /// Counts a try of somebody from somewhere.

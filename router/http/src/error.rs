@@ -56,6 +56,10 @@ impl ApiError {
         Self { retry_after_s: Some(RETRY_AFTER_BUSY_S), ..error }
     }
 
+    pub(crate) fn code(&self) -> Option<&'static str> {
+        self.code
+    }
+
     pub(crate) fn with_param(self, param: &str) -> Self {
         Self { param: Some(param.to_owned()), ..self }
     }

@@ -38,8 +38,10 @@ mod server;
 mod session;
 mod shared_rates;
 mod sse;
+mod sso;
 mod state;
 mod throttle;
+mod ticket;
 mod translate;
 
 pub use background::Background;
@@ -52,4 +54,5 @@ pub use pass::MetricsPass;
 pub use port::Port;
 pub use server::{AUTHORITY_PATH, app};
 pub use shared_rates::limits;
+pub use sso::SingleSignOn;
 pub use state::AppState;

@@ -194,6 +194,11 @@ impl Operation {
         self.answers(200, "", |_| Value::Null)
     }
 
+    /// It sends a browser elsewhere.
+    pub(crate) fn redirects(self) -> Self {
+        self.answers(303, "", |_| Value::Null)
+    }
+
     /// There is nothing to answer.
     pub(crate) fn gives_none(self) -> Self {
         self.answers(204, "", |_| Value::Null)

@@ -29,6 +29,12 @@ pub(crate) fn is_https(headers: &HeaderMap) -> bool {
     origin(headers).is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
 }
 
+/// How the box is reached, as the browser saw it; by its name where a program does not say.
+pub(crate) fn address(headers: &HeaderMap, name: &str) -> String {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(name);
+    format!("{}://{host}", if is_https(headers) { "https" } else { "http" })
+}
+
 fn is_own(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     matches!((origin(headers), host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))

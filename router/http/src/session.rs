@@ -19,15 +19,25 @@ pub(crate) struct Cookie(String);
 
 /// What a request has in its cookie. The first of several, as browsers send the most particular one first (RFC 6265, 5.4).
 pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
-    let all = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == NAME).map(|(_, value)| value)
+    cookie_named(headers, NAME)
 }
 
-/// Signs somebody in who may.
-pub(crate) async fn open(state: &AppState, user: &str, headers: &HeaderMap, peer: Peer) -> Result<Cookie, ApiError> {
+/// The same of another cookie.
+pub(crate) fn cookie_named<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let all = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
+}
+
+/// Signs somebody in who may; `by` says what let them in.
+pub(crate) async fn open(
+    state: &AppState,
+    user: &str,
+    (headers, peer): (&HeaderMap, Peer),
+    by: &'static str,
+) -> Result<Cookie, ApiError> {
     let agent = headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
-    let about = SessionAbout { agent: agent.unwrap_or_default(), address: peer.0.to_string() };
+    let about = SessionAbout { agent: agent.unwrap_or_default(), address: peer.0.to_string(), by };
     let (CreatedKey { secret, .. }, ends) = state.ledger.open_session(user, about).await?;
     Ok(cookie(&secret, ends - now_s(), headers))
 }

@@ -15,6 +15,7 @@ use crate::doors::Doors;
 use crate::hardware::Look;
 use crate::idempotency::InFlight;
 use crate::pass::MetricsPass;
+use crate::sso::SingleSignOn;
 
 /// What every handler can reach. Clones share it.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct AppState {
     pub claim: Arc<ClaimGate>,
     /// Who may sign in.
     pub doors: Arc<Doors>,
+    /// With whom else people sign in.
+    pub sso: Option<Arc<SingleSignOn>>,
     /// How many requests run at once.
     pub limits: Limits,
     /// What is measured.

@@ -68,6 +68,16 @@ pub struct Chain {
     hash: [u8; 32],
 }
 
+/// Which entries are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct AuditWanted {
+    /// What their action begins with.
+    pub action: Option<String>,
+    /// Who did it or to what, in any case of letters: by the whole name, or the name of whoever did it in a session or
+    /// with a key.
+    pub about: Option<String>,
+}
+
 /// Something done.
 pub(crate) struct Act<'a> {
     pub(crate) at: i64,
@@ -162,11 +172,29 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub fn audit(&self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, LedgerError> {
+        self.audit_about(&AuditWanted::default(), before, limit)
+    }
+
+    /// The same of some entries only.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn audit_about(
+        &self,
+        wanted: &AuditWanted,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, LedgerError> {
         let before = before.and_then(|id| i64::try_from(id).ok()).unwrap_or(i64::MAX);
         self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached(&format!("{SELECT} WHERE id < ?1 ORDER BY id DESC LIMIT ?2"))?;
-            let rows = statement.query_map(params![before, limit.min(LISTED_MAX)], entry)?;
+            let mut statement = connection.prepare_cached(&format!(
+                "{SELECT} WHERE id < ?1 AND (?3 IS NULL OR substr(action, 1, length(?3)) = ?3)
+                 AND (?4 IS NULL OR lower(subject) = lower(?4) OR lower(actor) = lower(?4)
+                      OR lower(substr(actor, 1, length(?4) + 2)) = lower(?4) || ', ')
+                 ORDER BY id DESC LIMIT ?2"
+            ))?;
+            let of = params![before, limit.min(LISTED_MAX), wanted.action, wanted.about];
+            let rows = statement.query_map(of, entry)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }

@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq;
 
 use crate::audit::{self, Act};
 use crate::error::LedgerError;
+use crate::identities::{self, NewIdentity};
 use crate::key::{CreatedKey, Presented};
 use crate::ledger::Ledger;
 use crate::people::{self, checked_name, governs};
@@ -34,6 +35,15 @@ pub struct Invitation {
     pub team: Option<String>,
     /// How long it is open, in seconds.
     pub open_s: i64,
+}
+
+/// By what whoever takes an invitation will sign in.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// A password, hashed already.
+    Password(String),
+    /// Another provider.
+    Identity(NewIdentity),
 }
 
 /// What whoever is invited is told.
@@ -142,12 +152,12 @@ impl Ledger {
         found.map(|(_, row)| row.invited).ok_or_else(no_invitation)
     }
 
-    /// Makes whoever has an invitation a person of this box; the password is hashed already. Their name.
+    /// Makes whoever has an invitation a person of this box. Their name.
     ///
     /// # Errors
     /// [`LedgerError::Missing`] when it is not open, [`LedgerError::InvalidName`], [`LedgerError::Conflict`] where the
-    /// name is taken, and when it cannot be written.
-    pub async fn accept(&self, presented: &str, name: &str, password: String) -> Result<String, LedgerError> {
+    /// name is taken or the provider means somebody here, and when it cannot be written.
+    pub async fn accept(&self, presented: &str, name: &str, proof: Proof) -> Result<String, LedgerError> {
         let (presented, name) = (presented.to_owned(), checked_name(name)?);
         let now = self.now().seconds;
         let accepted = self.writer.call(move |connection| {
@@ -155,13 +165,24 @@ impl Ledger {
             let Invited { name: given, role, plan, team, .. } = &row.invited;
             let name = given.as_ref().unwrap_or(&name);
             let actor = format!("invitation {}", row.id);
+            if let Proof::Identity(identity) = &proof
+                && let Err(refused) = identities::is_free(connection, identity)?
+            {
+                return Ok(Err(refused));
+            }
             let user = match people::add(connection, name, (*role, plan), (&actor, now))? {
                 Ok(user) => user,
                 Err(refused) => return Ok(Err(refused)),
             };
-            connection
-                .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
-                .execute(params![user, password])?;
+            match &proof {
+                Proof::Password(hash) => {
+                    let mut set = connection.prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?;
+                    set.execute(params![user, hash])?;
+                }
+                Proof::Identity(identity) => {
+                    identities::insert(connection, (user, name), identity, (&actor, now))?;
+                }
+            }
             if let Some(team) = team
                 && let Some((team, _)) = teams::find(connection, team)?
             {

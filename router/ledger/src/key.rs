@@ -285,8 +285,7 @@ impl CreatedKey {
     /// A secret of another kind, which begins with another word.
     pub(crate) fn beginning_with(prefix: &str) -> Self {
         let secret = BASE64URL_NOPAD.encode(&random_bytes::<32>());
-        let mut public_id = BASE32_NOPAD.encode(&random_bytes::<8>()).to_lowercase();
-        public_id.truncate(PUBLIC_ID_CHARS);
+        let public_id = public_id();
         Self { secret: format!("{prefix}{public_id}-{secret}"), public_id }
     }
 
@@ -294,6 +293,13 @@ impl CreatedKey {
         let secret = &self.secret[self.secret.len() - SECRET_CHARS..];
         *blake3::hash(secret.as_bytes()).as_bytes()
     }
+}
+
+/// A name for something that is made, to be shown.
+pub(crate) fn public_id() -> String {
+    let mut id = BASE32_NOPAD.encode(&random_bytes::<8>()).to_lowercase();
+    id.truncate(PUBLIC_ID_CHARS);
+    id
 }
 
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {

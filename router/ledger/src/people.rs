@@ -8,6 +8,7 @@ use crate::hours::Hours;
 use crate::key::{CreatedKey, KeyLimits, UpstreamPolicy, random_bytes};
 use crate::keys::{NewRow, insert_key};
 use crate::ledger::Ledger;
+use crate::password_links;
 use crate::plan::{DEFAULT_PLAN, OWNER_PLAN, check_models};
 use crate::plans;
 use crate::role::{Right, Role};
@@ -22,6 +23,8 @@ pub(crate) const TEAM: &str = "team";
 /// What is to be changed about somebody; what is `None` stays.
 #[derive(Debug, Clone, Default)]
 pub struct PersonChange {
+    /// What they are called.
+    pub name: Option<String>,
     /// The role.
     pub role: Option<Role>,
     /// The plan.
@@ -112,7 +115,7 @@ impl Ledger {
     /// # Errors
     /// As [`add_person`](Self::add_person), and [`LedgerError::Invalid`].
     pub async fn add_person_with(&self, name: &str, facts: PersonChange, by: Role) -> Result<(), LedgerError> {
-        let PersonChange { role, plan, hours, models } = facts;
+        let PersonChange { name: _, role, plan, hours, models } = facts;
         let (role, models) = (role.unwrap_or(Role::Member), models.unwrap_or_default());
         governs(by, role)?;
         check_models(&models)?;
@@ -136,17 +139,18 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::UnknownUser`], [`LedgerError::UnknownPlan`], [`LedgerError::Forbidden`],
-    /// [`LedgerError::Conflict`] where no owner would be left, and when it cannot be written.
+    /// [`LedgerError::Conflict`] where no owner would be left or the name is taken, and when it cannot be written.
     pub async fn change_person(&self, name: &str, change: PersonChange, by: Role) -> Result<(), LedgerError> {
         if let Some(models) = &change.models {
             check_models(models)?;
         }
+        let new_name = change.name.as_deref().map(checked_name).transpose()?;
         let (name, actor, at) = (name.to_owned(), self.actor(), self.now().seconds);
         let changed = self.writer.call(move |connection| {
             let Some(known) = person(connection, &name)? else {
                 return Ok(Err(LedgerError::UnknownUser(name.clone())));
             };
-            let PersonChange { role, plan, hours, models } = &change;
+            let PersonChange { name: _, role, plan, hours, models } = &change;
             let role = role.unwrap_or(known.role);
             if let Err(refused) = governs(by, known.role).and_then(|()| governs(by, role)) {
                 return Ok(Err(refused));
@@ -155,6 +159,11 @@ impl Ledger {
                 && let Err(last) = another_owner(connection, &known)?
             {
                 return Ok(Err(last));
+            }
+            if let Some(to) = &new_name
+                && is_others(connection, to, known.id)?
+            {
+                return Ok(Err(taken(to)));
             }
             let plan = plan.as_ref().unwrap_or(&known.plan);
             if plans::find(connection, plan)?.is_none() {
@@ -176,7 +185,17 @@ impl Ledger {
                 "before": {"role": known.role, "plan": known.plan}, "after": {"role": role, "plan": plan},
                 "hours": hours.as_ref().map(ToString::to_string), "models": models,
             });
-            audit::note(connection, Act { at, actor: &actor, action: "user.change", subject: &name, detail })?;
+            let is_changed = change.role.is_some() || change.plan.is_some() || hours.is_some() || models.is_some();
+            if is_changed || new_name.is_none() {
+                audit::note(connection, Act { at, actor: &actor, action: "user.change", subject: &name, detail })?;
+            }
+            if let Some(to) = &new_name {
+                connection
+                    .prepare_cached("UPDATE users SET name = ?2 WHERE id = ?1")?
+                    .execute(params![known.id, to])?;
+                let detail = json!({"after": to});
+                audit::note(connection, Act { at, actor: &actor, action: "user.rename", subject: &name, detail })?;
+            }
             Ok(Ok(()))
         });
         changed.await?
@@ -254,6 +273,7 @@ impl Ledger {
                 .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
                 .execute(params![known.id, hash])?;
             let ended = sessions::end_all(connection, known.id, keep.as_deref())?;
+            password_links::end(connection, known.id)?;
             let detail = json!({"set": hash.is_some(), "sessions_ended": ended});
             audit::note(connection, Act { at, actor: &actor, action: "user.password", subject: &name, detail })?;
             Ok(Ok(()))
@@ -262,8 +282,8 @@ impl Ledger {
     }
 }
 
-/// Whether somebody of a role may change somebody of another.
-/// Takes all ways in from somebody: keys, sessions, password, second factor, teams.
+/// Takes all ways in from somebody: keys, sessions, password, second factor, passkeys, teams. Whom other providers mean
+/// is not forgotten by it: they are to be known where they come again.
 pub(crate) fn shut_out(connection: &Connection, id: i64, at: i64) -> Result<(), LedgerError> {
     sessions::end_all(connection, id, None)?;
     for query in [
@@ -271,6 +291,8 @@ pub(crate) fn shut_out(connection: &Connection, id: i64, at: i64) -> Result<(), 
         "DELETE FROM members WHERE user_id = ?1 AND ?2 > 0",
         "DELETE FROM second_factors WHERE user_id = ?1 AND ?2 > 0",
         "DELETE FROM recovery_codes WHERE user_id = ?1 AND ?2 > 0",
+        "DELETE FROM passkeys WHERE user_id = ?1 AND ?2 > 0",
+        "DELETE FROM password_links WHERE user_id = ?1 AND ?2 > 0",
         "UPDATE users SET password = NULL WHERE id = ?1 AND ?2 > 0",
     ] {
         connection.prepare_cached(query)?.execute([id, at])?;
@@ -278,6 +300,7 @@ pub(crate) fn shut_out(connection: &Connection, id: i64, at: i64) -> Result<(), 
     Ok(())
 }
 
+/// Whether somebody of a role may change somebody of another.
 pub(crate) fn governs(by: Role, other: Role) -> Result<(), LedgerError> {
     if by.governs(other) {
         return Ok(());
@@ -285,6 +308,12 @@ pub(crate) fn governs(by: Role, other: Role) -> Result<(), LedgerError> {
     let who =
         if by.allows(Right::Administer) { "only an owner of the box" } else { "only an owner or an admin of the box" };
     Err(LedgerError::Forbidden(format!("{who} may make, change or remove people with the role {other}")))
+}
+
+/// Whether somebody else, or a team, has this name.
+fn is_others(connection: &Connection, name: &str, id: i64) -> Result<bool, LedgerError> {
+    let mut other = connection.prepare_cached("SELECT 1 FROM users WHERE name = ?1 AND id <> ?2")?;
+    Ok(other.exists(params![name, id])?)
 }
 
 /// Refuses to leave a box without an owner.

@@ -9,8 +9,10 @@ use serde_json::json;
 use crate::alerts;
 use crate::audit::{self, Act};
 use crate::error::LedgerError;
+use crate::identities::{self, IdentityRow};
 use crate::key::random_bytes;
 use crate::ledger::Ledger;
+use crate::passkeys::{self, PasskeyRow};
 use crate::people;
 use crate::schema;
 use crate::sql::{Connection, DatabaseError, OptionalExtension, params};
@@ -31,6 +33,10 @@ pub struct Person {
     pub owner: u64,
     /// Their keys, without what opens them.
     pub keys: Vec<PersonsKey>,
+    /// Their passkeys, without what devices call them.
+    pub passkeys: Vec<PasskeyRow>,
+    /// Whom other providers mean by them.
+    pub identities: Vec<IdentityRow>,
 }
 
 /// A key of a person's.
@@ -74,12 +80,14 @@ impl Ledger {
                     })
                 })?;
                 person.keys = keys.collect::<Result<_, _>>()?;
+                person.passkeys = passkeys::of(connection, &person.name)?;
+                person.identities = identities::of(connection, &person.name)?;
                 Ok(person)
             })
         })
     }
 
-    /// Lets somebody in no more, by key or password: the first step of erasing them.
+    /// Lets somebody in no more, by whatever: the first step of erasing them.
     ///
     /// # Errors
     /// [`LedgerError::UnknownUser`], [`LedgerError::OwnerStays`], and when it cannot be written.
@@ -90,7 +98,11 @@ impl Ledger {
                 Ok(id) => id,
                 Err(error) => return Ok(Err(error)),
             };
+            // What providers called them is overwritten in the file.
+            connection.overwrite_deleted(true)?;
             people::shut_out(connection, id, now)?;
+            connection.execute("DELETE FROM identities WHERE user_id = ?1", [id])?;
+            connection.overwrite_deleted(false)?;
             Ok(Ok(()))
         });
         done.await?
@@ -132,6 +144,7 @@ impl Ledger {
             )?;
             connection.execute("DELETE FROM increases WHERE user_id = ?1", [id])?;
             people::shut_out(connection, id, now)?;
+            connection.execute("DELETE FROM identities WHERE user_id = ?1", [id])?;
             connection.execute("UPDATE invitations SET name = NULL WHERE user_id = ?1", [id])?;
             connection.execute("UPDATE invitations SET created_by = ?2 WHERE created_by = ?1", [&name, &left])?;
             connection.overwrite_deleted(false)?;
@@ -170,6 +183,8 @@ fn find(connection: &Connection, name: &str) -> Result<(i64, Person), LedgerErro
             created_at: row.get(4)?,
             owner: row.get::<i64>(5)?.cast_unsigned(),
             keys: Vec::new(),
+            passkeys: Vec::new(),
+            identities: Vec::new(),
         };
         Ok((row.get(0)?, person))
     });

@@ -26,10 +26,12 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema/6_up.sql")).down(include_str!("schema/6_down.sql")),
     M::up(include_str!("schema/7_up.sql")).down(include_str!("schema/7_down.sql")),
     M::up(include_str!("schema/8_up.sql")).down(include_str!("schema/8_down.sql")),
+    M::up(include_str!("schema/9_up.sql")).down(include_str!("schema/9_down.sql")),
 ];
 
 /// The same shape for `PostgreSQL`, by the number of the migration that it is the same as. It began with the eighth.
-const SERVER_MIGRATIONS: &[(i64, &str)] = &[(8, include_str!("schema/postgres/8.sql"))];
+const SERVER_MIGRATIONS: &[(i64, &str)] =
+    &[(8, include_str!("schema/postgres/8.sql")), (9, include_str!("schema/postgres/9.sql"))];
 
 const FIRST: &str = "CREATE TABLE users (
         id INTEGER PRIMARY KEY,
@@ -319,6 +321,28 @@ mod tests {
         migrations.to_latest(&mut connection).unwrap();
         let keys = rows(&connection, "SELECT public_id, kind, scopes FROM keys WHERE id = 3");
         assert_eq!(keys, ["scoped key "]);
+        assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), Vec::<String>::new());
+    }
+
+    /// The version that has passkeys.
+    const PASSKEYS: usize = 9;
+
+    #[test]
+    fn people_stay_where_their_passkeys_go() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).unwrap();
+        connection.pragma_update(None, "foreign_keys", true).unwrap();
+        let some = "
+            INSERT INTO users (id, name, role, plan, salt, created_at, password) VALUES (1, 'olga', 'owner', 'pro', 1, 1, 'h');
+            INSERT INTO passkeys VALUES (1, 'p', 1, 'allerac.local', x'01', x'02', 'phone', 3, 0, 1, NULL);
+            INSERT INTO identities VALUES (1, 'i', 'https://id.example', 'sub', 1, 'olga@example', 1, NULL);
+            INSERT INTO password_links VALUES (1, 'l', x'00', 1, 2);";
+        connection.execute_batch(some).unwrap();
+        let migrations = Migrations::from_slice(MIGRATIONS);
+        migrations.to_version(&mut connection, PASSKEYS - 1).unwrap();
+        assert_eq!(rows(&connection, "SELECT name, password FROM users"), ["olga h"]);
+        migrations.to_latest(&mut connection).unwrap();
+        assert_eq!(rows(&connection, "SELECT count(*) FROM passkeys"), ["0"]);
         assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), Vec::<String>::new());
     }
 }

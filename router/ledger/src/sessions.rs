@@ -28,6 +28,8 @@ pub struct SessionAbout {
     pub agent: String,
     /// From where it came.
     pub address: String,
+    /// What let them in, for the audit log: `password`, `passkey`...
+    pub by: &'static str,
 }
 
 /// A session as it is listed.
@@ -80,7 +82,7 @@ impl Ledger {
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6)",
                 )?
                 .execute(params![created.public_id, created.hash(), key, agent, address, now, now + LASTS_S])?;
-            let detail = json!({"session": created.public_id, "address": address});
+            let detail = json!({"session": created.public_id, "address": address, "by": about.by});
             audit::note(connection, Act { at: now, actor: &user, action: "session.open", subject: &user, detail })?;
             Ok(Ok(()))
         });

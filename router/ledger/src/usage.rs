@@ -8,7 +8,7 @@ use crate::error::LedgerError;
 use crate::key::Principal;
 use crate::ledger::Ledger;
 use crate::reservation::Settlement;
-use crate::sql::{Connection, DatabaseError, OptionalExtension, params};
+use crate::sql::{Connection, DatabaseError, NONE, OptionalExtension, params};
 
 /// The tokens of one key with one model on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,6 +78,25 @@ impl Ledger {
              completion_tokens FROM usage_monthly AS sums",
             "ORDER BY month DESC, users.name, keys.id, model",
         )
+    }
+
+    /// Months in which something was used, as `2026-11`, newest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn months_used(&self) -> Result<Vec<String>, LedgerError> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT DISTINCT month FROM usage_monthly ORDER BY month DESC")?;
+            let months = statement.query_map(NONE, |row| row.get(0))?;
+            Ok(months.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// This month, in the owner's time zone.
+    #[must_use]
+    pub fn month(&self) -> String {
+        self.now().month
     }
 
     fn rows(&self, month: Option<&str>, select: &str, order: &str) -> Result<Vec<UsageRow>, LedgerError> {

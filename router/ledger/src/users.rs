@@ -44,6 +44,10 @@ pub struct UserRow {
     pub password: bool,
     /// Whether a second factor is asked for then.
     pub second_factor: bool,
+    /// Passkeys that let them in.
+    pub passkeys: u64,
+    /// Identities of other providers that let them in.
+    pub identities: u64,
     /// Seconds since 1970.
     pub created_at: i64,
 }
@@ -80,7 +84,9 @@ impl Ledger {
                 "SELECT users.id, users.name, role, users.plan, plans.id,
                  (SELECT count(*) FROM keys WHERE user_id = users.id AND kind = 'key' AND revoked_at IS NULL),
                  hours, users.models, password IS NOT NULL,
-                 EXISTS (SELECT 1 FROM second_factors WHERE user_id = users.id AND confirmed_at IS NOT NULL), created_at
+                 EXISTS (SELECT 1 FROM second_factors WHERE user_id = users.id AND confirmed_at IS NOT NULL),
+                 (SELECT count(*) FROM passkeys WHERE user_id = users.id),
+                 (SELECT count(*) FROM identities WHERE user_id = users.id), created_at
                  FROM users JOIN plans ON plans.name = users.plan
                  WHERE role <> 'team' AND removed_at IS NULL AND (?1 IS NULL OR users.name = ?1) ORDER BY users.name",
             )?;
@@ -89,12 +95,13 @@ impl Ledger {
                 let (plan, plan_id, keys): (String, i64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
                 let models: String = row.get(7)?;
                 let bound = (row.get(6)?, serde_json::from_str(&models).unwrap_or_default());
-                Ok((of, (plan, plan_id, keys), bound, (row.get(8)?, row.get(9)?, row.get(10)?)))
+                let ways = (row.get(8)?, row.get(9)?, row.get::<i64>(10)?, row.get::<i64>(11)?);
+                Ok((of, (plan, plan_id, keys), bound, (ways, row.get(12)?)))
             })?;
             let mut users = Vec::new();
             for row in rows {
                 let ((id, user, role), (plan, plan_id, keys), (hours, models), facts) = row?;
-                let (password, second_factor, created_at) = facts;
+                let ((password, second_factor, passkeys, identities), created_at) = facts;
                 let limits: Arc<Plan> = self.known_plan(connection, plan_id)?;
                 let mut increases = connection.prepare_cached(
                     "SELECT tokens, ends_at FROM increases WHERE user_id = ?1 AND ends_at > ?2 ORDER BY ends_at",
@@ -117,6 +124,8 @@ impl Ledger {
                     models,
                     password,
                     second_factor,
+                    passkeys: passkeys.unsigned_abs(),
+                    identities: identities.unsigned_abs(),
                     created_at,
                 });
             }

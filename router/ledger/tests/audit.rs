@@ -4,7 +4,7 @@
 
 mod support;
 
-use allerac_ledger::{AuditEntry, Chain, Increase, Ledger, LedgerError, Plan, Tampered};
+use allerac_ledger::{AuditEntry, AuditWanted, Chain, Increase, Ledger, LedgerError, Plan, Role, Tampered};
 use rusqlite::Connection;
 use serde_json::json;
 use support::{Home, new_key, principal, reserve, settlement};
@@ -171,4 +171,29 @@ async fn an_export_is_checked_without_the_box() {
     assert_eq!(check(&lines), Err(Tampered::Changed(3)));
     lines.remove(2);
     assert_eq!(check(&lines), Err(Tampered::Missing(3)));
+}
+
+#[tokio::test]
+async fn entries_are_found_by_what_was_done_and_by_whom() {
+    let home = Home::new();
+    let ledger = &home.ledger;
+    ledger.claim("olga").await.unwrap();
+    let anna = ledger.clone().acting_as("Anna, session abc");
+    anna.add_person("ben", Role::Member, "pro", Role::Owner).await.unwrap();
+    anna.add_team("shop", "pro").await.unwrap();
+    ledger.clone().acting_as("Annabel").add_person("cleo", Role::Member, "pro", Role::Owner).await.unwrap();
+    let found = |action: Option<&str>, about: Option<&str>| {
+        let wanted = AuditWanted { action: action.map(str::to_owned), about: about.map(str::to_owned) };
+        let entries = ledger.audit_about(&wanted, None, 10).unwrap().into_iter();
+        entries.map(|entry| entry.subject).collect::<Vec<_>>()
+    };
+    assert_eq!(found(Some("user."), None), ["cleo", "ben"]);
+    assert_eq!(found(None, Some("anna")), ["shop", "ben"]);
+    assert_eq!(found(Some("team."), Some("ANNA")), ["shop"]);
+    assert_eq!(found(None, Some("Ben")), ["ben"]);
+    // No pattern, and no more than a name.
+    for nobody in ["ann", "%", "_nna", "' OR 1 --", ""] {
+        assert_eq!(found(None, Some(nobody)), Vec::<String>::new(), "{nobody}");
+    }
+    assert_eq!(found(None, None).len(), ledger.audit(None, 10).unwrap().len());
 }

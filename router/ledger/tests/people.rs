@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use allerac_ledger::{
-    AuthError, Clock, CreatedKey, Denied, Invitation, KeyLimits, Ledger, LedgerError, NewKey, PersonChange, Right,
-    Role, Scope, Scopes, SessionAbout, UpstreamPolicy,
+    AuthError, Clock, CreatedKey, Denied, Invitation, KeyLimits, Ledger, LedgerError, NewKey, PersonChange, Proof,
+    Right, Role, Scope, Scopes, SessionAbout, UpstreamPolicy,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -32,7 +32,7 @@ async fn key(ledger: &Ledger, user: &str, limits: KeyLimits) -> CreatedKey {
 }
 
 fn about() -> SessionAbout {
-    SessionAbout { agent: "Browser\r\n1".into(), address: "10.0.0.7".into() }
+    SessionAbout { agent: "Browser\r\n1".into(), address: "10.0.0.7".into(), by: "password" }
 }
 
 fn reason<T>(result: Result<T, LedgerError>) -> String {
@@ -157,6 +157,7 @@ async fn a_childs_hours_and_models_hold_for_all_keys_and_for_the_page() {
     let made = key(ledger, "kid", KeyLimits { hours: "10:00-23:00".parse().unwrap(), ..KeyLimits::default() }).await;
     let (session, _) = ledger.open_session("kid", about()).await.unwrap();
     let bounds = PersonChange {
+        name: None,
         hours: Some("07:00-20:00".parse().unwrap()),
         models: Some(vec!["smollm".into()]),
         ..PersonChange::default()
@@ -323,7 +324,9 @@ async fn an_invitation_is_taken_once() {
     // Twenty at once: one of them is in.
     let all = (0..20).map(|number| {
         let (ledger, secret) = (ledger.clone(), made.secret.clone());
-        tokio::spawn(async move { ledger.accept(&secret, &format!("kid{number}"), "hash".into()).await.is_ok() })
+        tokio::spawn(async move {
+            ledger.accept(&secret, &format!("kid{number}"), Proof::Password("hash".into())).await.is_ok()
+        })
     });
     let mut taken = 0;
     for accepted in all.collect::<Vec<_>>() {
@@ -335,13 +338,16 @@ async fn an_invitation_is_taken_once() {
     assert!(matches!(ledger.revoke_invitation(&made.public_id, Role::Owner).await, Err(LedgerError::Conflict { .. })));
     // Whose name was given has it.
     let named = ledger.invite(new(Some("zoe")), Role::Admin, "olga").await.unwrap();
-    assert_eq!(ledger.accept(&named.secret, "root", "hash".into()).await.unwrap(), "zoe");
+    assert_eq!(ledger.accept(&named.secret, "root", Proof::Password("hash".into())).await.unwrap(), "zoe");
     let late = ledger.invite(new(None), Role::Admin, "olga").await.unwrap();
     let back = ledger.invite(new(None), Role::Admin, "olga").await.unwrap();
     ledger.revoke_invitation(&back.public_id, Role::Admin).await.unwrap();
     time.store(NOON + HOUR, Ordering::Relaxed);
     for shut in [&late.secret, &back.secret, "", "allerac-invitation-x", &late.secret[1..]] {
-        assert!(matches!(ledger.accept(shut, "x", "hash".into()).await, Err(LedgerError::Missing { .. })), "{shut}");
+        assert!(
+            matches!(ledger.accept(shut, "x", Proof::Password("hash".into())).await, Err(LedgerError::Missing { .. })),
+            "{shut}"
+        );
     }
     let admin = Invitation { role: Role::Admin, ..new(None) };
     assert!(matches!(ledger.invite(admin, Role::Admin, "x").await, Err(LedgerError::Forbidden(_))));

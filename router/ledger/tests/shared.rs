@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use allerac_ledger::{
-    Increase, Invitation, KeyLimits, Ledger, LedgerError, NewKey, Options, Outcome, Part, PersonChange, Plan, Price,
-    ReserveError, Role, ServeLock, SessionAbout, Settlement, Span, Tried, UpstreamPolicy, Wanted, Width,
+    AuditWanted, Increase, Invitation, KeyLimits, Ledger, LedgerError, NewIdentity, NewKey, NewPasskey, Options,
+    Outcome, Part, PersonChange, Plan, Price, Proof, ReserveError, Role, ServeLock, SessionAbout, Settlement, Span,
+    Tried, UpstreamPolicy, Wanted, Width,
 };
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -56,14 +57,35 @@ async fn live(ledger: &Ledger) {
     let invitation =
         Invitation { name: None, role: Role::Member, plan: "pro".into(), team: Some("shop".into()), open_s: 60 };
     let open = ledger.invite(invitation.clone(), Role::Owner, "olga").await.unwrap();
-    ledger.accept(&open.secret, "Ann", "hash".into()).await.unwrap();
+    ledger.accept(&open.secret, "Ann", Proof::Password("hash".into())).await.unwrap();
     let back = ledger.invite(invitation, Role::Owner, "olga").await.unwrap();
     ledger.revoke_invitation(&back.public_id, Role::Owner).await.unwrap();
     for _ in 0..3 {
-        ledger.open_session("ann", SessionAbout { agent: "test".into(), address: "::1".into() }).await.unwrap();
+        ledger
+            .open_session("ann", SessionAbout { agent: "test".into(), address: "::1".into(), by: "password" })
+            .await
+            .unwrap();
     }
     ledger.set_password("olga", Some("hash".into()), (None, None)).await.unwrap();
     ledger.enrol("ann").await.unwrap();
+    let passkey = NewPasskey {
+        label: "phone".into(),
+        host: "allerac.local".into(),
+        credential: vec![1, 2],
+        public_key: vec![3],
+        counter: 7,
+        is_synced: true,
+    };
+    let kept = ledger.add_passkey("olga", passkey.clone()).await.unwrap();
+    assert!(ledger.add_passkey("olga", passkey).await.is_err());
+    assert!(ledger.use_passkey(&kept.id, (8, true)).await.unwrap());
+    assert!(!ledger.use_passkey(&kept.id, (8, true)).await.unwrap());
+    let identity = NewIdentity { issuer: "https://id.example".into(), subject: "s".into(), label: "o@example".into() };
+    ledger.link_identity("olga", identity.clone()).await.unwrap();
+    ledger.use_identity(identity).await.unwrap();
+    for _ in 0..2 {
+        ledger.password_link("kim", 60, Role::Owner).await.unwrap();
+    }
     ledger.increase("ann", Increase { tokens: 5, ends_at: NOW + 100 }).await.unwrap();
     ledger.rotate_key(&owner.public_id, 60).await.unwrap();
     let few = principal(ledger, "zoe", Some("small")).await;
@@ -114,6 +136,7 @@ fn all(ledger: &Ledger) -> Vec<String> {
     ledger.export_usage(&span, each).unwrap();
     let buckets =
         [Width::Day, Width::Hour, Width::Minute].map(|width| format!("{:?}", ledger.buckets(&wanted(width)).unwrap()));
+    let about = AuditWanted { action: Some("user".into()), about: Some("kim".into()) };
     let read = [
         format!("{:?}", ledger.usage(None).unwrap()),
         format!("{:?}", ledger.usage(Some("2026-11")).unwrap()),
@@ -128,7 +151,12 @@ fn all(ledger: &Ledger) -> Vec<String> {
         format!("{:?}", ledger.invitations().unwrap()),
         format!("{:?}", ledger.sessions(None).unwrap()),
         format!("{:?}", ledger.login("OLGA").unwrap()),
+        format!("{:?}", ledger.passkeys("OLGA").unwrap()),
+        format!("{:?}", ledger.passkey("allerac.local", &[1, 2]).unwrap()),
+        format!("{:?}", ledger.identities("OLGA").unwrap()),
+        format!("{:?}", ledger.identified("https://id.example", "s").unwrap()),
         format!("{:?}", ledger.audit(None, 1000).unwrap()),
+        format!("{:?}", ledger.audit_about(&about, None, 10).unwrap()),
         format!("{:?}", ledger.verify_audit(None).unwrap()),
         format!("{:?}", ledger.deliveries(10).unwrap()),
         format!("{:?}", ledger.currency().unwrap()),

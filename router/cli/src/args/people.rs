@@ -12,6 +12,7 @@ use super::plans::UsersIncrease;
   allerac users add kim --role child --plan starter --hours '07:00-20:00' --model 'smol*'
   allerac users set anna --plan pro
   allerac users password anna < password.txt
+  allerac users reset anna --url http://allerac.local
   allerac users increase anna --tokens 2M --until 2026-12-24
 
 Users come with their first key (allerac keys create --user NAME), with an invitation, or are added.")]
@@ -24,6 +25,10 @@ pub(crate) enum Users {
     Set(UsersSet),
     /// Set somebody's password, read from standard input; their sessions end
     Password(UsersPassword),
+    /// Make a link by which somebody sets a password themselves; it opens once
+    Reset(UsersReset),
+    /// Call somebody otherwise; all that is theirs stays theirs
+    Rename(UsersRename),
     /// Take somebody's keys, sessions and ways to sign in, and give their name free
     Remove(UsersRemove),
     /// Give a user more tokens a month for a while
@@ -94,6 +99,34 @@ pub(crate) struct UsersPassword {
     /// Also ask for no second factor any more, for who lost theirs
     #[arg(long)]
     pub(crate) remove_second_factor: bool,
+    /// Also take all passkeys away, for who lost their devices
+    #[arg(long)]
+    pub(crate) remove_passkeys: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac users reset anna --url http://allerac.local
+  allerac users reset anna --hours 2 --url http://allerac.local")]
+pub(crate) struct UsersReset {
+    /// Which user
+    pub(crate) name: String,
+    /// How many hours the link opens, 168 at most
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    pub(crate) hours: u16,
+    /// How the box is reached
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = super::parse_url)]
+    pub(crate) url: reqwest::Url,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac users rename anna anna-maria")]
+pub(crate) struct UsersRename {
+    /// Which user
+    pub(crate) name: String,
+    /// What they are to be called
+    pub(crate) to: String,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write, stdin};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use allerac_ledger::{AuditEntry, Ledger, Person, Span};
+use allerac_ledger::{AuditEntry, Ledger, LedgerError, Person, Span};
 use allerac_objects::{Kind, Named, Store};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -54,11 +55,45 @@ fn books(archive: &mut Archive, ledger: &Ledger, person: &Person) -> Result<(), 
     let span = Span { user: Some(person.name.clone()), ..Span::default() };
     ledger.export_usage(&span, |request| line(archive, &request))?;
     begin(archive, "audit.jsonl")?;
-    ledger.export_audit(|entry| if is_about(entry, person) { line(archive, entry) } else { Ok(()) })
+    let names = names(ledger, person)?;
+    ledger.export_audit(|entry| if is_about(entry, person, &names) { line(archive, entry) } else { Ok(()) })
 }
 
-fn is_about(entry: &AuditEntry, person: &Person) -> bool {
-    let is_name = |text: &str| text.eq_ignore_ascii_case(&person.name);
+/// A name of somebody, and the entries of the audit log in which it is theirs.
+struct Called {
+    name: String,
+    entries: RangeInclusive<u64>,
+}
+
+/// What the person is and was called.
+fn names(ledger: &Ledger, person: &Person) -> Result<Vec<Called>, Failure> {
+    let mut renames = Vec::new();
+    ledger.export_audit(|entry| {
+        if entry.action == "user.rename" {
+            renames.push((
+                entry.id,
+                entry.subject.clone(),
+                entry.detail["after"].as_str().unwrap_or_default().to_owned(),
+            ));
+        }
+        Ok::<_, LedgerError>(())
+    })?;
+    let mut names = Vec::new();
+    let (mut name, mut until) = (person.name.clone(), u64::MAX);
+    for (id, before, after) in renames.into_iter().rev().filter(|(_, before, after)| before != after) {
+        if after.eq_ignore_ascii_case(&name) {
+            names.push(Called { name, entries: id..=until });
+            (name, until) = (before, id);
+        }
+    }
+    names.push(Called { name, entries: 0..=until });
+    Ok(names)
+}
+
+fn is_about(entry: &AuditEntry, person: &Person, names: &[Called]) -> bool {
+    let is_name = |text: &str| {
+        names.iter().any(|called| called.entries.contains(&entry.id) && text.eq_ignore_ascii_case(&called.name))
+    };
     let is_key = |text: &str| person.keys.iter().any(|key| key.id == text);
     is_name(&entry.subject) || is_key(&entry.subject) || entry.detail["user"].as_str().is_some_and(is_name)
 }

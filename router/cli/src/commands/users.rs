@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::args::Place;
-use crate::args::people::{Standing, Users, UsersAdd, UsersPassword, UsersSet};
+use crate::args::people::{Standing, Users, UsersAdd, UsersPassword, UsersReset, UsersSet};
 use crate::args::plans::UsersIncrease;
 use crate::failure::{Exit, Failure};
 use crate::output::{Align, Table, grouped, print_json, print_line};
@@ -14,12 +14,20 @@ use crate::output::{Align, Table, grouped, print_json, print_line};
 /// More of a line than any password has, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 4096;
 
+const HOUR_S: i64 = 3600;
+
 pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
     match command {
         Users::List(args) => list(args.json, place),
         Users::Add(args) => add(args, place).await,
         Users::Set(args) => set(args, place).await,
         Users::Password(args) => password(args, place).await,
+        Users::Reset(args) => reset(args, place).await,
+        Users::Rename(args) => {
+            let change = PersonChange { name: Some(args.to.clone()), ..PersonChange::default() };
+            place.ledger()?.change_person(&args.name, change, Role::Owner).await?;
+            Ok(print_line(&format!("{} is called {} now", args.name, args.to.trim()))?)
+        }
         Users::Remove(args) => {
             place.ledger()?.remove_person(&args.name, Role::Owner).await?;
             Ok(print_line(&format!("removed {}; what they used stays in the books", args.name))?)
@@ -35,6 +43,7 @@ pub(crate) async fn run(command: &Users, place: &Place) -> Result<(), Failure> {
 async fn add(args: &UsersAdd, place: &Place) -> Result<(), Failure> {
     let Standing { role, plan } = &args.standing;
     let facts = PersonChange {
+        name: None,
         role: Some(*role),
         plan: Some(plan.clone()),
         hours: args.hours.clone(),
@@ -46,6 +55,7 @@ async fn add(args: &UsersAdd, place: &Place) -> Result<(), Failure> {
 
 async fn set(args: &UsersSet, place: &Place) -> Result<(), Failure> {
     let change = PersonChange {
+        name: None,
         role: args.role,
         plan: args.plan.clone(),
         hours: args.hours.clone(),
@@ -80,7 +90,17 @@ async fn password(args: &UsersPassword, place: &Place) -> Result<(), Failure> {
     if args.remove_second_factor {
         ledger.remove_second_factor(&args.name).await?;
     }
+    if args.remove_passkeys {
+        ledger.remove_passkeys(&args.name).await?;
+    }
     Ok(print_line(&format!("{} has another password now", args.name))?)
+}
+
+async fn reset(args: &UsersReset, place: &Place) -> Result<(), Failure> {
+    let (link, _) = place.ledger()?.password_link(&args.name, i64::from(args.hours) * HOUR_S, Role::Owner).await?;
+    let mut url = args.url.clone();
+    url.set_fragment(Some(&format!("password={}", link.secret)));
+    Ok(print_line(url.as_str())?)
 }
 
 async fn increase(args: &UsersIncrease, place: &Place) -> Result<(), Failure> {

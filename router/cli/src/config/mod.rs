@@ -7,6 +7,7 @@ mod downloads;
 mod engine;
 mod load;
 mod models;
+mod oidc;
 mod tls;
 mod upstream;
 
@@ -29,6 +30,7 @@ pub(crate) use backup::{BackupSection, line};
 use downloads::DownloadsSection;
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
+pub(crate) use oidc::OidcSection;
 use tls::TlsSection;
 use upstream::UpstreamSection;
 
@@ -57,6 +59,7 @@ pub(crate) struct ConfigFile {
     currency: Option<String>,
     downloads: DownloadsSection,
     pub(crate) tls: TlsSection,
+    pub(crate) oidc: Option<OidcSection>,
     upstream: Vec<UpstreamSection>,
     /// Other names for models.
     aliases: BTreeMap<String, Spanned<String>>,

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use allerac_alerts::{Channel, Sender};
-use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, MetricsPass, Port};
+use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, MetricsPass, Port, SingleSignOn};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Place, Serve};
 use crate::commands::models::models_failure;
-use crate::config::Schedule;
+use crate::config::{OidcSection, Schedule};
 use crate::failure::Failure;
 use crate::output::print_line;
 use crate::place;
@@ -58,6 +58,7 @@ struct Server {
     store: Store,
     pass: MetricsPass,
     doors: Arc<Doors>,
+    sso: Option<Arc<SingleSignOn>>,
     listener: TcpListener,
     address: SocketAddr,
     system_status: Option<PathBuf>,
@@ -77,6 +78,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     place::prepare(&data_dir)?;
     let currency = prepared.config.currency()?;
     let channels = prepared.config.alerts.channels(prepared.config.folder())?;
+    let sso = prepared.config.oidc.as_ref().map(|oidc| oidc.open(prepared.config.folder())).transpose()?.map(Arc::new);
     let schedule = prepared.config.backup.schedule(prepared.config.folder())?;
     place::finish_restore(&data_dir)?;
     let lock = ServeLock::acquire(&data_dir)?;
@@ -92,6 +94,9 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     }
     ledger.alert_at(&prepared.config.alerts.percents()).await?;
     ledger.set_prices(&prepared.config.prices(), &currency).await?;
+    if let Some(plan) = prepared.config.oidc.as_ref().and_then(OidcSection::plan) {
+        ledger.plan(plan)?;
+    }
     let recovered = ledger.recover().await?;
     if recovered.charged + recovered.released > 0 {
         tracing::warn!(
@@ -119,6 +124,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         store,
         pass,
         doors,
+        sso,
         listener,
         address,
         secure,
@@ -168,6 +174,7 @@ impl Server {
             aliases: Arc::new(self.aliases()),
             claim: Arc::new(gate),
             doors: Arc::clone(&self.doors),
+            sso: self.sso.clone(),
             limits: limits.clone(),
             metrics: Metrics::default(),
             pass: self.pass.clone(),

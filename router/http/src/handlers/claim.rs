@@ -24,6 +24,8 @@ pub(crate) struct Status {
     claimed: bool,
     name: String,
     version: &'static str,
+    /// With whom else people sign in, where the owner set that up.
+    single_sign_on: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,7 +55,8 @@ pub(crate) struct Claimed {
 /// Whether the box has an owner.
 pub(crate) async fn status(State(state): State<AppState>) -> Result<Json<Status>, ApiError> {
     let claimed = state.ledger.is_claimed()?;
-    Ok(Json(Status { claimed, name: state.name, version: env!("CARGO_PKG_VERSION") }))
+    let single_sign_on = state.sso.as_ref().map(|sso| sso.name.clone());
+    Ok(Json(Status { claimed, name: state.name, version: env!("CARGO_PKG_VERSION"), single_sign_on }))
 }
 
 /// Makes the owner, for whoever has the code.
@@ -94,7 +97,7 @@ pub(crate) async fn create(
     let mut answer = (StatusCode::CREATED, Json(claimed)).into_response();
     if let Some(password) = password {
         state.ledger.set_password(owner, Some(password), (None, None)).await?;
-        session::open(&state, owner, &headers, peer).await?.set(&mut answer)?;
+        session::open(&state, owner, (&headers, peer), "claim").await?.set(&mut answer)?;
     }
     Ok(answer)
 }

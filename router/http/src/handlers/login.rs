@@ -1,6 +1,6 @@
 //! `/auth`: signing in and out at the page, and taking an invitation.
 
-use allerac_ledger::{Login, Role};
+use allerac_ledger::{Login, Proof, Role};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -79,7 +79,7 @@ pub(crate) async fn login(
     if login.second_factor {
         check_second_factor(&state, &login, code.as_deref()).await?;
     }
-    let cookie = session::open(&state, &login.name, &headers, peer).await?;
+    let cookie = session::open(&state, &login.name, (&headers, peer), "password").await?;
     state.doors.forgive(name, &address);
     let role = state.ledger.user(&login.name)?.role;
     signed_in(StatusCode::OK, login.name, role, cookie)
@@ -89,7 +89,13 @@ fn wrong_login() -> ApiError {
     ApiError::unauthenticated("wrong_login", "nobody of this name has this password")
 }
 
-fn signed_in(status: StatusCode, name: String, role: Role, cookie: session::Cookie) -> Result<Response, ApiError> {
+/// Tells who is signed in now.
+pub(crate) fn signed_in(
+    status: StatusCode,
+    name: String,
+    role: Role,
+    cookie: session::Cookie,
+) -> Result<Response, ApiError> {
     let mut answer = (status, Json(SignedIn { name, role: role.as_str() })).into_response();
     cookie.set(&mut answer)?;
     Ok(answer)
@@ -161,8 +167,8 @@ pub(crate) async fn accept(
     let invited = state.ledger.invited(&invitation)?;
     let name = invited.name.or(name).ok_or_else(|| ApiError::missing("name"))?;
     let hash = state.doors.hash(password).await?;
-    let name = state.ledger.accept(&invitation, &name, hash).await?;
-    let cookie = session::open(&state, &name, &headers, peer).await?;
+    let name = state.ledger.accept(&invitation, &name, Proof::Password(hash)).await?;
+    let cookie = session::open(&state, &name, (&headers, peer), "invitation").await?;
     state.doors.forgive(&invitation, &peer.0.to_string());
     signed_in(StatusCode::CREATED, name, invited.role, cookie)
 }

@@ -21,8 +21,11 @@ pub(crate) mod models;
 pub(crate) mod objects;
 pub(crate) mod ollama;
 pub(crate) mod organization;
+pub(crate) mod passkeys;
+pub(crate) mod password_link;
 pub(crate) mod rerank;
 pub(crate) mod responses;
+pub(crate) mod sso;
 pub(crate) mod stored;
 
 use std::time::Duration;

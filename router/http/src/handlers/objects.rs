@@ -42,6 +42,10 @@ pub(crate) struct PersonObject {
     models: Vec<String>,
     has_password: bool,
     has_second_factor: bool,
+    /// Passkeys that let them in.
+    passkeys: u64,
+    /// Whether another provider lets them in.
+    has_single_sign_on: bool,
     created_at: i64,
 }
 
@@ -190,6 +194,8 @@ impl From<UserRow> for PersonObject {
             models: row.models,
             has_password: row.password,
             has_second_factor: row.second_factor,
+            passkeys: row.passkeys,
+            has_single_sign_on: row.identities > 0,
             created_at: row.created_at,
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::people::request;
 use super::under;
-use crate::handlers::admin::{books, invitations, keys, people, teams};
+use crate::handlers::admin::{books, invitations, keys, look, people, teams};
 use crate::handlers::list::PAGE_MAX;
 use crate::handlers::objects::{
     AuditObject, InvitationObject, KeyObject, KeyRequest, LinkObject, PersonObject, PlanObject, RotateRequest,
@@ -134,9 +134,25 @@ fn plans() -> [Operation; 5] {
     ]
 }
 
-fn done() -> [Operation; 4] {
+fn done() -> [Operation; 6] {
+    let text = || json!({"type": "string"});
     [
+        Operation::get(
+            "/v1/admin/usage",
+            get(look::usage),
+            "What the box was used for in a month, by person and model",
+        )
+        .in_query("month", "Another one than this, as `2026-11`.", text())
+        .gives::<look::UsageObject>(200),
+        Operation::get(
+            "/v1/admin/audit_logs/verification",
+            get(look::verification),
+            "Whether the audit log is as it was written",
+        )
+        .gives::<look::VerificationObject>(200),
         Operation::get("/v1/admin/audit_logs", get(books::audit), "The audit log, newest first")
+            .in_query("action", "Entries whose action begins like this, as `user.`.", text())
+            .in_query("about", "Entries of or about a person, key or whatever else has this name.", text())
             .lists_newest::<AuditObject>(PAGE_MAX),
         Operation::get("/v1/organization/users", get(people::organization), "Everybody, as OpenAI lists them")
             .lists::<Value>(PAGE_MAX),

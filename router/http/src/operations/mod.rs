@@ -8,6 +8,7 @@ mod ollama;
 mod openai;
 mod organization;
 mod people;
+mod signing_in;
 
 use axum::routing::{get, post};
 
@@ -23,6 +24,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         anthropic::operations(),
         ollama::operations(),
         people::operations(),
+        signing_in::operations(),
         admin::operations(),
         machine::operations(),
         the_box(),

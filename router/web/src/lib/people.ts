@@ -1,6 +1,7 @@
 // Who is signed in, and what people, keys and invitations there are.
 
 import { ApiError, bearer, type Credential, json, post, request } from "./api";
+import type { MakeJson } from "./passkeys";
 
 /** Objects on a page of a list, as far as the page shows them. */
 const SHOWN_MAX = 1000;
@@ -22,6 +23,8 @@ export interface Person {
   models: string[];
   has_password: boolean;
   has_second_factor: boolean;
+  passkeys: number;
+  has_single_sign_on: boolean;
 }
 
 export interface Account {
@@ -49,6 +52,65 @@ export interface Session {
   address: string;
   last_used_at: number;
   current: boolean;
+}
+
+export interface Passkey {
+  id: string;
+  name: string;
+  host: string;
+  synced: boolean;
+  last_used_at: number | null;
+}
+
+export interface Team {
+  id: string;
+  name: string;
+  plan: string;
+  members: string[];
+  month: Month;
+}
+
+/** Limits of a plan; null is none. */
+export interface Limits {
+  tokens_a_month: number | null;
+  requests_a_minute: number | null;
+  tokens_a_minute: number | null;
+  concurrency: number | null;
+  parameters_below: number | null;
+  models: string[];
+  upstreams: boolean;
+}
+
+export interface Plan {
+  id: string;
+  limits: Limits;
+  users: number;
+  keys: number;
+}
+
+export interface Entry {
+  id: string;
+  at: number;
+  actor: string;
+  action: string;
+  subject: string;
+  detail: Record<string, unknown>;
+}
+
+export interface Used {
+  user: string;
+  model: string;
+  requests: number;
+  prompt_tokens: number;
+  cached_tokens: number;
+  completion_tokens: number;
+}
+
+export interface Identity {
+  id: string;
+  issuer: string;
+  name: string;
+  last_used_at: number | null;
 }
 
 export interface Invitation {
@@ -106,6 +168,20 @@ export async function accept(invitation: string, name: string, password: string)
   await request("/auth/invitation/accept", post(null, { invitation, name, password }));
 }
 
+/** Leads to the provider; the browser comes back from there by itself. */
+export async function signInElsewhere(invitation: string | null = null, name: string | null = null) {
+  const body = invitation === null ? {} : { invitation, name };
+  location.href = (await json<{ url: string }>(await request("/auth/sso", post(null, body)))).url;
+}
+
+export async function linked(link: string): Promise<{ box_name: string; name: string }> {
+  return json(await request("/auth/password", post(null, { link })));
+}
+
+export async function setByLink(link: string, password: string): Promise<{ signed_in: boolean }> {
+  return json(await request("/auth/password/set", post(null, { link, password })));
+}
+
 export async function account(key: Credential): Promise<Account> {
   return json(await request("/v1/account", { headers: bearer(key) }));
 }
@@ -145,11 +221,53 @@ export class People {
   removeFactor = (password: string, code: string) =>
     this.send<void>("/v1/account/second_factor/remove", { password, code });
 
+  passkeys = () => this.list<Passkey>("/v1/account/passkeys");
+  beginPasskey = (password: string | null) => this.send<MakeJson>("/v1/account/passkeys/options", { password });
+  keepPasskey = (name: string, credential: unknown) =>
+    this.send<Passkey>("/v1/account/passkeys", { name, credential });
+  removePasskey = (id: string) => this.remove(`/v1/account/passkeys/${id}`);
+
+  identities = () => this.list<Identity>("/v1/account/identities");
+  linkIdentity = async () => {
+    location.href = (await this.send<{ url: string }>("/v1/account/identities", {})).url;
+  };
+  unlinkIdentity = (id: string) => this.remove(`/v1/account/identities/${id}`);
+
   people = () => this.list<Person>("/v1/admin/people");
-  plans = async () => (await this.list<{ id: string }>("/v1/admin/plans")).map(({ id }) => id);
+  plans = () => this.list<Plan>("/v1/admin/plans");
+  planNames = async () => (await this.plans()).map(({ id }) => id);
+  makePlan = (name: string, like: string) => this.send<Plan>("/v1/admin/plans", { name, like });
+  changePlan = (name: string, limits: Limits) => this.send<Plan>(`/v1/admin/plans/${encodeURIComponent(name)}`, limits);
+  removePlan = (name: string) => this.remove(`/v1/admin/plans/${encodeURIComponent(name)}`);
+
+  private readonly team = (name: string) => `/v1/admin/teams/${encodeURIComponent(name)}`;
+  teams = () => this.list<Team>("/v1/admin/teams");
+  makeTeam = (name: string, plan: string) => this.send<Team>("/v1/admin/teams", { name, plan });
+  changeTeam = (name: string, plan: string) => this.send<Team>(this.team(name), { plan });
+  removeTeam = (name: string) => this.remove(this.team(name));
+  join = (team: string, user: string) => this.send<Team>(`${this.team(team)}/members`, { user });
+  leave = (team: string, user: string) => this.remove(`${this.team(team)}/members/${encodeURIComponent(user)}`);
+
+  private async get<T>(path: string): Promise<T> {
+    return json<T>(await request(path, { headers: bearer(this.key) }));
+  }
+
+  /** Entries before one, newest first, whose words begin or are like this. */
+  audit = (action: string, about: string, after: string | null) => {
+    const query = new URLSearchParams({ limit: "50" });
+    if (action) query.set("action", action);
+    if (about.trim()) query.set("about", about.trim());
+    if (after) query.set("after", after);
+    return this.get<{ data: Entry[]; has_more: boolean }>(`/v1/admin/audit_logs?${query}`);
+  };
+  verifyAudit = () => this.get<{ whole: boolean; entries: number; head: string; problem: string | null }>("/v1/admin/audit_logs/verification");
+  usage = (month: string | null) =>
+    this.get<{ month: string; months: string[]; used: Used[] }>(`/v1/admin/usage${month ? `?month=${month}` : ""}`);
   change = (name: string, change: Record<string, unknown>) =>
     this.send<Person>(`/v1/admin/people/${encodeURIComponent(name)}`, change);
   removePerson = (name: string) => this.remove(`/v1/admin/people/${encodeURIComponent(name)}`);
+  passwordLink = (name: string) =>
+    this.send<{ url: string }>(`/v1/admin/people/${encodeURIComponent(name)}/password_link`, {});
   invitations = () => this.list<Invitation>("/v1/admin/invitations");
   invite = (name: string, role: string, plan: string) =>
     this.send<{ url: string }>("/v1/admin/invitations", { name: name.trim() === "" ? null : name, role, plan });
@@ -162,8 +280,10 @@ export function day(seconds: number | null): string {
   return new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 }
 
+/** A number as it is read. */
+export const words = (count: number) => count.toLocaleString("en-GB");
+
 /** What was used of a month, in words. */
 export function spent({ used, limit }: Month): string {
-  const words = (tokens: number) => tokens.toLocaleString("en-GB");
   return limit === null ? `${words(used)} tokens` : `${words(used)} of ${words(limit)} tokens`;
 }

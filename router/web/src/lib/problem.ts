@@ -58,6 +58,59 @@ const BY_CODE: Record<string, Problem> = {
     advice: "Each opens once, and for a minute only: wait for the next one.",
     remedy: "none",
   },
+  passkey_copied: {
+    title: "This passkey may have been copied, and opens no more.",
+    advice: "Sign in otherwise, remove it at Account, Security, and add it again.",
+    remedy: "none",
+  },
+  passkey_refused: {
+    title: "This passkey does not open.",
+    advice: "Try again, or sign in otherwise.",
+    remedy: "none",
+  },
+  passkey_late: { title: "That took too long.", advice: "Try again.", remedy: "none" },
+  sso_late: {
+    title: "Signing in took too long, or began in another browser.",
+    advice: "Begin again.",
+    remedy: "none",
+  },
+  sso_unknown: {
+    title: "Nobody here is linked with you there.",
+    advice: "Ask the owner for an invitation, or sign in otherwise and link it at Account, Security.",
+    remedy: "none",
+  },
+  sso_not_allowed: {
+    title: "You may not come to this box with that account.",
+    advice: "Its owner lets in certain domains or groups only.",
+    remedy: "none",
+  },
+  sso_removed: { title: "You were removed from this box.", advice: "Ask its owner to invite you again.", remedy: "none" },
+  sso_name_taken: {
+    title: "Somebody here is called as you are there.",
+    advice: "Ask the owner for an invitation, and choose another name.",
+    remedy: "none",
+  },
+  identity_taken: {
+    title: "That account is somebody else's here already.",
+    advice: "They remove it first at Account, Security.",
+    remedy: "none",
+  },
+  sso_refused: { title: "You were not signed in there.", advice: "Try again, or come in another way.", remedy: "none" },
+  sso_wrong: {
+    title: "What the other side says of you does not hold.",
+    advice: "Try again. If it stays like this, the log of the box says why.",
+    remedy: "none",
+  },
+  sso_unreachable: {
+    title: "The other side cannot be reached.",
+    advice: "Try again in a moment, or come in another way.",
+    remedy: "none",
+  },
+  unknown_passkey: {
+    title: "Nobody here has this passkey.",
+    advice: "It was removed, or is for another box. Sign in otherwise, and add it again at Account, Security.",
+    remedy: "none",
+  },
   signed_out: { title: "You are signed out.", advice: "Sign in again. Nothing you wrote is lost.", remedy: "key" },
   key_expired: { title: "This key has expired.", advice: "Make another one, or ask the owner for one.", remedy: "key" },
   already_claimed: {

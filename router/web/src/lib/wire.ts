@@ -4,6 +4,8 @@ export interface BoxStatus {
   claimed: boolean;
   name: string;
   version: string;
+  /** With whom else people sign in, by name. */
+  single_sign_on: string | null;
 }
 
 export interface Claimed {

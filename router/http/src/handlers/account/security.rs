@@ -99,7 +99,7 @@ pub(crate) async fn password(
 }
 
 /// Whether somebody who is let in already knows their password too; guessing counts as at the door.
-async fn check_password(state: &AppState, name: &str, password: String, peer: Peer) -> Result<(), ApiError> {
+pub(crate) async fn check_password(state: &AppState, name: &str, password: String, peer: Peer) -> Result<(), ApiError> {
     let address = peer.0.to_string();
     state.doors.enter(name, &address)?;
     let kept = state.ledger.login(name)?.and_then(|login| login.password);

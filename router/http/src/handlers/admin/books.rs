@@ -1,6 +1,6 @@
 //! Plans, and the audit log.
 
-use allerac_ledger::{LedgerError, Plan, PlanRow};
+use allerac_ledger::{AuditWanted, LedgerError, Plan, PlanRow};
 use allerac_objects::Order;
 use allerac_wire::ListPage;
 use axum::Json;
@@ -188,9 +188,10 @@ fn entries(
 ) -> Result<Json<ListPage<Value>>, ApiError> {
     let limit = params.number("limit", 1, PAGE_MAX)?.unwrap_or(ENTRIES_DEFAULT);
     let after = params.number("after", 1, u64::MAX)?;
+    let wanted = AuditWanted { action: params.take("action"), about: params.take("about") };
     params.finish()?;
     // One more tells whether there are more.
-    let mut rows = state.ledger.audit(after, u32::try_from(limit + 1).unwrap_or(u32::MAX))?;
+    let mut rows = state.ledger.audit_about(&wanted, after, u32::try_from(limit + 1).unwrap_or(u32::MAX))?;
     let has_more = rows.len() as u64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let data = rows.into_iter().map(|entry| tell(entry.into())).collect();

@@ -66,9 +66,7 @@ pub(crate) async fn create(
     };
     let ledger = acting(&state, &caller);
     let made = ledger.invite(invitation, caller.role, &caller.user_name).await?;
-    let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or(&state.name);
-    let scheme = if origin::is_https(&headers) { "https" } else { "http" };
-    let url = format!("{scheme}://{host}/#invitation={}", made.secret);
+    let url = format!("{}/#invitation={}", origin::address(&headers, &state.name), made.secret);
     Ok((StatusCode::CREATED, Json(LinkObject { invitation: find(&state, &made.public_id)?.into(), url })))
 }
 

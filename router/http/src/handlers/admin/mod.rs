@@ -3,6 +3,7 @@
 pub(crate) mod books;
 pub(crate) mod invitations;
 pub(crate) mod keys;
+pub(crate) mod look;
 pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod teams;
@@ -16,7 +17,7 @@ use crate::error::ApiError;
 /// What stands in an address for a thing's name.
 pub(crate) type Named = Result<Path<String>, PathRejection>;
 
-fn name(path: Named) -> Result<String, ApiError> {
+pub(crate) fn name(path: Named) -> Result<String, ApiError> {
     let Path(name) = path.map_err(|error| ApiError::invalid_value("id", &error.body_text()))?;
     Ok(name)
 }

@@ -36,6 +36,8 @@ pub(crate) struct PersonRequest {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PersonUpdate {
+    /// What they are to be called; all that is theirs stays theirs.
+    name: Option<String>,
     role: Option<String>,
     plan: Option<String>,
     /// When they may use the box, as `mon-fri 07:00-20:00`; empty for always.
@@ -47,6 +49,8 @@ pub(crate) struct PersonUpdate {
     password: Option<String>,
     /// `true` takes their second factor away, for who lost theirs.
     remove_second_factor: Option<bool>,
+    /// `true` takes all their passkeys away, for who lost their devices.
+    remove_passkeys: Option<bool>,
     /// More tokens a month for a while; one of 0 tokens ends all of them.
     increase: Option<IncreaseRequest>,
 }
@@ -78,6 +82,7 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<PersonObject>), ApiError> {
     let request: PersonRequest = parse(&body)?;
     let facts = PersonChange {
+        name: None,
         role: request.role.as_deref().map(role).transpose()?,
         plan: request.plan,
         hours: request.hours.as_deref().map(hours).transpose()?,
@@ -104,11 +109,12 @@ pub(crate) async fn update(
     path: Named,
     Bounded(body): SmallBody,
 ) -> Result<Json<PersonObject>, ApiError> {
-    let name = name(path)?;
+    let mut name = name(path)?;
     let update: PersonUpdate = parse(&body)?;
     let ledger = acting(&state, &caller);
     let known = ledger.user(&name)?;
     let change = PersonChange {
+        name: update.name.map(|name| name.trim().to_owned()),
         role: update.role.as_deref().map(role).transpose()?,
         plan: update.plan,
         hours: update.hours.as_deref().map(hours).transpose()?,
@@ -119,12 +125,17 @@ pub(crate) async fn update(
         None => None,
     };
     // It also says whether whoever asks may change this person at all.
+    let called = change.name.clone();
     ledger.change_person(&name, change, caller.role).await?;
+    name = called.unwrap_or(name);
     if hash.is_some() {
         ledger.set_password(&name, hash, (None, Some(caller.role))).await?;
     }
     if update.remove_second_factor == Some(true) && known.second_factor {
         ledger.remove_second_factor(&name).await?;
+    }
+    if update.remove_passkeys == Some(true) {
+        ledger.remove_passkeys(&name).await?;
     }
     match update.increase {
         Some(IncreaseRequest { tokens: 0, .. }) => {

@@ -1,0 +1,106 @@
+//! What owners, admins and auditors look at as a whole: what the box was used for, and whether the audit log is whole.
+
+use std::collections::BTreeMap;
+
+use allerac_ledger::LedgerError;
+use axum::Json;
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::auth::Authenticated;
+use crate::error::ApiError;
+use crate::handlers::list::Params;
+use crate::state::AppState;
+
+/// What the box was used for in a month.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct UsageObject {
+    object: &'static str,
+    /// As `2026-11`, in the time zone of the box.
+    month: String,
+    /// All months in which something was used, and this one; newest first.
+    months: Vec<String>,
+    /// By person and model.
+    used: Vec<UsedObject>,
+}
+
+/// What a person used of a model.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct UsedObject {
+    user: String,
+    model: String,
+    requests: u64,
+    prompt_tokens: u64,
+    /// Of these, known from before.
+    cached_tokens: u64,
+    completion_tokens: u64,
+}
+
+/// Whether the audit log is as it was written.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct VerificationObject {
+    object: &'static str,
+    whole: bool,
+    /// All entries; 0 where something is wrong.
+    entries: u64,
+    /// The last entry's hash: what to note elsewhere.
+    head: Option<String>,
+    /// What is wrong.
+    problem: Option<String>,
+}
+
+/// `GET /v1/admin/usage`.
+pub(crate) async fn usage(
+    State(state): State<AppState>,
+    _: Authenticated,
+    mut params: Params,
+) -> Result<Json<UsageObject>, ApiError> {
+    let asked = params.take("month");
+    params.finish()?;
+    let present = state.ledger.month();
+    let mut months = state.ledger.months_used()?;
+    if months.first() != Some(&present) {
+        months.insert(0, present.clone());
+    }
+    let month = asked.unwrap_or(present);
+    if !months.contains(&month) {
+        let message = "nothing was used in such a month; it is written as 2026-11";
+        return Err(ApiError::invalid_value("month", message));
+    }
+    let mut sums: BTreeMap<(String, String), UsedObject> = BTreeMap::new();
+    for row in state.ledger.usage_by_month(Some(&month))? {
+        let sum = sums.entry((row.user.clone(), row.model.clone())).or_insert_with(|| UsedObject {
+            user: row.user,
+            model: row.model,
+            ..UsedObject::default()
+        });
+        sum.requests += row.requests;
+        sum.prompt_tokens += row.prompt_tokens;
+        sum.cached_tokens += row.cached_tokens;
+        sum.completion_tokens += row.completion_tokens;
+    }
+    Ok(Json(UsageObject { object: "month_usage", month, months, used: sums.into_values().collect() }))
+}
+
+/// `GET /v1/admin/audit_logs/verification`.
+pub(crate) async fn verification(
+    State(state): State<AppState>,
+    _: Authenticated,
+    params: Params,
+) -> Result<Json<VerificationObject>, ApiError> {
+    params.finish()?;
+    let ledger = state.ledger.clone();
+    // Every entry is read and hashed: that is nothing for a thread that serves.
+    let verified = tokio::task::spawn_blocking(move || ledger.verify_audit(None)).await;
+    let object = "audit_log_verification";
+    Ok(Json(match verified.map_err(|_| ApiError::too_many_requests())? {
+        Ok(log) => {
+            VerificationObject { object, whole: true, entries: log.entries, head: Some(log.head), problem: None }
+        }
+        Err(LedgerError::Tampered(why)) => {
+            VerificationObject { object, whole: false, entries: 0, head: None, problem: Some(why.to_string()) }
+        }
+        Err(error) => return Err(error.into()),
+    }))
+}
