@@ -267,10 +267,14 @@ def test_what_cannot_be_honoured_is_refused_by_name(http, fields, said):
     assert said in error(chat(http, **fields), 400)
 
 
-@pytest.mark.parametrize("field", ["suffix", "template", "context"])
+@pytest.mark.parametrize("field", ["template", "context"])
 def test_what_models_here_do_not_do_is_refused_by_name(http, field):
     value = [1, 2] if field == "context" else "x"
     assert f"`{field}` is not supported" in error(generate(http, **{field: value}), 400)
+
+
+def test_a_model_that_fills_no_gaps_says_so(http):
+    assert "fill in" in error(generate(http, suffix="x"), 400)
 
 
 def test_orders_are_the_owners(fresh):
