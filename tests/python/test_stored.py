@@ -23,7 +23,7 @@ def box(tmp_path_factory, scripted):
         [[upstream]]
         name = "scripted"
         base_url = "{scripted.url}/v1"
-        models = ["good", "calls"]
+        models = ["good", "calls", "several"]
     """
     with allerac.Server(allerac.data_dir(folder / "data"), config=config) as running:
         yield running

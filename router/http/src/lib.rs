@@ -44,6 +44,7 @@ pub use background::Background;
 pub use batch::Batches;
 pub use claim::ClaimGate;
 pub use doors::Doors;
+pub use handlers::responses::resume as resume_responses;
 pub use idempotency::InFlight;
 pub use pass::MetricsPass;
 pub use port::Port;
