@@ -94,7 +94,8 @@ async fn begin_again(state: &AppState, owner: u64, kept: &Kept, mut again: Again
     let name = id.trim_start_matches("resp_");
     let request_id = Uuid::try_parse(name).map_err(|_| ApiError::not_kept("response", id))?;
     let created_at = kept.response["created_at"].as_i64().unwrap_or_default();
-    let writer = writer(state, owner, &request, (name, created_at), &place).from_number((again.runs - 1) * EVENTS_MAX);
+    let writer =
+        writer(state, owner, &request, (name, created_at), &place).counting_from((again.runs - 1) * EVENTS_MAX);
     let run = Run { store: state.store.clone(), owner, context, is_kept: true, writer, again: Some(again) };
     let running = run.go_background(&state.background)?;
     // It had its place in the limits of a minute when it came.

@@ -87,7 +87,7 @@ impl Writer {
     }
 
     /// The same with events of other numbers.
-    pub(crate) fn from_number(self, number: u64) -> Self {
+    pub(crate) fn counting_from(self, number: u64) -> Self {
         Self { number, ..self }
     }
 
