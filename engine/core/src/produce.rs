@@ -131,7 +131,8 @@ impl<B: Backend> Engine<B> {
         }
         let Some(outcome) = outcome else { return };
         let failed = matches!(outcome, Outcome::Failed(_));
-        if let Some(active) = slot.active() {
+        // What was only to be computed says nothing of how long answers are.
+        if let Some(active) = slot.active().filter(|active| active.request.max_tokens > 0) {
             self.pace.note_answer(active.completion_tokens);
         }
         self.end(place, outcome, events);
