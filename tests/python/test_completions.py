@@ -118,11 +118,17 @@ def test_nothing_but_a_prompt(client):
     answer = client.completions.create(**COUNT | {"max_tokens": 0})
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("", "length")
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 0)
-    full = client.completions.create(**COUNT | {"prompt": [5] * allerac.CONTEXT, "max_tokens": 0, "echo": True})
-    assert full.usage.total_tokens == allerac.CONTEXT
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.completions.create(**COUNT | {"prompt": [5] * (allerac.CONTEXT + 1), "max_tokens": 0})
-    assert caught.value.code == "context_length_exceeded"
+
+
+def test_nothing_but_a_prompt_may_fill_the_context(tmp_path):
+    with allerac.Server(allerac.data_dir(tmp_path / "data"), config="context = 256\n") as server:
+        with server.client(server.create_key("anna")) as client:
+            full = client.completions.create(**COUNT | {"prompt": [5] * 256, "max_tokens": 0, "echo": True})
+            assert full.usage.total_tokens == 256
+            for tokens, answer in [(257, 0), (256, 1)]:
+                with pytest.raises(openai.BadRequestError) as caught:
+                    client.completions.create(**COUNT | {"prompt": [5] * tokens, "max_tokens": answer})
+                assert caught.value.code == "context_length_exceeded"
 
 
 # A vocabulary has these or not; what else of it nobody uses stands for them here.
