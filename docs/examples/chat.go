@@ -40,8 +40,9 @@ func main() {
 	}
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
-		data, found := strings.CutPrefix(lines.Text(), "data: ")
-		if !found || data == "[DONE]" {
+		line := lines.Text()
+		data := strings.TrimPrefix(line, "data: ")
+		if data == line || data == "[DONE]" {
 			continue
 		}
 		var chunk struct {

@@ -1,6 +1,7 @@
 """The packages of each suite, in environments of their own under .cache/compatibility: their wishes fight."""
 
 import filecmp
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -52,6 +53,8 @@ def node() -> str:
 
 def version(package: str, environment: str, kind: str) -> str:
     """The installed version of a package."""
+    if kind == "program":
+        return importlib.metadata.version(package)
     for folder in (CACHE / "js", CACHE / "agents"):
         file = folder / "node_modules" / package / "package.json"
         if (kind == "js" or package.startswith("@")) and file.exists():

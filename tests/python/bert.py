@@ -89,11 +89,20 @@ def _is_punctuation(character: str) -> bool:
     return character in ascii_ones or unicodedata.category(character).startswith("P")
 
 
+def _bucket(distance: int) -> int:
+    """MPNet's 32 classes of distances: 16 behind and at the token, 16 ahead; from 8 on two for each doubling."""
+    far = abs(distance)
+    within = far if far < 8 else min(8 + (far * far).bit_length() - 7, 15)
+    return within + (16 if distance > 0 else 0)
+
+
 class Bert:
     """One text at a time, in 64 bits."""
 
     def __init__(self, weights: dict[str, numpy.ndarray], config: dict, prefix: str = ""):
         self.weights, self.config, self.prefix = weights, config, prefix
+        # A table of what heads add to scores, by how far tokens are apart.
+        self.distances = None
 
     def __getitem__(self, name: str) -> numpy.ndarray:
         return self.weights[self.prefix + name]
@@ -125,6 +134,10 @@ class Bert:
             for part in ("query", "key", "value")
         ]
         scores = split[0] @ split[1].transpose(0, 2, 1) / math.sqrt(size)
+        if self.distances is not None:
+            places = range(len(rows))
+            buckets = [[_bucket(other - own) for other in places] for own in places]
+            scores = scores + self.distances[buckets].transpose(2, 0, 1)
         powers = numpy.exp(scores - scores.max(-1, keepdims=True))
         attended = (powers / powers.sum(-1, keepdims=True)) @ split[2]
         attended = self._linear(attended.transpose(1, 0, 2).reshape(rows.shape), f"{name}.attention.output.dense")
@@ -133,13 +146,28 @@ class Bert:
         wide = wide * 0.5 * (1 + _ERF(wide / math.sqrt(2)))
         return self._norm(self._linear(wide, f"{name}.output.dense") + rows, f"{name}.output.LayerNorm")
 
+    @classmethod
+    def of_family(cls, weights: dict[str, numpy.ndarray], config: dict, names: dict[str, str]) -> "Bert":
+        """One whose parts have other names, and whose texts are all of one kind."""
+
+        def renamed(name):
+            for theirs, ours in names.items():
+                name = name.replace(theirs, ours)
+            return name
+
+        weights = {renamed(name): tensor for name, tensor in weights.items()}
+        kinds = numpy.zeros((2, weights["embeddings.word_embeddings.weight"].shape[1]))
+        bert = cls(weights | {"embeddings.token_type_embeddings.weight": kinds}, config)
+        bert.distances = weights.get("encoder.relative_attention_bias.weight")
+        return bert
+
     def embedding(self, tokens: list[int]) -> numpy.ndarray:
         """The mean of the rows, of length 1."""
         mean = self.rows(tokens).mean(0)
         return mean / numpy.linalg.norm(mean)
 
-    def score(self, tokens: list[int], second: int) -> float:
+    def score(self, tokens: list[int], second: int, between=numpy.tanh) -> float:
         """How well the second text answers the first, 0 to 1."""
-        inner = numpy.tanh(self._linear(self.rows(tokens, second)[0], "pooler.dense"))
+        inner = between(self._linear(self.rows(tokens, second)[0], "pooler.dense"))
         outer = inner @ self.weights["classifier.weight"].T + self.weights["classifier.bias"]
         return float(1 / (1 + numpy.exp(-outer[0])))

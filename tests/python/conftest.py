@@ -58,7 +58,7 @@ def clients_server(tmp_path_factory):
             [[upstream]]
             name = "scripted"
             base_url = "{upstream.url}/v1"
-            models = ["agent", "cut", "fails", "refuses", "endless"]
+            models = ["agent", "cut", "fails", "refuses", "endless", "several"]
         """
         data = allerac.data_dir(tmp_path_factory.mktemp("clients") / "data")
         with allerac.Server(data, config=config) as running:

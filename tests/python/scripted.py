@@ -75,6 +75,19 @@ class Handler(BaseHTTPRequestHandler):
         self.event(usage=usage)
         self.wfile.write(b"data: [DONE]\n\n")
 
+    def several(self):
+        """Gives as many answers as are wanted, with log probabilities where they are."""
+        body = self.server.seen[-1][2]
+        top = [{"token": word, "logprob": -0.25 - place, "bytes": list(word.encode())} for place, word in enumerate(["so ", "no "])]
+        entry = top[0] | {"top_logprobs": top[: body.get("top_logprobs", 0)]}
+        self.begin_stream()
+        for index in range(body.get("n", 1)):
+            logprobs = {"content": [entry], "refusal": None} if body.get("logprobs") else None
+            self.event(choices=[{"index": index, "delta": {"content": "so "}, "logprobs": logprobs, "finish_reason": None}])
+            self.event(choices=[{"index": index, "delta": {"content": str(index)}, "finish_reason": "stop"}])
+        self.event(usage={"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7})
+        self.wfile.write(b"data: [DONE]\n\n")
+
     def waits(self):
         """Goes on in the middle when a test says so."""
         self.begin_stream()

@@ -124,6 +124,15 @@ def test_options_are_honoured(http):
     assert len(logprobs[0]["top_logprobs"]) == 2
 
 
+def test_log_probabilities_come_from_other_servers_too(http):
+    answered = chat(http, model="several", logprobs=True, top_logprobs=1).json()
+    assert answered["message"]["content"] == "so 0"
+    (entry,) = answered["logprobs"]
+    assert (entry["token"], entry["logprob"], [top["token"] for top in entry["top_logprobs"]]) == ("so ", -0.25, ["so "])
+    refused = error(generate(http, model="several", suffix="x"), 400)
+    assert "`suffix`" in refused
+
+
 def test_nothing_asked_loads_the_model(client, http):
     for answer in (http.post("/api/chat", json={"model": allerac.MODEL}), http.post("/api/generate", json={"model": allerac.MODEL})):
         body = answer.json()
@@ -185,7 +194,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error(client, http):
 def test_models_are_listed_and_shown(client, clients_server):
     listed = {model.model: model for model in client.list().models}
     assert set(listed) == {f"{name}:latest" for name in [
-        allerac.MODEL, "agent", "cut", "fails", "refuses", "endless", "agent-claude", "gpt-4o-mini"]}  # fmt: skip
+        allerac.MODEL, "agent", "cut", "fails", "refuses", "endless", "several", "agent-claude", "gpt-4o-mini"]}  # fmt: skip
     own = listed[f"{allerac.MODEL}:latest"]
     assert (own.digest, own.size) == (allerac.MODEL_SHA256, allerac.MODEL_FILE.stat().st_size)
     details = own.details
@@ -267,10 +276,14 @@ def test_what_cannot_be_honoured_is_refused_by_name(http, fields, said):
     assert said in error(chat(http, **fields), 400)
 
 
-@pytest.mark.parametrize("field", ["suffix", "template", "context"])
+@pytest.mark.parametrize("field", ["template", "context"])
 def test_what_models_here_do_not_do_is_refused_by_name(http, field):
     value = [1, 2] if field == "context" else "x"
     assert f"`{field}` is not supported" in error(generate(http, **{field: value}), 400)
+
+
+def test_a_model_that_fills_no_gaps_says_so(http):
+    assert "fill in" in error(generate(http, suffix="x"), 400)
 
 
 def test_orders_are_the_owners(fresh):

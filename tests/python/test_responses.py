@@ -39,7 +39,7 @@ def box(tmp_path_factory, scripted):
         [[upstream]]
         name = "scripted"
         base_url = "{scripted.url}/v1"
-        models = ["good", "thinks", "calls", "mixes", "endless", "cut", "fails", "refuses"]
+        models = ["good", "thinks", "calls", "mixes", "endless", "cut", "fails", "refuses", "several"]
     """
     with allerac.Server(allerac.data_dir(folder / "data"), config=config) as running:
         yield running
@@ -171,6 +171,14 @@ def test_log_probabilities_come_with_the_text(http):
     assert all(len(entry.top_logprobs) == 2 for entry in logprobs)
     deltas = [event for event in stream(http, **options) if event["type"] == "response.output_text.delta"]
     assert sum(len(event["logprobs"]) for event in deltas) == len(logprobs)
+
+
+def test_log_probabilities_come_from_other_servers_too(http, scripted):
+    response = create(http, "several", include=["message.output_text.logprobs"], top_logprobs=2)
+    (entry,) = response.output[0].content[0].logprobs
+    assert (entry.token, entry.logprob, [top.token for top in entry.top_logprobs]) == ("so ", -0.25, ["so ", "no "])
+    sent = scripted.seen[-1][2]
+    assert (sent["logprobs"], sent["top_logprobs"], "n" in sent) == (True, 2, False)
 
 
 def test_an_answer_of_a_schema_is_of_the_schema(client):
@@ -426,20 +434,88 @@ def test_a_stream_that_breaks_off_fails(http):
     assert events[-1]["response"]["error"]["code"] == "server_error"
 
 
-def test_what_a_killed_box_was_at_has_failed(fresh):
+LONG = {"model": allerac.MODEL, "input": "Tell a story.", "background": True, "extra_body": {"logit_bias": allerac.NEVER_END}}
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_what_a_box_was_at_in_the_background_is_begun_again(fresh, books, end):
     key = fresh.create_key("anna")
     with fresh.client(key) as client:
-        options = {"logit_bias": allerac.NEVER_END}
-        made = client.responses.create(
-            model=allerac.MODEL, input="Tell a story.", background=True, max_output_tokens=3000, extra_body=options
-        )
+        kept = client.responses.create(model=allerac.MODEL, input="My name is Zoe.", max_output_tokens=4)
+        before = {**LONG, "previous_response_id": kept.id, "max_output_tokens": 400, "metadata": {"a": "b"}}
+        events = iter(client.responses.create(**before, stream=True))
+        seen = [next(events) for _ in range(20)]
+        id = seen[0].response.id
+        getattr(fresh, end)()
+    fresh.start()
+    with fresh.client(key) as client:
+        made = client.responses.retrieve(id)
+        assert made.status in ("queued", "in_progress")
+        assert (made.created_at, made.metadata) == (seen[0].response.created_at, {"a": "b"})
+        again = list(client.responses.retrieve(id, stream=True, starting_after=seen[-1].sequence_number))
+        # All of the second run, and nothing of the first.
+        assert [event.type for event in again[:3]] == ["response.created", "response.queued", "response.in_progress"]
+        numbers = [event.sequence_number for event in again]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) and numbers[0] > seen[-1].sequence_number
+        done = client.responses.retrieve(id)
+        assert again[-1].response == done
+        text = "".join(event.delta for event in again if event.type == "response.output_text.delta")
+        assert (done.status, done.output_text, done.usage.output_tokens) == ("incomplete", text, 400)
+        items = client.responses.input_items.list(id, order="asc").data
+        assert [item.content[0].text for item in items] == ["My name is Zoe.", kept.output_text, "Tell a story."]
+        # What is complete is not begun again.
+        fresh.stop()
+    fresh.start()
+    with fresh.client(key) as client:
+        assert client.responses.retrieve(id) == done
+        assert list(client.responses.retrieve(id, stream=True)) == again
+    # One charge for both runs: that of the last.
+    usage = (done.usage.input_tokens, done.usage.output_tokens)
+    assert [row[1:] for row in books.settled(2)] == [(kept.usage.input_tokens, 4), usage]
+
+
+def test_what_runs_again_can_be_cancelled_and_is_not_begun_for_ever(fresh, books):
+    key = fresh.create_key("anna")
+    options = LONG | {"max_output_tokens": 3000}
+    with fresh.client(key) as client:
+        made = [client.responses.create(**options).id for _ in range(2)]
+    fresh.kill()
+    fresh.start()
+    with fresh.client(key) as client:
+        assert client.responses.cancel(made[0]).status == "cancelled"
+    for _ in range(2):
+        fresh.kill()
+        fresh.start()
+    with fresh.client(key) as client:
+        assert client.responses.retrieve(made[0]).status == "cancelled"
+        failed = client.responses.retrieve(made[1])
+        assert (failed.status, failed.error.code) == ("failed", "server_error")
+        assert "stopped 3 times" in failed.error.message
+    assert books.open_reservations() == 0
+    books.check()
+
+
+def test_what_may_not_run_any_more_is_not_begun_again(fresh):
+    key, other = fresh.create_key("anna"), fresh.create_key("anna", "--name", "other")
+    with fresh.client(key) as client:
+        made = client.responses.create(**LONG, max_output_tokens=3000)
+    fresh.kill()
+    fresh.cli("keys", "revoke", key.split("-")[2])
+    fresh.start()
+    with fresh.client(other) as client:
+        failed = client.responses.retrieve(made.id)
+        assert (failed.status, failed.output) == ("failed", [])
+        assert "revoked" in failed.error.message
+
+
+def test_what_was_complete_when_the_box_was_killed_can_be_gone_on_from(fresh):
+    key = fresh.create_key("anna")
+    with fresh.client(key) as client:
         kept = client.responses.create(model=allerac.MODEL, input="hi", max_output_tokens=4)
     fresh.kill()
     fresh.start()
     with fresh.client(key) as client:
         assert client.responses.retrieve(kept.id).output_text == kept.output_text
-        failed = client.responses.retrieve(made.id)
-        assert (failed.status, failed.error.code) == ("failed", "server_error")
         again = client.responses.create(
             model=allerac.MODEL, input="again", previous_response_id=kept.id, max_output_tokens=4
         )

@@ -23,7 +23,7 @@ def box(tmp_path_factory, scripted):
         [[upstream]]
         name = "scripted"
         base_url = "{scripted.url}/v1"
-        models = ["good", "calls"]
+        models = ["good", "calls", "several"]
     """
     with allerac.Server(allerac.data_dir(folder / "data"), config=config) as running:
         yield running
@@ -65,9 +65,13 @@ def test_what_another_server_answered_is_kept_here(client, scripted):
     assert [call.id for call in kept.choices[0].message.tool_calls] == ["call_0", "call_1"]
     # That it is kept here is no affair of theirs.
     assert "store" not in scripted.seen[-1][2]
-    with pytest.raises(openai.BadRequestError) as caught:
-        ask(client, "good", n=2)
-    assert caught.value.param == "n"
+    # As many answers as were wanted, and no more than came.
+    several = ask(client, "several", n=3, logprobs=True, top_logprobs=2)
+    kept = client.chat.completions.retrieve(several.id)
+    assert [choice.message.content for choice in kept.choices] == ["so 0", "so 1", "so 2"]
+    first = kept.choices[2].logprobs.content[0]
+    assert (first.token, first.logprob, [top.token for top in first.top_logprobs]) == ("so ", -0.25, ["so ", "no "])
+    assert len(ask(client, "good", n=2).choices) == 1
 
 
 def test_what_is_not_to_be_kept_is_not(client):

@@ -94,6 +94,7 @@ fn request(salt: u64, tokens: &[u32]) -> Generate {
         control_words: false,
         prediction: Vec::new(),
         top_logprobs: None,
+        score_prompt: false,
     }
 }
 

@@ -26,9 +26,14 @@ pub(crate) struct Config {
     pub(crate) model_type: String,
     #[serde(default)]
     architectures: Vec<String>,
+    // The other names are DistilBERT's.
+    #[serde(alias = "dim")]
     pub(crate) hidden_size: usize,
+    #[serde(alias = "hidden_dim")]
     pub(crate) intermediate_size: usize,
+    #[serde(alias = "n_layers")]
     pub(crate) num_hidden_layers: usize,
+    #[serde(alias = "n_heads")]
     pub(crate) num_attention_heads: usize,
     pub(crate) max_position_embeddings: usize,
     pub(crate) vocab_size: usize,
@@ -38,7 +43,10 @@ pub(crate) struct Config {
     pub(crate) pad_token_id: usize,
     #[serde(default = "norm_epsilon")]
     pub(crate) layer_norm_eps: f32,
+    #[serde(alias = "activation")]
     hidden_act: Option<String>,
+    #[serde(default = "distance_buckets")]
+    relative_attention_num_buckets: usize,
     position_embedding_type: Option<String>,
     id2label: Option<HashMap<String, String>>,
 }
@@ -47,16 +55,24 @@ fn one() -> usize {
     1
 }
 
+fn distance_buckets() -> usize {
+    32
+}
+
 fn norm_epsilon() -> f32 {
     1e-12
 }
 
-/// Which of the family it is: they differ in names, and in where positions begin.
+/// Which of the family it is: they differ in names, in where positions begin, and in what a token knows of its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     Bert,
     /// RoBERTa and XLM-R.
     Roberta,
+    /// Sanh et al., "DistilBERT" (2019): without types of texts.
+    DistilBert,
+    /// Song et al., "MPNet" (2020): without types of texts, and with a bias for how far tokens are apart.
+    Mpnet,
 }
 
 /// The function between the two halves of a layer.
@@ -94,6 +110,7 @@ impl Config {
             ("max_position_embeddings", self.max_position_embeddings, POSITIONS_MAX),
             ("vocab_size", self.vocab_size, VOCABULARY_MAX),
             ("type_vocab_size", self.type_vocab_size, 16),
+            ("relative_attention_num_buckets", self.relative_attention_num_buckets, 256),
         ];
         for (name, value, max) in bounds {
             if value == 0 || value > max {
@@ -117,6 +134,8 @@ impl Config {
         match self.model_type.as_str() {
             "bert" => Ok(Family::Bert),
             "roberta" | "xlm-roberta" => Ok(Family::Roberta),
+            "distilbert" => Ok(Family::DistilBert),
+            "mpnet" => Ok(Family::Mpnet),
             other => Err(LoadError::unsupported(CONFIG, format!("the architecture `{other}`"))),
         }
     }
@@ -131,7 +150,17 @@ impl Config {
 
     /// The position of a sequence's first token. RoBERTa's come after that of padding.
     pub(crate) fn first_position(&self) -> usize {
-        if self.model_type == "bert" { 0 } else { self.pad_token_id.saturating_add(1) }
+        if matches!(self.model_type.as_str(), "bert" | "distilbert") { 0 } else { self.pad_token_id.saturating_add(1) }
+    }
+
+    /// Whether tokens know which of two texts they are of.
+    pub(crate) fn has_types(&self) -> Result<bool, LoadError> {
+        Ok(matches!(self.family()?, Family::Bert | Family::Roberta))
+    }
+
+    /// In how many classes the distance between two tokens falls, for each of which each head has a bias; 0 where none has.
+    pub(crate) fn distance_buckets(&self) -> Result<usize, LoadError> {
+        Ok(if self.family()? == Family::Mpnet { self.relative_attention_num_buckets } else { 0 })
     }
 
     /// The longest sequence, in tokens.
@@ -232,6 +261,21 @@ mod tests {
         assert!(refused("\"bert\"", "\"t5\"").contains("the architecture `t5`"));
         assert!(refused("\"gelu\"", "\"silu\"").contains("the activation `silu`"));
         assert!(refused("\"vocab_size\"", "\"x\"").contains("vocab_size"));
+    }
+
+    #[test]
+    fn distilbert_has_other_names() {
+        let text = r#"{"model_type": "distilbert", "dim": 768, "hidden_dim": 3072, "n_layers": 6, "n_heads": 12,
+            "max_position_embeddings": 512, "vocab_size": 30522, "activation": "gelu", "pad_token_id": 0}"#;
+        let config = Config::parse(text.as_bytes()).unwrap();
+        assert_eq!((config.hidden_size, config.intermediate_size, config.num_hidden_layers), (768, 3072, 6));
+        assert_eq!(
+            (config.context(), config.has_types().unwrap(), config.distance_buckets().unwrap()),
+            (512, false, 0)
+        );
+        assert_eq!(config.activation().unwrap(), Activation::Gelu);
+        let mpnet = Config::parse(MINI.replace("\"bert\"", "\"mpnet\"").as_bytes()).unwrap();
+        assert_eq!((mpnet.context(), mpnet.has_types().unwrap(), mpnet.distance_buckets().unwrap()), (510, false, 32));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::weights::Weights;
 pub(crate) enum Head {
     /// One vector of all rows.
     Pool { pooling: Pooling, normalise: bool },
-    /// One number, 0 to 1, of the first row: dense, tanh, dense, and the logistic function, as rerankers are trained.
-    Score { first: Dense, last: Dense },
+    /// One number, 0 to 1, of the first row: dense, a function, dense, and the logistic function, as rerankers are trained.
+    Score { first: Dense, between: fn(f32) -> f32, last: Dense },
 }
 
 /// A small linear map.
@@ -35,11 +35,13 @@ impl Dense {
 impl Head {
     pub(crate) fn score(weights: &Weights, config: &Config) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
-        let (first, last) = match config.family()? {
-            Family::Bert => ("bert.pooler.dense", "classifier"),
-            Family::Roberta => ("classifier.dense", "classifier.out_proj"),
+        let (first, between, last): (_, fn(f32) -> f32, _) = match config.family()? {
+            Family::Bert => ("bert.pooler.dense", f32::tanh, "classifier"),
+            Family::Roberta | Family::Mpnet => ("classifier.dense", f32::tanh, "classifier.out_proj"),
+            Family::DistilBert => ("pre_classifier", |number| number.max(0.0), "classifier"),
         };
         Ok(Self::Score {
+            between,
             first: Dense::load(weights, first, (hidden, hidden))?,
             last: Dense::load(weights, last, (hidden, 1))?,
         })
@@ -55,9 +57,9 @@ impl Head {
                 }
                 vector
             }
-            Self::Score { first, last } => {
+            Self::Score { first, between, last } => {
                 let mut inner = first.apply(&rows[..width]);
-                inner.iter_mut().for_each(|number| *number = number.tanh());
+                inner.iter_mut().for_each(|number| *number = between(*number));
                 last.apply(&inner).into_iter().map(logistic).collect()
             }
         }

@@ -11,7 +11,7 @@ use crate::config::{CONFIG, Config, MODULES, POOLING, pooling};
 use crate::error::LoadError;
 use crate::head::Head;
 use crate::layer::Layer;
-use crate::ops::Norm;
+use crate::ops::{Distances, Norm};
 use crate::tokens::{TOKENIZER, Tokens};
 use crate::weights::{WEIGHTS, Weights};
 
@@ -42,7 +42,10 @@ pub struct Model {
     config: Config,
     words: Tensor,
     positions: Tensor,
-    types: Tensor,
+    /// `None` where tokens do not know which of two texts they are of.
+    types: Option<Tensor>,
+    /// What each head adds for how far tokens are apart, where it does.
+    distances: Option<Arc<Distances>>,
     norm: Norm,
     layers: Vec<Layer>,
     head: Head,
@@ -89,10 +92,20 @@ impl Model {
         let hidden = config.hidden_size;
         let table = |name: &str, rows| weights.tensor(&format!("embeddings.{name}_embeddings.weight"), &[rows, hidden]);
         let layers = (0..config.num_hidden_layers).map(|index| Layer::load(weights, &config, index));
+        let types = config.has_types()?.then(|| table("token_type", config.type_vocab_size)).transpose()?;
+        let distances = match config.distance_buckets()? {
+            0 => None,
+            buckets => {
+                let bias =
+                    weights.table("encoder.relative_attention_bias.weight", buckets, config.num_attention_heads)?;
+                Some(Arc::new(Distances::new(&bias, buckets, hidden / config.num_attention_heads, config.context())))
+            }
+        };
         Ok(Self {
             words: table("word", config.vocab_size)?,
             positions: table("position", config.max_position_embeddings)?,
-            types: table("token_type", config.type_vocab_size)?,
+            types,
+            distances,
             norm: weights.norm("embeddings.LayerNorm", hidden, config.layer_norm_eps)?,
             layers: layers.collect::<Result<_, _>>()?,
             head,
@@ -138,10 +151,14 @@ impl Model {
         }
         let ends: Arc<[usize]> = ends.into();
         let rows = |table: &Tensor, ids: Vec<u32>| table.index_select(&Tensor::new(ids, &Device::Cpu)?, 0);
-        let placed = rows(&self.positions, positions)?.add(&rows(&self.types, types)?)?;
+        let placed = rows(&self.positions, positions)?;
+        let placed = match &self.types {
+            Some(table) => placed.add(&rows(table, types)?)?,
+            None => placed,
+        };
         let mut rows = rows(&self.words, words)?.apply_op2_no_bwd(&placed, &self.norm)?;
         for layer in &self.layers {
-            rows = layer.forward(&rows, &ends)?;
+            rows = layer.forward(&rows, &ends, self.distances.as_ref())?;
         }
         rows.flatten_all()?.to_vec1()
     }

@@ -20,7 +20,7 @@ impl Weights {
     pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, LoadError> {
         let file = BufferedSafetensors::new(bytes).map_err(|error| LoadError::invalid(WEIGHTS, &error))?;
         let has = |prefix: &&str| file.get(&format!("{prefix}embeddings.word_embeddings.weight")).is_ok();
-        let prefix = ["", "bert.", "roberta."].into_iter().find(has);
+        let prefix = ["", "bert.", "roberta.", "distilbert.", "mpnet."].into_iter().find(has);
         let prefix =
             prefix.ok_or_else(|| LoadError::invalid(WEIGHTS, &"it has no embeddings.word_embeddings.weight"))?;
         Ok(Self { file, prefix })
@@ -72,6 +72,11 @@ impl Weights {
             bias.extend(Self::numbers(&self.tensor(&format!("{name}.bias"), &[outputs])?)?);
         }
         Ok(Linear::new(&weight, &bias, inputs, activation))
+    }
+
+    /// A table of the encoder, row by row.
+    pub(crate) fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Vec<f32>, LoadError> {
+        Self::numbers(&self.tensor(name, &[rows, columns])?)
     }
 
     /// A linear map of a head: weights and bias, row by row.

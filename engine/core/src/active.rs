@@ -3,9 +3,9 @@
 use crate::backend::{BatchToken, Limits};
 use crate::constraint::Constraint;
 use crate::draft::{Drafter, Kind};
-use crate::event::{Event, Failure, FinishReason, Usage};
+use crate::event::{Event, Failure, FinishReason, TokenLogprob, Usage};
 use crate::request::{Generate, Job, TokenId};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, logprob};
 use crate::stop::{Progress, StopMatcher};
 use crate::utf8::Utf8Assembler;
 
@@ -32,6 +32,10 @@ pub(crate) struct Active {
     /// How many of the last `tokens` are guesses that are being computed.
     drafted: u32,
 }
+
+/// About how many tokens of a prompt are scored at once: each has logits over the whole vocabulary, of which so many
+/// take 64 MiB where that has 256,000 tokens.
+const SCORED_MAX: u32 = 64;
 
 /// How a request ends.
 pub(crate) enum Outcome {
@@ -101,12 +105,14 @@ impl Active {
     pub(crate) fn next_piece(&mut self, sequence: u32, room: u32, limits: &Limits) -> Vec<BatchToken> {
         let prompt = &self.request.prompt;
         let (from, end) = (length(&self.tokens), length(prompt));
+        let scores = self.request.score_prompt;
+        let room = if scores { room.min(SCORED_MAX.max(limits.piece_min)) } else { room };
         let to = from + piece_length(from, end, room, limits);
         let tokens = (from..to).map(|position| BatchToken {
             token: prompt[position as usize],
             position,
             sequence,
-            wants_logits: position + 1 == end,
+            wants_logits: scores || position + 1 == end,
         });
         let piece = tokens.collect();
         self.tokens.extend_from_slice(&prompt[from as usize..to as usize]);
@@ -201,6 +207,17 @@ impl Active {
         let allowed = self.constraint.as_mut().map(|constraint| constraint.allowed()).transpose();
         let allowed = allowed.map_err(|error| Failure::Constraint(error.to_string()))?;
         self.sampler.sample_with(logits, allowed, bytes).map_err(|error| Failure::Backend(error.to_string()))
+    }
+
+    /// The log probability of the prompt's token after `position`, which has these logits; `None` after the last.
+    pub(crate) fn score(
+        &self,
+        position: u32,
+        logits: &[f32],
+        bytes: impl Fn(TokenId) -> Vec<u8>,
+    ) -> Option<TokenLogprob> {
+        let token = *self.request.prompt.get(position as usize + 1)?;
+        Some(logprob(logits, token, self.request.top_logprobs.unwrap_or(0), bytes))
     }
 
     /// Goes on in the grammar by a token; whether the answer is whole then.

@@ -112,8 +112,8 @@ impl<B: Backend> Engine<B> {
 
     fn queue_up(&mut self, job: Job, events: &mut Vec<Event>) {
         let request = &job.request;
-        if request.prompt.is_empty() || request.max_tokens == 0 {
-            let failure = Failure::Backend("a request needs a prompt and room for an answer".to_owned());
+        if request.prompt.is_empty() {
+            let failure = Failure::Backend("a request needs a prompt".to_owned());
             events.push(Event::Failed { id: request.id, failure, usage: Usage::default() });
             return;
         }

@@ -23,6 +23,13 @@ pub enum Event {
         /// Prompt tokens taken from the KV cache.
         cached_tokens: u32,
     },
+    /// Tokens of the prompt were scored; all of them come before the first `Chunk`, in order.
+    Scored {
+        /// Whose event this is.
+        id: RequestId,
+        /// One for each token. The first token of a prompt has nothing before it that it could follow from: it is certain.
+        logprobs: Vec<TokenLogprob>,
+    },
     /// Tokens were produced. `text` may be empty while a stop string or a UTF-8 character is undecided.
     Chunk {
         /// Whose event this is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::active::{Active, Outcome};
 use crate::backend::{Backend, BatchToken};
 use crate::engine::{Engine, len};
-use crate::event::{Chunk, Event, Failure, FinishReason};
+use crate::event::{Chunk, Event, Failure, FinishReason, TokenLogprob};
 use crate::slot::{Slot, State};
 
 impl<B: Backend> Engine<B> {
@@ -32,7 +32,10 @@ impl<B: Backend> Engine<B> {
         if self.slots.iter().any(|slot| slot.sequence == batch[0].sequence && slot.is_prefilling()) {
             self.counters.prefill.note(took);
             self.counters.prompt.computed += u64::from(len(batch));
-            self.pace.note_prompt(len(batch), took);
+            // Scores take logits of every token: what that costs tells nothing of other prompts.
+            if batch.len() == 1 || !batch[0].wants_logits {
+                self.pace.note_prompt(len(batch), took);
+            }
             return;
         }
         self.counters.decode.note(took);
@@ -50,14 +53,38 @@ impl<B: Backend> Engine<B> {
         for tokens in batch.chunk_by(|a, b| a.sequence == b.sequence) {
             let place = self.slots.iter().position(|slot| slot.sequence == tokens[0].sequence);
             let place = place.expect("a batch holds tokens of our slots");
-            if let Some(first) = tokens.iter().position(|token| token.wants_logits) {
-                if self.slots[place].is_prefilling() {
-                    self.slots[place].remember(self.backend.logits(from + first));
+            if self.slots[place].is_prefilling() {
+                self.score(place, tokens, from, events);
+                let last = tokens.len() - 1;
+                if tokens[last].wants_logits
+                    && self.slots[place].active().is_some_and(|active| active.prompt_left() == 0)
+                {
+                    self.slots[place].remember(self.backend.logits(from + last));
+                    self.advance(place, None, from + last, events);
                 }
+            } else if let Some(first) = tokens.iter().position(|token| token.wants_logits) {
                 self.advance(place, None, from + first, events);
             }
             from += tokens.len();
         }
+    }
+
+    /// Reports how likely the tokens of a piece of prompt were, which begins at `from` in the batch, where that is wanted.
+    fn score(&self, place: usize, piece: &[BatchToken], from: usize, events: &mut Vec<Event>) {
+        let Some(active) = self.slots[place].active().filter(|active| active.request.score_prompt) else { return };
+        let bytes = |token| self.backend.token_bytes(token);
+        let begins = piece.first().filter(|first| first.position == 0);
+        let first = begins.map(|first| TokenLogprob {
+            token: first.token,
+            bytes: bytes(first.token),
+            logprob: 0.0,
+            top: Vec::new(),
+        });
+        let rest = piece.iter().enumerate();
+        let rest =
+            rest.filter_map(|(index, token)| active.score(token.position, self.backend.logits(from + index), bytes));
+        let logprobs = first.into_iter().chain(rest).collect();
+        events.push(Event::Scored { id: active.request.id, logprobs });
     }
 
     /// Samples the first token of an answer whose whole prompt was known.
@@ -104,7 +131,8 @@ impl<B: Backend> Engine<B> {
         }
         let Some(outcome) = outcome else { return };
         let failed = matches!(outcome, Outcome::Failed(_));
-        if let Some(active) = slot.active() {
+        // What was only to be computed says nothing of how long answers are.
+        if let Some(active) = slot.active().filter(|active| active.request.max_tokens > 0) {
             self.pace.note_answer(active.completion_tokens);
         }
         self.end(place, outcome, events);
@@ -128,6 +156,9 @@ impl<B: Backend> Engine<B> {
 /// Samples one token for a slot and adds it to `chunk`. `Some` when that ends the request.
 fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut Chunk) -> Option<Outcome> {
     let active = slot.active_mut()?;
+    if active.request.max_tokens == 0 {
+        return Some(Outcome::Finished(FinishReason::Length));
+    }
     let bytes = |token| backend.token_bytes(token);
     let token = match active.choose(logits, bytes) {
         Ok(token) => token,

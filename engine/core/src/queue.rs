@@ -152,6 +152,7 @@ mod tests {
             control_words: false,
             prediction: Vec::new(),
             top_logprobs: None,
+            score_prompt: false,
         }
     }
 

@@ -56,7 +56,7 @@ pub struct Generate {
     /// How many of the prompt's first tokens are common to all owners: what is known of them is shared whatever the
     /// salt.
     pub common: u32,
-    /// The most tokens to produce, at least one. The prompt and this together fit the context.
+    /// The most tokens to produce; 0 only computes the prompt. The prompt and this together fit the context.
     pub max_tokens: u32,
     /// How the next token is chosen.
     pub sampling: SamplingParams,
@@ -68,6 +68,9 @@ pub struct Generate {
     pub prediction: Vec<TokenId>,
     /// `Some(n)`: report the log probability of each chosen token and of the `n` most likely ones.
     pub top_logprobs: Option<u8>,
+    /// Whether the prompt's own tokens have their log probabilities reported too, with as many likely ones as
+    /// `top_logprobs` says. All of the prompt is computed then, whatever is known of it.
+    pub score_prompt: bool,
 }
 
 /// A request and what its answer is limited to.

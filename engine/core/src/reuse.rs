@@ -59,6 +59,9 @@ impl<B: Backend> Engine<B> {
     fn source(&mut self, index: usize, request: &Generate) -> (Source, u32) {
         let own = self.slots[index].computed();
         let (mut source, mut usable) = (Source::Here, own);
+        if request.score_prompt {
+            return (source, usable);
+        }
         if let Some(copy_min) = self.limits.copy_min.map(|least| least.max(1)) {
             let common = self.known.common(request);
             for (other, slot) in self.slots.iter().enumerate().filter(|(other, _)| *other != index) {
@@ -83,7 +86,8 @@ impl<B: Backend> Engine<B> {
 
     /// Whether a prompt admitted earlier is about to compute a beginning that saves half of the work or more.
     fn is_coming(&self, index: usize, request: &Generate, usable: u32) -> bool {
-        let Some(copy_min) = self.limits.copy_min.map(|least| least.max(1)) else { return false };
+        let copy_min = self.limits.copy_min.filter(|_| !request.score_prompt);
+        let Some(copy_min) = copy_min.map(|least| least.max(1)) else { return false };
         let admitted = |slot: &Slot| slot.active().map(Active::admitted);
         let common = self.known.common(request);
         let others = self.slots.iter().enumerate();

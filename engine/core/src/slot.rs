@@ -79,8 +79,11 @@ impl Slot {
     }
 
     /// Prompt tokens of a request that need not be computed, given how many begin this sequence, of those computed
-    /// so far. The last of a prompt must be, for its logits, where they are not remembered.
+    /// so far. The last of a prompt must be, for its logits, where they are not remembered; all must where it is scored.
     pub(crate) fn usable(&self, common: u32, request: &Generate) -> u32 {
+        if request.score_prompt {
+            return 0;
+        }
         let (common, all) = (common.min(self.computed()), length(&request.prompt));
         let remembered = self.after_prompt.as_ref().is_some_and(|after| after.length == all);
         if common == all && remembered { all } else { common.min(all.saturating_sub(1)) }

@@ -162,7 +162,7 @@ impl Counters {
     pub(crate) fn note(&mut self, events: &[Event]) {
         for event in events {
             match event {
-                Event::Waiting { .. } | Event::Started { .. } => {}
+                Event::Waiting { .. } | Event::Started { .. } | Event::Scored { .. } => {}
                 Event::Chunk { chunk, .. } => self.output_tokens += chunk.tokens.len() as u64,
                 Event::Finished { reason, .. } => match reason {
                     FinishReason::Stop | FinishReason::StopString(_) => self.ended.stop += 1,

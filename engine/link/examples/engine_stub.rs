@@ -97,11 +97,16 @@ fn model_info(protocol: u32) -> ModelInfo {
 }
 
 fn prepare(input: PromptInput) -> Result<Prompt, PrepareError> {
+    let text = |text: &str| text.bytes().map(|byte| TokenId(u32::from(byte))).collect();
     let tokens: Vec<TokenId> = match input {
-        PromptInput::Chat(ChatInput { messages_json: text, .. }) | PromptInput::Text(text) => {
-            text.bytes().map(|byte| TokenId(u32::from(byte))).collect()
-        }
+        PromptInput::Chat(ChatInput { messages_json: words, .. }) | PromptInput::Text(words) => text(&words),
         PromptInput::Tokens(tokens) => tokens,
+        PromptInput::Infill { .. } => return Err(PrepareError::NoInfill),
+        PromptInput::Spelled(input) => {
+            let prompt = prepare(*input)?;
+            let pieces = prompt.tokens.iter().map(|token| token.0.to_le_bytes()[..1].to_vec()).collect();
+            return Ok(Prompt { pieces, ..prompt });
+        }
     };
     if tokens.is_empty() { Err(PrepareError::Empty) } else { Ok(Prompt { tokens, ..Prompt::default() }) }
 }

@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::protocol::FRAME_BYTES_MAX;
 
+/// The most memory that a length alone gets, in bytes; nearly all frames are shorter.
+const ROOM_BYTES_MAX: usize = 16 * 1024;
+
 /// A frame that cannot be understood. The stream cannot be continued after it.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -57,8 +60,8 @@ pub fn read<T: DeserializeOwned>(socket: &mut impl Read) -> Result<Option<T>, Fr
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    let mut body = Vec::new();
     let length = checked(length)?;
+    let mut body = Vec::with_capacity(room(length));
     socket.take(u64::from(length)).read_to_end(&mut body)?;
     complete(&body, length)?;
     decode(&body).map(Some)
@@ -75,11 +78,16 @@ pub async fn read_async<T: DeserializeOwned>(socket: &mut (impl AsyncRead + Unpi
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    let mut body = Vec::new();
     let length = checked(length)?;
+    let mut body = Vec::with_capacity(room(length));
     socket.take(u64::from(length)).read_to_end(&mut body).await?;
     complete(&body, length)?;
     decode(&body).map(Some)
+}
+
+/// What is set aside for a body before any of it came: as it says, unless it says much.
+fn room(length: u32) -> usize {
+    (length as usize).min(ROOM_BYTES_MAX)
 }
 
 fn checked(length: [u8; 4]) -> Result<u32, FrameError> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use allerac_engine_core::{Chunk, Class, FinishReason, Generate, Grammar, RequestId, SamplingParams, Usage};
+use allerac_engine_core::{
+    Chunk, Class, FinishReason, Generate, Grammar, RequestId, SamplingParams, TokenLogprob, Usage,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::EngineError;
@@ -119,6 +121,8 @@ pub struct GenerateSpec {
     pub control_words: bool,
     /// See [`Generate::top_logprobs`].
     pub top_logprobs: Option<u8>,
+    /// See [`Generate::score_prompt`].
+    pub score_prompt: bool,
     /// What the answer must be; `None` where it may be anything.
     pub grammar: Option<Grammar>,
 }
@@ -138,6 +142,8 @@ pub enum GenerationEvent {
         /// Prompt tokens that were known already.
         cached_tokens: u32,
     },
+    /// Tokens of the prompt were scored, as [`allerac_engine_core::Event::Scored`] has it.
+    Scored(Vec<TokenLogprob>),
     /// Tokens were produced.
     Chunk(Chunk),
     /// It ended.
@@ -249,9 +255,9 @@ impl Engine {
         let id = self.new_id();
         let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
         let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
-        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, control_words, top_logprobs, grammar } =
-            spec;
-        let Prompt { tokens: prompt, common, prediction, end: _ } = prompt;
+        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, control_words, .. } = spec;
+        let GenerateSpec { top_logprobs, score_prompt, grammar, .. } = spec;
+        let Prompt { tokens: prompt, common, prediction, .. } = prompt;
         let request = Generate {
             id,
             salt,
@@ -264,6 +270,7 @@ impl Engine {
             control_words,
             prediction,
             top_logprobs,
+            score_prompt,
         };
         self.requests.send(Request::Generate { request, grammar, events }).await.map_err(|_| EngineError::Stopped)?;
         Ok(Generation { id, events: incoming, cancel: Some(cancel), usage: Usage::default() })
@@ -301,7 +308,7 @@ impl Generation {
         let event = self.events.recv().await;
         let event = event.unwrap_or(GenerationEvent::Failed { error: EngineError::Stopped, usage: self.usage });
         match &event {
-            GenerationEvent::Waiting { .. } => {}
+            GenerationEvent::Waiting { .. } | GenerationEvent::Scored(_) => {}
             GenerationEvent::Started { cached_tokens } => self.usage.cached_tokens = *cached_tokens,
             GenerationEvent::Chunk(chunk) => self.usage.completion_tokens = chunk.completion_tokens,
             GenerationEvent::Finished { usage, .. } | GenerationEvent::Failed { usage, .. } => {

@@ -20,6 +20,8 @@ use crate::protocol::{FromEngine, ToEngine};
 const MESSAGES_WAITING_MAX: usize = 1024;
 /// Frames that may wait for the socket. An engine that does not read this many is stuck.
 const FRAMES_WAITING_MAX: usize = 8192;
+/// Bytes that are read from an engine at once: hundreds of frames of tokens.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Between the end of its socket and its own a process has nothing to do.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -104,7 +106,9 @@ fn part(name: &str, path: &Path) -> OsString {
     part
 }
 
-async fn read(mut socket: OwnedReadHalf, messages: mpsc::Sender<FromEngine>, name: String) {
+async fn read(socket: OwnedReadHalf, messages: mpsc::Sender<FromEngine>, name: String) {
+    // Frames are short and come several together: they cost one system call, not two or three each.
+    let mut socket = BufReader::with_capacity(READ_BYTES, socket);
     loop {
         match frame::read_async(&mut socket).await {
             Ok(Some(message)) => {

@@ -8,7 +8,7 @@ use allerac_engine_core::stats::Stats;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
 pub const FRAME_BYTES_MAX: u32 = 64 * 1024 * 1024;
@@ -90,6 +90,8 @@ pub struct Prompt {
     pub prediction: Vec<TokenId>,
     /// The last characters of a rendered conversation: what the template has begun for the model.
     pub end: String,
+    /// The bytes that each token stands for, where that was asked; none for control tokens.
+    pub pieces: Vec<Vec<u8>>,
 }
 
 /// What becomes a prompt.
@@ -101,6 +103,15 @@ pub enum PromptInput {
     Text(String),
     /// Tokens as they are.
     Tokens(Vec<TokenId>),
+    /// What stands before and after the answer, for models that were taught to fill in.
+    Infill {
+        /// Plain text, as in `Text`.
+        prefix: String,
+        /// Likewise.
+        suffix: String,
+    },
+    /// Another, and what each of its tokens stands for.
+    Spelled(Box<Self>),
 }
 
 /// What a chat template is given, each as JSON text.
@@ -156,6 +167,11 @@ pub enum PrepareError {
     /// The model has no chat template.
     #[error("this model has no chat template; use /v1/completions")]
     NoTemplate,
+    /// The model has no tokens for what stands before and after a gap.
+    #[error(
+        "this model was not taught to fill in text before a suffix; leave `suffix` out, or choose a model for code"
+    )]
+    NoInfill,
     /// A token id outside the vocabulary.
     #[error("token {0} is not in the model's vocabulary")]
     UnknownToken(u32),

@@ -319,7 +319,7 @@ impl Supervisor {
         let (id, event) = translate(event);
         let Some(Pending::Generate(generation)) = self.pending.get_mut(&id) else { return None };
         match &event {
-            GenerationEvent::Waiting { .. } => {}
+            GenerationEvent::Waiting { .. } | GenerationEvent::Scored(_) => {}
             GenerationEvent::Started { cached_tokens } => generation.usage.cached_tokens = *cached_tokens,
             GenerationEvent::Chunk(chunk) => {
                 generation.delivered = true;
@@ -467,6 +467,7 @@ fn translate(event: Event) -> (RequestId, GenerationEvent) {
     match event {
         Event::Waiting { id, place, wait_ms } => (id, GenerationEvent::Waiting { place, wait_ms }),
         Event::Started { id, cached_tokens } => (id, GenerationEvent::Started { cached_tokens }),
+        Event::Scored { id, logprobs } => (id, GenerationEvent::Scored(logprobs)),
         Event::Chunk { id, chunk } => (id, GenerationEvent::Chunk(chunk)),
         Event::Finished { id, reason, tail, usage } => (id, GenerationEvent::Finished { reason, tail, usage }),
         Event::Failed { id, failure, usage } => {

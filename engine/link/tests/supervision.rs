@@ -67,6 +67,7 @@ fn spec(prompt: &str, max_tokens: u32) -> GenerateSpec {
         stop: Vec::new(),
         control_words: false,
         top_logprobs: None,
+        score_prompt: false,
         grammar: None,
     }
 }

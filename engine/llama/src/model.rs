@@ -128,6 +128,23 @@ impl Model {
         ids(tokens)
     }
 
+    /// The tokens of text before and after a gap, so that the gap's text follows (Bavarian et al., "Efficient Training
+    /// of Language Models to Fill in the Middle", 2022: prefix, suffix, middle); `None` for a model without the tokens.
+    #[must_use]
+    pub fn infill(&self, prefix: &str, suffix: &str) -> Option<Vec<TokenId>> {
+        let vocabulary = self.inner.vocab();
+        let special = |token: LlamaToken| (token.0 >= 0).then_some(token);
+        let before = special(vocabulary.fim_pre())?;
+        let (after, gap) = (special(vocabulary.fim_suf())?, special(vocabulary.fim_mid())?);
+        let begin = vocabulary.should_add_bos().then(|| special(vocabulary.bos())).flatten();
+        let mut tokens = ids(begin.into_iter().chain([before]));
+        tokens.extend(self.tokenise_part(prefix));
+        tokens.extend(ids([after]));
+        tokens.extend(self.tokenise_part(suffix));
+        tokens.extend(ids([gap]));
+        Some(tokens)
+    }
+
     /// The model's chat template (Jinja), where it has one.
     #[must_use]
     pub fn chat_template(&self) -> Option<String> {
@@ -172,7 +189,9 @@ impl Model {
     /// Tokenises text as it stands in the middle of another.
     #[must_use]
     pub fn tokenise_part(&self, text: &str) -> Vec<TokenId> {
-        ids(self.inner.vocab().tokenize(text.as_bytes(), false, false))
+        let vocabulary = self.inner.vocab();
+        let parts = self.specials.parts(text, false).into_iter();
+        ids(parts.flat_map(|part| vocabulary.tokenize(part.as_bytes(), false, false)))
     }
 
     /// The bytes that each token stands for; empty for control tokens.
@@ -207,7 +226,9 @@ impl Model {
         said.and_then(|text| text.parse().ok()).unwrap_or(embedding / self.inner.n_head().max(1))
     }
 
-    pub(crate) fn piece(&self, token: TokenId) -> &[u8] {
+    /// The bytes that a token stands for; empty for control tokens.
+    #[must_use]
+    pub fn piece(&self, token: TokenId) -> &[u8] {
         self.pieces.get(token.0 as usize).map_or(&[], Vec::as_slice)
     }
 

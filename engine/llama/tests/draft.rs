@@ -124,6 +124,7 @@ fn answers(model: &'static Model, draft: Option<DraftModel>, texts: &[&str], tog
             control_words: false,
             prediction: Vec::new(),
             top_logprobs: None,
+            score_prompt: false,
         };
         engine.submit(request, &mut events);
         while !together && engine.has_work() {

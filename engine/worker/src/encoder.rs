@@ -1,5 +1,6 @@
 //! Serves an encoder: the main thread computes batches, one thread reads frames, one tokenises, one writes frames.
 
+use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -117,10 +118,12 @@ fn describe(context: u32, vocabulary: u32, parameters: u64, produces: Produces) 
 
 /// Sorts the frames into lanes until the socket closes. Dropping the lanes ends the other threads.
 fn read(
-    mut socket: UnixStream,
+    socket: UnixStream,
     commands: &SyncSender<Command>,
     texts: &SyncSender<Texts>,
 ) -> Result<(), frame::FrameError> {
+    // Frames that come together cost one system call.
+    let mut socket = BufReader::new(socket);
     while let Some(message) = frame::read(&mut socket)? {
         let delivered = match message {
             ToEngine::Tokenise { id, inputs } => texts.send(Texts { id, inputs, since: Instant::now() }).is_ok(),

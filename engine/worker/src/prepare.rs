@@ -54,6 +54,11 @@ impl Preparer {
     }
 
     pub(crate) fn prepare(&self, input: &PromptInput) -> Result<Prompt, PrepareError> {
+        if let PromptInput::Spelled(input) = input {
+            let prompt = self.prepare(input)?;
+            let pieces = prompt.tokens.iter().map(|token| self.model.piece(*token).to_vec()).collect();
+            return Ok(Prompt { pieces, ..prompt });
+        }
         let mut prompt = Prompt::default();
         prompt.tokens = match input {
             PromptInput::Chat(chat) => {
@@ -71,6 +76,10 @@ impl Preparer {
                 }
                 tokens.clone()
             }
+            PromptInput::Infill { prefix, suffix } => {
+                self.model.infill(prefix, suffix).ok_or(PrepareError::NoInfill)?
+            }
+            PromptInput::Spelled(_) => unreachable!("it is taken apart above"),
         };
         if prompt.tokens.is_empty() {
             return Err(PrepareError::Empty);

@@ -1,7 +1,7 @@
 //! The threads of the process and the lanes between them.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -166,7 +166,9 @@ struct ToPrepare {
 }
 
 /// Sorts the frames into lanes until the socket closes. Dropping the lanes ends the other threads.
-fn read(mut socket: UnixStream, lanes: &Lanes) -> Result<(), frame::FrameError> {
+fn read(socket: UnixStream, lanes: &Lanes) -> Result<(), frame::FrameError> {
+    // Frames that come together cost one system call.
+    let mut socket = BufReader::new(socket);
     while let Some(message) = frame::read(&mut socket)? {
         let delivered = match message {
             ToEngine::Prepare { id, input, grammar } => lanes.prompts.send(ToPrepare { id, input, grammar }).is_ok(),

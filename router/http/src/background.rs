@@ -20,7 +20,10 @@ const EVENTS_WAITING_MAX: usize = 64;
 
 /// What runs in the background, by owner and id. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Background(Arc<Mutex<All>>);
+pub struct Background {
+    all: Arc<Mutex<All>>,
+    stop: CancellationToken,
+}
 
 type All = HashMap<(u64, String), Arc<Running>>;
 
@@ -76,8 +79,18 @@ impl Background {
         self.all().remove(&(owner, id.to_owned()));
     }
 
+    /// Ends all of it, because the box stops: what is not complete is begun again at the next start.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until the box stops.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
     fn all(&self) -> MutexGuard<'_, All> {
-        self.0.lock().expect("no code panics while it holds the list")
+        self.all.lock().expect("no code panics while it holds the list")
     }
 }
 

@@ -1,15 +1,27 @@
 //! One answer of a running request: what it costs, and how it is read.
 
+use allerac_engine_core::TokenLogprob;
 use allerac_parse::{Parser, Piece};
 use uuid::Uuid;
 
 use crate::progress::call_id;
+
+/// A prompt that its answer begins with.
+#[derive(Debug)]
+struct Echo {
+    text: String,
+    /// Whether its tokens are scored.
+    is_scored: bool,
+    logprobs: Vec<TokenLogprob>,
+}
 
 /// One answer.
 #[derive(Debug)]
 pub(crate) struct Choice {
     started: bool,
     parser: Parser,
+    /// What comes before the answer, until it is told.
+    echo: Option<Echo>,
     /// Calls that it may have; more are left out.
     calls_max: u32,
     calls: u32,
@@ -26,6 +38,7 @@ impl Choice {
         Self {
             started: false,
             parser,
+            echo: None,
             calls_max,
             calls: 0,
             cached_tokens: 0,
@@ -35,9 +48,41 @@ impl Choice {
         }
     }
 
+    /// Lets the answer begin with its prompt, once that is scored where it `is_scored`.
+    pub(crate) fn echo(&mut self, text: String, is_scored: bool) {
+        self.echo = Some(Echo { text, is_scored, logprobs: Vec::new() });
+    }
+
     pub(crate) fn start(&mut self, cached_tokens: u32) {
         self.started = true;
         self.cached_tokens = cached_tokens;
+        // An engine that takes over after a crash scores the prompt anew.
+        if let Some(echo) = &mut self.echo {
+            echo.logprobs.clear();
+        }
+    }
+
+    /// Notes how likely tokens of the prompt were.
+    pub(crate) fn score(&mut self, logprobs: Vec<TokenLogprob>) {
+        if let Some(echo) = &mut self.echo {
+            echo.logprobs.extend(logprobs);
+        }
+    }
+
+    /// What comes before the answer, once.
+    pub(crate) fn take_echo(&mut self) -> Option<(String, Vec<TokenLogprob>)> {
+        let Echo { text, mut logprobs, .. } = self.echo.take()?;
+        // Some tokenisers put a space before all text.
+        let first = logprobs.iter_mut().find(|entry| !entry.bytes.is_empty());
+        if let Some(first) = first.filter(|first| first.bytes[0] == b' ' && !text.starts_with(' ')) {
+            first.bytes.remove(0);
+        }
+        Some((text, logprobs))
+    }
+
+    /// The same, unless its scores are waited for.
+    pub(crate) fn take_plain_echo(&mut self) -> Option<(String, Vec<TokenLogprob>)> {
+        if self.echo.as_ref().is_some_and(|echo| echo.is_scored) { None } else { self.take_echo() }
     }
 
     pub(crate) fn has_started(&self) -> bool {

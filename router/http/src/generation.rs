@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use allerac_engine_core::{Chunk, FinishReason};
+use allerac_engine_core::{Chunk, FinishReason, TokenLogprob};
 use allerac_engine_link::{EngineError, GenerateSpec, Generation, GenerationEvent};
 use allerac_ledger::{Outcome, Principal, Settlement};
 use allerac_metrics::{Outcome as Ended, RequestLabels, RequestMeter, Tokens};
+use allerac_parse::Piece;
 use allerac_router_core::{Lease, LocalModel, Permit};
 use allerac_wire::CompletionUsage;
 use futures_util::stream::{SelectAll, unfold};
@@ -159,18 +160,24 @@ impl Run {
             GenerationEvent::Started { cached_tokens } => {
                 choice.start(cached_tokens);
                 measure.started(place, Instant::now());
-                vec![Progress::Started(Begun {
+                let begun = Progress::Started(Begun {
                     prompt_tokens: self.prompt_tokens,
                     cached_tokens: cached_tokens.min(self.prompt_tokens),
                     load_time: self.load_time,
                     asked: self.asked,
-                })]
+                });
+                [begun].into_iter().chain(echo(index, choice.take_plain_echo())).collect()
+            }
+            GenerationEvent::Scored(logprobs) => {
+                choice.score(logprobs);
+                Vec::new()
             }
             GenerationEvent::Chunk(chunk) => {
                 measure.piece(place, Instant::now());
                 let Chunk { text, logprobs, completion_tokens, .. } = chunk;
+                let before = echo(index, choice.take_echo());
                 let pieces = choice.read(self.request_id, index, &text, completion_tokens);
-                vec![Progress::Chunk { index, pieces, logprobs }]
+                before.chain([Progress::Chunk { index, pieces, logprobs }]).collect()
             }
             GenerationEvent::Finished { reason, tail, usage } => {
                 choice.predicted = (usage.predicted_tokens, usage.mispredicted_tokens);
@@ -184,7 +191,8 @@ impl Run {
                     FinishReason::Length => Finish::Length,
                 };
                 let last = (!pieces.is_empty()).then(|| Progress::Chunk { index, pieces, logprobs: Vec::new() });
-                last.into_iter().chain([Progress::Finished { index, reason }]).collect()
+                let before = echo(index, choice.take_echo());
+                before.chain(last).chain([Progress::Finished { index, reason }]).collect()
             }
             GenerationEvent::Failed { error, usage } => {
                 choice.completion_tokens = usage.completion_tokens;
@@ -236,6 +244,12 @@ impl Run {
             End::Completed => Progress::Done(usage),
         }
     }
+}
+
+/// The prompt that a choice begins with.
+fn echo(index: u32, echo: Option<(String, Vec<TokenLogprob>)>) -> impl Iterator<Item = Progress> {
+    let chunk = |(text, logprobs)| Progress::Chunk { index, pieces: vec![Piece::Text(text)], logprobs };
+    echo.map(chunk).into_iter()
 }
 
 /// The events of one choice, as a stream. Cancelled, it ends with what it cost.

@@ -48,6 +48,7 @@ pub use background::Background;
 pub use batch::Batches;
 pub use claim::ClaimGate;
 pub use doors::Doors;
+pub use handlers::responses::resume as resume_responses;
 pub use hardware::{AdviceObject, Hardware, Look, PowerObject, TemperatureObject};
 pub use idempotency::InFlight;
 pub use pass::MetricsPass;

@@ -79,6 +79,11 @@ impl Ask {
         }
     }
 
+    /// Whether answers begin with their prompts.
+    fn echoes(&self) -> bool {
+        matches!(self, Self::Completion(request) if request.echo)
+    }
+
     /// The field of the request that the prompt came in, for errors about it.
     fn prompt_param(&self) -> &'static str {
         match self {
@@ -154,7 +159,13 @@ pub(crate) async fn prepare(
     };
     let payment = till.set_aside(principal, &admitted.accounts, reserve).await?;
     let specs = specs(&prepared, &limits, &ask, principal.salt);
-    let choices = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
+    let mut choices: Vec<Choice> = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
+    if let Ask::Completion(request) = &ask {
+        for (place, choice) in choices.iter_mut().enumerate().filter(|_| request.echo) {
+            let prompt = place / options.choices as usize;
+            choice.echo(echo(&request.prompts[prompt], &prepared.prompts[prompt]), request.top_logprobs.is_some());
+        }
+    }
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
     let Loaded { lease, time: load_time, .. } = loaded;
     let (asked, _permit) = (Instant::now(), admitted.permit);
@@ -178,6 +189,7 @@ async fn in_words_of_model(loaded: &Loaded, ask: &Ask) -> Result<Prepared, ApiEr
         Ask::Chat(request) => chat(engine, info, ask, request).await,
         Ask::Completion(request) => {
             let grammar = request.options.constraint.as_ref().map(grammar_of);
+            let input = |prompt| input(prompt, request);
             let mut prompts = Vec::new();
             // All prompts have the same grammar: it is checked with the first.
             let mut unchecked = grammar.clone();
@@ -283,10 +295,25 @@ fn no_prompt() -> PromptInput {
     PromptInput::Text("-".to_owned())
 }
 
-fn input(prompt: &CompletionPrompt) -> PromptInput {
-    match prompt {
-        CompletionPrompt::Text(text) => PromptInput::Text(text.clone()),
-        CompletionPrompt::Tokens(tokens) => PromptInput::Tokens(tokens.iter().copied().map(TokenId).collect()),
+/// The text of a prompt.
+fn echo(asked: &CompletionPrompt, prompt: &Prompt) -> String {
+    match asked {
+        CompletionPrompt::Text(text) => text.clone(),
+        CompletionPrompt::Tokens(_) => String::from_utf8_lossy(&prompt.pieces.concat()).into_owned(),
+    }
+}
+
+/// What is to be tokenised; where tokens are echoed, also what they stand for.
+fn input(prompt: &CompletionPrompt, request: &CompletionRequest) -> PromptInput {
+    match (prompt, &request.suffix) {
+        (CompletionPrompt::Text(text), Some(suffix)) => {
+            PromptInput::Infill { prefix: text.clone(), suffix: suffix.clone() }
+        }
+        (CompletionPrompt::Text(text), None) => PromptInput::Text(text.clone()),
+        (CompletionPrompt::Tokens(tokens), _) => {
+            let tokens = PromptInput::Tokens(tokens.iter().copied().map(TokenId).collect());
+            if request.echo { PromptInput::Spelled(Box::new(tokens)) } else { tokens }
+        }
     }
 }
 
@@ -294,6 +321,7 @@ fn input(prompt: &CompletionPrompt) -> PromptInput {
 fn prompt_error(error: EngineError, ask: &Ask) -> ApiError {
     match error {
         EngineError::Prepare(PrepareError::Busy) => error.into(),
+        EngineError::Prepare(PrepareError::NoInfill) => ApiError::unsupported_value("suffix", &error.to_string()),
         EngineError::Prepare(_) => ApiError::from(error).with_param(ask.prompt_param()),
         other => other.into(),
     }
@@ -306,6 +334,8 @@ fn output_limit(prompt_tokens: usize, options: &Options, context: u32) -> Result
     let room = u32::try_from(room).unwrap_or(u32::MAX);
     let exceeded = || ApiError::context_exceeded(prompt_tokens, wanted, context);
     match wanted {
+        // Nothing but the prompt may fill the context.
+        Some(0) if prompt_tokens <= context as usize => Ok(0),
         _ if room == 0 => Err(exceeded()),
         Some(wanted) if wanted > room && !options.cuts_to_context => Err(exceeded()),
         Some(wanted) => Ok(wanted.min(room)),
@@ -330,6 +360,7 @@ fn specs(prepared: &Prepared, limits: &[u32], ask: &Ask, salt: u64) -> Vec<Gener
                 stop: options.stop.clone(),
                 control_words: prepared.talk.as_ref().is_some_and(Talk::control_words),
                 top_logprobs: ask.top_logprobs(),
+                score_prompt: ask.echoes() && ask.top_logprobs().is_some(),
                 grammar: prepared.grammar.clone(),
             });
         }

@@ -2,12 +2,18 @@
 
 use std::collections::HashMap;
 
+use allerac_engine_core::{TokenId, TokenLogprob};
 use allerac_parse::Piece;
 use allerac_wire::CompletionUsage;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::progress::{Finish, Progress, call_id};
+
+/// A token of another server's vocabulary.
+const UNKNOWN: TokenId = TokenId(u32::MAX);
+/// What stands for a token that cannot come, as OpenAI's API documents it.
+const LOGPROB_MIN: f32 = -9999.0;
 
 /// Reads one stream.
 #[derive(Debug)]
@@ -51,8 +57,9 @@ impl Decoder {
             self.call(index, call, &mut pieces);
         }
         let mut progress = Vec::new();
-        if !pieces.is_empty() {
-            progress.push(Progress::Chunk { index, pieces, logprobs: Vec::new() });
+        let logprobs = logprobs(&choice["logprobs"]["content"]);
+        if !pieces.is_empty() || !logprobs.is_empty() {
+            progress.push(Progress::Chunk { index, pieces, logprobs });
         }
         if let Some(reason) = choice["finish_reason"].as_str() {
             progress.push(Progress::Finished { index, reason: self.finish(choice, reason) });
@@ -90,6 +97,29 @@ impl Decoder {
             },
         }
     }
+}
+
+/// Log probabilities of tokens, whose ids only the other server knows.
+fn logprobs(entries: &Value) -> Vec<TokenLogprob> {
+    let entries = entries.as_array().map_or(&[][..], Vec::as_slice);
+    let entry = |entry: &Value| {
+        let top = entry["top_logprobs"].as_array().map_or(&[][..], Vec::as_slice);
+        let top = top.iter().map(|entry| (UNKNOWN, bytes(entry), logprob(entry))).collect();
+        TokenLogprob { token: UNKNOWN, bytes: bytes(entry), logprob: logprob(entry), top }
+    };
+    entries.iter().map(entry).collect()
+}
+
+/// The bytes of a token, as far as the server tells them.
+fn bytes(entry: &Value) -> Vec<u8> {
+    let byte = |value: &Value| value.as_u64().and_then(|number| u8::try_from(number).ok());
+    let told = entry["bytes"].as_array().and_then(|bytes| bytes.iter().map(byte).collect());
+    told.unwrap_or_else(|| entry["token"].as_str().unwrap_or_default().as_bytes().to_vec())
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a logarithm of a probability fits an f32 well")]
+fn logprob(entry: &Value) -> f32 {
+    entry["logprob"].as_f64().map_or(LOGPROB_MIN, |logprob| (logprob as f32).max(LOGPROB_MIN))
 }
 
 fn number(value: &Value) -> u32 {
@@ -151,6 +181,18 @@ mod tests {
         decoder.decode(r#"{"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}"#);
         assert_eq!(decoder.usage((3, 4)).total_tokens, 7);
         assert_eq!(decoder.usage((0, 0)).prompt_tokens, 5);
+    }
+
+    #[test]
+    fn log_probabilities_are_read() {
+        let mut decoder = Decoder::new(Uuid::nil(), Vec::new());
+        let entry = json!({"token": "é", "logprob": -0.5, "bytes": [195, 169], "top_logprobs": [
+            {"token": "é", "logprob": -0.5, "bytes": null}, {"token": "x"}]});
+        let event = json!({"choices": [{"index": 1, "delta": {"content": "é"}, "logprobs": {"content": [entry]}}]});
+        let Progress::Chunk { index: 1, logprobs, .. } = &decoder.decode(&event.to_string())[0] else { panic!() };
+        let top = vec![(UNKNOWN, "é".as_bytes().to_vec(), -0.5), (UNKNOWN, b"x".to_vec(), LOGPROB_MIN)];
+        let expected = TokenLogprob { token: UNKNOWN, bytes: "é".as_bytes().to_vec(), logprob: -0.5, top };
+        assert_eq!(logprobs, &[expected]);
     }
 
     #[test]

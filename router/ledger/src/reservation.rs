@@ -203,7 +203,12 @@ impl Reservation {
     /// # Errors
     /// [`LedgerError::NotWritable`] when the file cannot be written.
     pub fn count(&mut self, prompt_tokens: u32, cached_tokens: u32, completion_tokens: u32) -> Result<(), LedgerError> {
-        self.counted = Counted { prompt_tokens, cached_tokens, completion_tokens };
+        let counted = Counted { prompt_tokens, cached_tokens, completion_tokens };
+        // What is in the file already, or stands for nothing, needs no write.
+        if counted == self.counted {
+            return Ok(());
+        }
+        self.counted = counted;
         self.inflight
             .write(self.slot, self.id, self.counted)
             .map_err(|source| LedgerError::NotWritable { path: "inflight.bin".into(), source })

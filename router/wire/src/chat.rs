@@ -28,7 +28,7 @@ impl ChatRequest {
         if top.is_some() && !logprobs {
             return Err(fields.error("top_logprobs", "invalid_value", "`top_logprobs` needs `logprobs` to be true"));
         }
-        let options = Options::take(&mut fields)?;
+        let options = Options::take(&mut fields, 1)?;
         let tools = Tools::take(&mut fields)?;
         let effort = Effort::take(&mut fields, "reasoning_effort")?;
         let prediction = prediction(&mut fields)?;

@@ -21,6 +21,10 @@ pub struct CompletionRequest {
     pub prompts: Vec<Prompt>,
     /// Log probabilities wanted: how many alternatives at each token.
     pub top_logprobs: Option<u8>,
+    /// Whether each answer begins with its prompt.
+    pub echo: bool,
+    /// What stands after the answer.
+    pub suffix: Option<String>,
     /// The rest.
     pub options: Options,
 }
@@ -44,7 +48,7 @@ impl CompletionRequest {
         fields.take("model");
         let prompts = prompts(fields.required("prompt")?)?;
         let top = fields.count("logprobs", 0..=LOGPROBS_MAX)?;
-        let options = Options::take(&mut fields)?;
+        let options = Options::take(&mut fields, 0)?;
         let choices = prompts.len().saturating_mul(options.choices as usize);
         if choices > CHOICES_MAX {
             let wanted = format!("small enough: `n` times the prompts is {choices}, and at most {CHOICES_MAX}");
@@ -54,12 +58,29 @@ impl CompletionRequest {
         if best_of.is_some_and(|best_of| best_of != options.choices) {
             return Err(WireError::unsupported("best_of", " beyond `n`"));
         }
-        fields.only("echo", |value| value == false)?;
-        fields.only("suffix", |value| value == "")?;
+        let echo = fields.boolean("echo")?.unwrap_or(false);
+        let suffix = fields.string("suffix")?.filter(|suffix| !suffix.is_empty());
         fields.finish(&[])?;
+        if suffix.is_some() {
+            check_gap(&prompts, echo && top.is_some())?;
+        }
         let top_logprobs = top.map(|top| u8::try_from(top).expect("it is at most 5"));
-        Ok(Self { model: envelope.model, prompts, top_logprobs, options })
+        Ok(Self { model: envelope.model, prompts, top_logprobs, echo, suffix, options })
     }
+}
+
+/// A prompt before a gap is text, and its tokens are not those that are scored.
+fn check_gap(prompts: &[Prompt], scores: bool) -> Result<(), WireError> {
+    let refused = |message| Err(WireError::new("suffix", "invalid_value", message));
+    if prompts.iter().any(|prompt| matches!(prompt, Prompt::Tokens(_))) {
+        return refused("`suffix` needs a prompt of text: how tokens stand around a gap is the model's own");
+    }
+    if scores {
+        return refused(
+            "`suffix` cannot be sent with both `echo` and `logprobs`: the prompt is not all that is scored",
+        );
+    }
+    Ok(())
 }
 
 fn prompts(value: Value) -> Result<Vec<Prompt>, WireError> {
@@ -117,7 +138,7 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (name, value) in
-            [("echo", json!(true)), ("suffix", json!("x")), ("best_of", json!(3)), ("bestof", json!(1))]
+            [("echo", json!(1)), ("suffix", json!(1)), ("best_of", json!(3)), ("bestof", json!(1)), ("n", json!(0))]
         {
             let mut body = json!({"model": "m", "prompt": "a"});
             body[name] = value;
@@ -125,5 +146,27 @@ mod tests {
         }
         let accepted = json!({"model": "m", "prompt": "a", "echo": false, "best_of": 1, "suffix": null, "logprobs": 2});
         assert_eq!(parse(&accepted).unwrap().top_logprobs, Some(2));
+    }
+
+    #[test]
+    fn a_prompt_can_be_echoed_and_scored_without_an_answer() {
+        let request =
+            parse(&json!({"model": "m", "prompt": [1], "echo": true, "logprobs": 0, "max_tokens": 0})).unwrap();
+        assert_eq!((request.echo, request.top_logprobs, request.options.max_tokens), (true, Some(0), Some(0)));
+        assert!(!parse(&json!({"model": "m", "prompt": "a", "echo": null})).unwrap().echo);
+    }
+
+    #[test]
+    fn a_gap_stands_between_texts() {
+        let gap = |more: Value| {
+            let mut body = json!({"model": "m", "prompt": "a", "suffix": "z"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parse(&body)
+        };
+        assert_eq!(gap(json!({"echo": true})).unwrap().suffix.as_deref(), Some("z"));
+        assert_eq!(gap(json!({"suffix": ""})).unwrap().suffix, None);
+        for wrong in [json!({"prompt": [1]}), json!({"prompt": [[1], [2]]}), json!({"echo": true, "logprobs": 1})] {
+            assert_eq!(gap(wrong).unwrap_err().param.as_deref(), Some("suffix"));
+        }
     }
 }

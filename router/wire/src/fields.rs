@@ -92,7 +92,10 @@ impl Envelope {
     }
 
     /// The same of a body that is an object already.
-    pub(crate) fn of(body: Map<String, Value>) -> Result<Self, WireError> {
+    ///
+    /// # Errors
+    /// [`WireError`] when it names no model.
+    pub fn of(body: Map<String, Value>) -> Result<Self, WireError> {
         let model = match body.get("model") {
             Some(Value::String(model)) => model.clone(),
             Some(Value::Null) | None => return Err(WireError::missing("model")),

@@ -74,10 +74,11 @@ pub struct Options {
 }
 
 impl Options {
-    pub(crate) fn take(fields: &mut Fields) -> Result<Self, WireError> {
+    /// `tokens_min` is the least that a client may ask for: a plain completion can be of nothing but its prompt.
+    pub(crate) fn take(fields: &mut Fields, tokens_min: u32) -> Result<Self, WireError> {
         let stream = fields.boolean("stream")?.unwrap_or(false);
         let options = Self {
-            max_tokens: max_tokens(fields)?,
+            max_tokens: max_tokens(fields, tokens_min)?,
             choices: fields.count("n", 1..=CHOICES_MAX)?.unwrap_or(1),
             stop: stops(fields, "stop", STOPS_MAX)?,
             service_tier: ServiceTier::take(fields)?,
@@ -108,9 +109,9 @@ impl Options {
     }
 }
 
-fn max_tokens(fields: &mut Fields) -> Result<Option<u32>, WireError> {
-    let old = fields.count("max_tokens", 1..=u32::MAX)?;
-    let new = fields.count("max_completion_tokens", 1..=u32::MAX)?;
+fn max_tokens(fields: &mut Fields, least: u32) -> Result<Option<u32>, WireError> {
+    let old = fields.count("max_tokens", least..=u32::MAX)?;
+    let new = fields.count("max_completion_tokens", least..=u32::MAX)?;
     match (old, new) {
         (Some(old), Some(new)) if old != new => Err(WireError::new(
             "max_tokens",

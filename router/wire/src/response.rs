@@ -203,8 +203,10 @@ pub struct CompletionChoice {
 #[allow(missing_docs, reason = "the fields are OpenAI's")]
 pub struct CompletionLogprobs {
     pub tokens: Vec<String>,
-    pub token_logprobs: Vec<f32>,
-    pub top_logprobs: Vec<BTreeMap<String, f32>>,
+    /// Null for the first token of a prompt, which nothing stands before.
+    pub token_logprobs: Vec<Option<f32>>,
+    /// Likewise.
+    pub top_logprobs: Vec<Option<BTreeMap<String, f32>>>,
     pub text_offset: Vec<usize>,
 }
 

@@ -28,6 +28,13 @@ impl ChatRequest {
             set("reasoning_effort", json!(effort.as_str()));
         }
         let options = &self.options;
+        if options.choices > 1 {
+            set("n", json!(options.choices));
+        }
+        if let Some(top) = self.top_logprobs {
+            set("logprobs", json!(true));
+            set("top_logprobs", json!(top));
+        }
         if let Some(max_tokens) = options.max_tokens {
             set("max_completion_tokens", json!(max_tokens));
         }

@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::distances::Distances;
 use super::numbers;
 use super::tile::{COLUMNS_MAX, ROWS, columns, pack, product};
 
@@ -15,6 +16,8 @@ pub(crate) struct Attention {
     pub(crate) heads: usize,
     /// Where each sequence ends, in rows.
     pub(crate) ends: Arc<[usize]>,
+    /// What is added to the scores for how far two tokens are apart.
+    pub(crate) distances: Option<Arc<Distances>>,
 }
 
 impl Attention {
@@ -42,7 +45,10 @@ impl Attention {
         let size = width / self.heads;
         let heads: Vec<Vec<f32>> = (0..self.heads)
             .into_par_iter()
-            .map(|head| Arch::new().dispatch(Head { rows, width, size, first: head * size }))
+            .map(|head| {
+                let distances = self.distances.as_ref().map(|distances| distances.of(head));
+                Arch::new().dispatch(Head { rows, width, size, first: head * size, distances })
+            })
             .collect();
         for (place, row) in out.chunks_exact_mut(width).enumerate() {
             for (part, head) in row.chunks_exact_mut(size).zip(&heads) {
@@ -59,6 +65,8 @@ struct Head<'a> {
     size: usize,
     /// Its first column among queries, keys and values.
     first: usize,
+    /// What is added to its scores; the middle one where a token looks at itself.
+    distances: Option<&'a [f32]>,
 }
 
 impl WithSimd for Head<'_> {
@@ -66,7 +74,7 @@ impl WithSimd for Head<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { rows, width, size, first } = self;
+        let Self { rows, width, size, first, distances } = self;
         let (stride, columns) = (3 * width, columns());
         let length = rows.len() / stride;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -87,7 +95,13 @@ impl WithSimd for Head<'_> {
                     row[place * columns..][..columns].copy_from_slice(sums);
                 }
             }
-            scores.chunks_exact_mut(padded).take(count).for_each(|row| softmax(&mut row[..length], scale));
+            for (place, row) in scores.chunks_exact_mut(padded).take(count).enumerate() {
+                if let Some(distances) = distances {
+                    let own = distances.len() / 2 - (index * ROWS + place);
+                    row.iter_mut().zip(&distances[own..][..length]).for_each(|(score, bias)| *score += bias);
+                }
+                softmax(&mut row[..length], scale);
+            }
             for (place, panel) in values.chunks_exact(length * columns).enumerate() {
                 product(simd, (&scores, padded, count), length, panel, &mut sums);
                 let wide = columns.min(size - place * columns);
@@ -190,7 +204,7 @@ mod tests {
             .collect();
         let count = *ends.last().unwrap();
         let rows = Tensor::randn(0f32, 1.0, (count, 3 * heads * size), &Device::Cpu).unwrap();
-        let ours = rows.apply_op1_no_bwd(&Attention { heads, ends: ends.clone().into() }).unwrap();
+        let ours = rows.apply_op1_no_bwd(&Attention { heads, ends: ends.clone().into(), distances: None }).unwrap();
         for (end, length) in ends.iter().zip(lengths) {
             let own = rows.narrow(0, end - length, length).unwrap();
             for head in 0..heads {

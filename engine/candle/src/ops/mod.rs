@@ -3,11 +3,13 @@
 
 mod activation;
 mod attention;
+mod distances;
 mod linear;
 mod norm;
 mod tile;
 
 pub(crate) use attention::Attention;
+pub(crate) use distances::Distances;
 pub(crate) use linear::Linear;
 pub(crate) use norm::Norm;
 

@@ -256,6 +256,7 @@ pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
         control_words: false,
         prediction: Vec::new(),
         top_logprobs: None,
+        score_prompt: false,
     }
 }
 
@@ -276,6 +277,7 @@ pub(crate) fn id_of(event: &Event) -> RequestId {
     match event {
         Event::Waiting { id, .. }
         | Event::Started { id, .. }
+        | Event::Scored { id, .. }
         | Event::Chunk { id, .. }
         | Event::Finished { id, .. }
         | Event::Failed { id, .. }

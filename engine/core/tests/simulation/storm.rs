@@ -10,7 +10,7 @@ use crate::fake::{Fake, FakeArchive, Faults, LIMITS, config, drain, expected, id
 
 #[derive(Debug, Clone)]
 enum Action {
-    Submit { prompt: Vec<u32>, max_tokens: u32, class: Class, common: u32 },
+    Submit { prompt: Vec<u32>, max_tokens: u32, class: Class, common: u32, score_prompt: bool },
     ArchiveOne,
     Cancel(u64),
     Step,
@@ -69,8 +69,10 @@ fn archive() -> impl Strategy<Value = Option<FakeArchive>> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        2 => (prompt(), 1u32..24, class(), 0u32..20)
-            .prop_map(|(prompt, max_tokens, class, common)| Action::Submit { prompt, max_tokens, class, common }),
+        2 => (prompt(), 0u32..24, class(), 0u32..20, proptest::bool::weighted(0.2))
+            .prop_map(|(prompt, max_tokens, class, common, score_prompt)| Action::Submit {
+                prompt, max_tokens, class, common, score_prompt,
+            }),
         1 => Just(Action::ArchiveOne),
         1 => (0u64..60).prop_map(Action::Cancel),
         4 => Just(Action::Step),
@@ -87,7 +89,7 @@ fn check_counters(engine: &Engine<Fake>, events: &[Event], computes_all: bool) {
             Event::Chunk { chunk, .. } => produced += chunk.tokens.len() as u64,
             Event::Started { cached_tokens, .. } => known += u64::from(*cached_tokens),
             Event::Finished { usage, .. } | Event::Failed { usage, .. } => prompts += u64::from(usage.prompt_tokens),
-            Event::Waiting { .. } | Event::Refused { .. } => {}
+            Event::Waiting { .. } | Event::Scored { .. } | Event::Refused { .. } => {}
         }
     }
     assert_eq!((counters.submitted, counters.ended.sum()), (ended, ended));
@@ -117,10 +119,10 @@ proptest! {
         let (mut events, mut requests) = (Vec::new(), HashMap::new());
         for action in actions {
             match action {
-                Action::Submit { prompt, max_tokens, class, common } => {
+                Action::Submit { prompt, max_tokens, class, common, score_prompt } => {
                     let id = requests.len() as u64;
                     let common = common.min(prompt.len().try_into().unwrap());
-                    let request = Generate { class, common, ..request(id, &prompt, max_tokens) };
+                    let request = Generate { class, common, score_prompt, ..request(id, &prompt, max_tokens) };
                     requests.insert(id, request.clone());
                     engine.submit(request, &mut events);
                 }
@@ -138,13 +140,18 @@ proptest! {
             let own: Vec<&Event> = events.iter().filter(|event| id_of(event).0 == id).collect();
             prop_assert_eq!(own.iter().filter(|event| is_last(event)).count(), 1);
             prop_assert!(is_last(own.last().unwrap()));
-            let mut tokens = Vec::new();
+            let (mut tokens, mut scored) = (Vec::new(), Vec::new());
             for event in &own {
+                if let Event::Scored { logprobs, .. } = event {
+                    prop_assert!(request.score_prompt && tokens.is_empty());
+                    scored.extend(logprobs.iter().map(|entry| entry.token));
+                }
                 if let Event::Chunk { chunk, .. } = event {
                     tokens.extend_from_slice(&chunk.tokens);
                     prop_assert_eq!(chunk.completion_tokens as usize, tokens.len());
                 }
             }
+            prop_assert!(request.prompt.starts_with(&scored));
             let (wanted, wanted_reason) = expected(&request.prompt, request.max_tokens);
             prop_assert!(wanted.starts_with(&tokens));
             if let Event::Finished { reason, usage, .. } = own.last().unwrap() {
@@ -153,6 +160,7 @@ proptest! {
                     prop_assert_eq!(*reason, wanted_reason);
                     prop_assert_eq!(tokens, wanted);
                     prop_assert_eq!(usage.prompt_tokens as usize, request.prompt.len());
+                    prop_assert_eq!(scored.len(), if request.score_prompt { request.prompt.len() } else { 0 });
                 }
             }
         }

@@ -174,6 +174,7 @@ pub(crate) fn constrained(id: u64, prompt: Vec<TokenId>, max_tokens: u32, gramma
         control_words: false,
         prediction: Vec::new(),
         top_logprobs: None,
+        score_prompt: false,
     };
     ToEngine::Generate { request, grammar }
 }

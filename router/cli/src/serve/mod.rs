@@ -183,6 +183,8 @@ impl Server {
             authority: self.authority().map(|authority| authority.certificate().into()),
         };
         state.batches.resume(&state).await?;
+        allerac_http::resume_responses(&state).await?;
+        let background = state.background.clone();
         self.tell(&code)?;
 
         let stop = CancellationToken::new();
@@ -205,6 +207,7 @@ impl Server {
                 tracing::info!(signal, "stopping; a second signal stops at once");
                 notify_stopping();
                 stop.cancel();
+                background.stop();
                 tokio::select! {
                     // It bounds by itself how long running answers may take.
                     _ = &mut serving => {}

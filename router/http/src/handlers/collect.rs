@@ -16,6 +16,8 @@ pub(crate) struct Collected {
     pub(crate) calls: Vec<Call>,
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) finish: Finish,
+    /// Whether anything was heard of it.
+    is_begun: bool,
 }
 
 /// A whole call.
@@ -58,14 +60,14 @@ impl Collector {
         match progress {
             Progress::Waiting { .. } | Progress::Started(_) => None,
             Progress::Chunk { index, pieces, logprobs } => {
-                if let Some(choice) = self.0.get_mut(index as usize) {
+                if let Some(choice) = self.begun(index) {
                     pieces.into_iter().for_each(|piece| choice.add(piece));
                     choice.logprobs.extend(logprobs);
                 }
                 None
             }
             Progress::Finished { index, reason } => {
-                if let Some(choice) = self.0.get_mut(index as usize) {
+                if let Some(choice) = self.begun(index) {
                     choice.finish = reason;
                 }
                 None
@@ -75,8 +77,16 @@ impl Collector {
         }
     }
 
-    /// The choices.
-    pub(crate) fn into_choices(self) -> Vec<Collected> {
+    fn begun(&mut self, index: u32) -> Option<&mut Collected> {
+        let choice = self.0.get_mut(index as usize)?;
+        choice.is_begun = true;
+        Some(choice)
+    }
+
+    /// The choices. Another server may give fewer than it was asked for: those that nothing came of are no answers.
+    pub(crate) fn into_choices(mut self) -> Vec<Collected> {
+        let given = self.0.iter().rposition(|choice| choice.is_begun).map_or(1, |last| last + 1);
+        self.0.truncate(given);
         self.0
     }
 }

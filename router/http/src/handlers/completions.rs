@@ -25,8 +25,10 @@ pub(crate) struct Answer {
     model: String,
     include_usage: bool,
     wants_logprobs: bool,
-    /// Characters of each choice so far.
-    offsets: HashMap<u32, usize>,
+    /// Whether it begins with the prompt.
+    echo: bool,
+    /// How far each choice has come.
+    places: HashMap<u32, logprobs::Place>,
 }
 
 impl Shape for Answer {
@@ -43,14 +45,15 @@ impl Shape for Answer {
             model: request.model.clone(),
             include_usage: options.include_usage,
             wants_logprobs: request.top_logprobs.is_some(),
-            offsets: HashMap::new(),
+            echo: request.echo,
+            places: HashMap::new(),
         };
         Ok((Ask::Completion(Box::new(request)), answer))
     }
 
     fn whole(mut self, choices: Vec<Collected>, usage: CompletionUsage) -> Response {
         let choices = (0..).zip(choices).map(|(index, choice)| CompletionChoice {
-            logprobs: self.wants_logprobs.then(|| logprobs::completion(&choice.logprobs, &mut 0)),
+            logprobs: self.wants_logprobs.then(|| logprobs::completion(&choice.logprobs, &mut self.start())),
             text: choice.text,
             index,
             finish_reason: Some(choice.finish.as_str()),
@@ -71,6 +74,11 @@ fn text_of(pieces: Vec<Piece>) -> String {
 }
 
 impl Answer {
+    /// Where its log probabilities begin.
+    fn start(&self) -> logprobs::Place {
+        logprobs::Place::start(self.echo)
+    }
+
     fn part(&self, choices: Vec<CompletionChoice>, usage: Option<CompletionUsage>) -> Completion<'_> {
         Completion {
             id: &self.id,
@@ -98,8 +106,9 @@ impl sse::Format<Progress> for Answer {
                 if text.is_empty() && !self.wants_logprobs {
                     return (String::new(), false);
                 }
-                let offset = self.offsets.entry(index).or_default();
-                let logprobs = self.wants_logprobs.then(|| logprobs::completion(&logprobs, offset));
+                let start = self.start();
+                let place = self.places.entry(index).or_insert(start);
+                let logprobs = self.wants_logprobs.then(|| logprobs::completion(&logprobs, place));
                 (self.choice(CompletionChoice { text, index, logprobs, finish_reason: None }), false)
             }
             Progress::Finished { index, reason } => {

@@ -2,7 +2,7 @@
 
 use allerac_ledger::{Principal, Urgency};
 use allerac_router_core::{Endpoint, ModelKind, Route};
-use allerac_wire::{ChatRequest, CompletionUsage, Envelope, ServiceTier};
+use allerac_wire::{CompletionUsage, Envelope, ServiceTier};
 use axum::extract::{OriginalUri, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
@@ -133,25 +133,14 @@ pub(crate) fn begin(
             Ok((LOCAL.to_owned(), lane))
         }
         (Route::Upstream(upstream, name), Ask::Chat(request)) => {
-            refuse_what_is_not_translated(&request)?;
             let conversation = Conversation { request: &request, endpoint, name };
             let lane = relay::converse(state, caller, upstream, &conversation, admitted);
             Ok((format!("upstream:{}", upstream.name()), lane))
         }
-        (Route::Upstream(..), Ask::Completion(_)) => {
-            Err(ApiError::unsupported_value("raw", "this model is on another server, which gets no `raw` prompts"))
+        (Route::Upstream(..), Ask::Completion(request)) => {
+            let param = if request.suffix.is_some() { "suffix" } else { "raw" };
+            let message = format!("this model is on another server, which gets no prompts with `{param}`");
+            Err(ApiError::unsupported_value(param, &message))
         }
-    }
-}
-
-fn refuse_what_is_not_translated(request: &ChatRequest) -> Result<(), ApiError> {
-    let refuse = |param: &str| {
-        let message = format!("`{param}` is not supported for this request to a model of another server");
-        Err(ApiError::unsupported_value(param, &message))
-    };
-    match (request.options.choices, request.top_logprobs) {
-        (1, None) => Ok(()),
-        (1, Some(_)) => refuse("top_logprobs"),
-        _ => refuse("n"),
     }
 }

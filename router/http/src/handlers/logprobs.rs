@@ -25,16 +25,34 @@ pub(crate) fn chat(entries: &[TokenLogprob]) -> ChatLogprobs {
     ChatLogprobs { content, refusal: None }
 }
 
-/// As plain completions have them; `offset` is the number of characters of text before, and moves on.
-pub(crate) fn completion(entries: &[TokenLogprob], offset: &mut usize) -> CompletionLogprobs {
+/// How far log probabilities of a plain completion have come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place {
+    /// Characters of text before.
+    offset: usize,
+    /// Whether the next token is the first of a prompt, which follows nothing.
+    is_first: bool,
+}
+
+impl Place {
+    /// Before all text, which begins with the prompt where it is echoed.
+    pub(crate) fn start(echo: bool) -> Self {
+        Self { offset: 0, is_first: echo }
+    }
+}
+
+/// As plain completions have them; `place` moves on.
+pub(crate) fn completion(entries: &[TokenLogprob], place: &mut Place) -> CompletionLogprobs {
     let mut logprobs = CompletionLogprobs::default();
     for entry in entries {
+        let is_first = std::mem::take(&mut place.is_first);
         let token = text(&entry.bytes);
-        logprobs.text_offset.push(*offset);
-        *offset += token.chars().count();
+        logprobs.text_offset.push(place.offset);
+        place.offset += token.chars().count();
         logprobs.tokens.push(token);
-        logprobs.token_logprobs.push(entry.logprob);
-        logprobs.top_logprobs.push(entry.top.iter().map(|(_, bytes, logprob)| (text(bytes), *logprob)).collect());
+        logprobs.token_logprobs.push((!is_first).then_some(entry.logprob));
+        let top = || entry.top.iter().map(|(_, bytes, logprob)| (text(bytes), *logprob)).collect();
+        logprobs.top_logprobs.push((!is_first).then(top));
     }
     logprobs
 }

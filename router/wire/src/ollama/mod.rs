@@ -39,7 +39,7 @@ pub struct OllamaChat(pub ChatRequest);
 pub enum OllamaGenerate {
     /// In the words of the model's template.
     Templated(Box<ChatRequest>),
-    /// As it is.
+    /// As it is, or around a gap.
     Raw(Box<CompletionRequest>),
 }
 
@@ -105,10 +105,10 @@ impl OllamaGenerate {
         fields.take("model");
         let prompt = fields.required_string("prompt")?;
         let system = fields.string("system")?.filter(|system| !system.is_empty());
+        let suffix = fields.string("suffix")?.filter(|suffix| !suffix.is_empty());
         let raw = fields.boolean("raw")?.unwrap_or(false);
         let empty = |value: &Value| value == "" || value.as_array().is_some_and(Vec::is_empty);
         for (name, why) in [
-            ("suffix", ": models here do not fill in the middle"),
             ("context", ": send the conversation as `messages` to /api/chat"),
             ("template", ": models here have their own"),
         ] {
@@ -119,10 +119,12 @@ impl OllamaGenerate {
         let images = messages::images(&mut fields)?;
         let rest = Rest::take(&mut fields)?;
         fields.finish(&["width", "height", "steps"])?;
-        if raw {
-            if system.is_some() || !images.is_empty() {
-                let message = "`raw` sends the prompt as it is: nothing of `system` or `images` has a place in it";
-                return Err(WireError::new("raw", "invalid_value", message));
+        if raw || suffix.is_some() {
+            let name = if raw { "raw" } else { "suffix" };
+            if system.is_some() || !images.is_empty() || (raw && suffix.is_some()) {
+                let besides = if raw { "`system`, `suffix` or `images`" } else { "`system` or `images`" };
+                let message = format!("`{name}` sends the prompt as it is: nothing of {besides} has a place in it");
+                return Err(WireError::new(name, "invalid_value", message));
             }
             let Rest { top_logprobs, options, .. } = rest;
             let prompts = vec![Prompt::Text(prompt)];
@@ -130,6 +132,8 @@ impl OllamaGenerate {
                 model: envelope.model,
                 prompts,
                 top_logprobs,
+                echo: false,
+                suffix,
                 options,
             })));
         }

@@ -89,6 +89,10 @@ fn a_prompt_is_put_in_the_words_of_the_template_or_left_as_it_is() {
         OllamaGenerate::Raw(request) => assert_eq!(request.prompts, [Prompt::Text("hi".into())]),
         OllamaGenerate::Templated(_) => panic!("it is raw"),
     }
+    match generate("suffix", json!("x")).unwrap() {
+        OllamaGenerate::Raw(request) => assert_eq!(request.suffix.as_deref(), Some("x")),
+        OllamaGenerate::Templated(_) => panic!("it is a gap"),
+    }
     // What asks for nothing may be there.
     for (name, value) in [("suffix", json!("")), ("context", json!([])), ("template", json!(""))] {
         generate(name, value).unwrap();
@@ -122,12 +126,16 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     of_chat("messages", image, "messages[0].images[0]", "invalid_value");
     let call = json!([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "x"}}]}]);
     of_chat("messages", call, "messages[0].tool_calls[0].function.arguments", "invalid_type");
-    refused(generate("suffix", json!("x")).unwrap_err(), "suffix", "unsupported_parameter");
     refused(generate("context", json!([1])).unwrap_err(), "context", "unsupported_parameter");
     refused(generate("template", json!("x")).unwrap_err(), "template", "unsupported_parameter");
     let raw =
         OllamaGenerate::parse(envelope(&json!({"model": "m", "prompt": "p", "raw": true, "system": "s"})).unwrap());
     refused(raw.unwrap_err(), "raw", "invalid_value");
+    for (more, param) in [("raw", "raw"), ("system", "suffix")] {
+        let mut body = json!({"model": "m", "prompt": "p", "suffix": "x"});
+        body[more] = if more == "raw" { json!(true) } else { json!("s") };
+        refused(OllamaGenerate::parse(envelope(&body).unwrap()).unwrap_err(), param, "invalid_value");
+    }
 }
 
 #[test]

@@ -4,8 +4,14 @@ use serde_json::{Value, json};
 
 use super::chat::model;
 use super::options::options;
-use super::{any_of, array, described, example, integer, of};
+use super::{any_of, array, boolean, described, example, integer, of, string};
 use crate::completion::{LOGPROBS_MAX, PROMPTS_MAX};
+
+/// The same, from another least number on.
+fn with_least(mut schema: Value, least: i64) -> Value {
+    schema["minimum"] = json!(least);
+    schema
+}
 
 /// A request to go on with texts.
 #[must_use]
@@ -21,9 +27,14 @@ pub fn completion_request() -> Value {
             described("Log probabilities wanted: alternatives at each token.", integer(0, i64::from(LOGPROBS_MAX))),
         ),
         ("best_of", described("As many as `n`.", integer(1, i64::from(u32::MAX)))),
-        ("echo", described("Only `false`.", json!({"type": "boolean", "enum": [false]}))),
-        ("suffix", described("Only empty.", json!({"type": "string", "maxLength": 0}))),
+        ("echo", described("Whether each answer begins with its prompt, in `logprobs` too.", boolean())),
+        ("suffix", described("What stands after the answer, for models that fill in the middle.", string())),
     ];
-    properties.extend(options());
+    // An echo may be all that is wanted.
+    let options = options().into_iter().map(|(name, schema)| match name {
+        "max_tokens" | "max_completion_tokens" => (name, with_least(schema, 0)),
+        _ => (name, schema),
+    });
+    properties.extend(options);
     of(&["model", "prompt"], properties)
 }

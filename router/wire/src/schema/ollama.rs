@@ -36,7 +36,7 @@ pub fn ollama_generate_request() -> Value {
         ("system", described("Stands before the prompt.", string())),
         ("raw", described("Whether the prompt goes to the model as it is, without its template.", boolean())),
         ("images", images()),
-        ("suffix", described("Only empty: models here do not fill in the middle.", nothing())),
+        ("suffix", described("What stands after the answer, for models that fill in the middle.", string())),
         ("context", described("Only empty: send the conversation to `/api/chat`.", nothing())),
         ("template", described("Only empty: models have their own.", nothing())),
     ];

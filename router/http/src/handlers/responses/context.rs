@@ -1,13 +1,15 @@
 //! What a response answers: the items before it, and those of its request.
 
-use allerac_objects::{Kind, Seal};
+use allerac_objects::{Kind, New, Seal};
 use allerac_wire::{ResponsesRequest, WireError, item_messages};
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::again::Again;
 use super::sealed_about;
 use crate::error::ApiError;
+use crate::handlers::KEPT_S;
 use crate::state::AppState;
 
 /// Items of one conversation, and of one response with all that is before it.
@@ -30,6 +32,9 @@ pub(crate) struct Context {
 pub(crate) struct Kept {
     pub(crate) response: Value,
     pub(crate) input: Vec<Value>,
+    /// What it takes to begin it again, while it is not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) again: Option<Again>,
     /// Bytes that it takes.
     #[serde(skip)]
     bytes: usize,
@@ -47,7 +52,27 @@ impl Kept {
 
     /// What is to be kept.
     pub(crate) fn new(response: Value, input: Vec<Value>) -> Self {
-        Self { response, input, bytes: 0 }
+        Self { response, input, again: None, bytes: 0 }
+    }
+
+    /// The name of the response.
+    pub(crate) fn id(&self) -> &str {
+        self.response["id"].as_str().unwrap_or_default()
+    }
+
+    /// As an object of the store, with what was said in a stream.
+    pub(crate) fn object(&self, owner: u64, open: bool, tail: Option<Vec<u8>>) -> New {
+        let created_at = self.response["created_at"].as_i64().unwrap_or_default();
+        New {
+            kind: Kind::Response,
+            owner,
+            id: self.id().to_owned(),
+            created_at,
+            expires_at: Some(created_at.saturating_add(KEPT_S)),
+            open,
+            head: serde_json::to_vec(self).unwrap_or_default(),
+            tail,
+        }
     }
 }
 
@@ -83,6 +108,12 @@ impl Context {
             return Err(ApiError::invalid_value("input", &message));
         }
         request.chat.messages = item_messages(request.instructions.as_deref(), &items, known)?;
+        Ok(Self { items })
+    }
+
+    /// The same of a request whose conversation was put together before.
+    pub(crate) fn again(items: Vec<Value>, request: &mut ResponsesRequest) -> Result<Self, ApiError> {
+        request.chat.messages = item_messages(request.instructions.as_deref(), &items, 0)?;
         Ok(Self { items })
     }
 }

@@ -1,5 +1,6 @@
 //! `POST /v1/responses` and what belongs to it.
 
+mod again;
 mod context;
 mod item;
 pub(crate) mod kept;
@@ -20,6 +21,8 @@ use crate::error::ApiError;
 use crate::idempotency::{self, Turn};
 use crate::prepare::{Ask, Job, count_tokens};
 use crate::state::AppState;
+use again::Again;
+pub use again::resume;
 use context::Context;
 use run::Run;
 use writer::{Manner, Writer};
@@ -52,21 +55,15 @@ pub(crate) async fn respond(
 ) -> Result<Response, ApiError> {
     let place = place(state, &caller, &envelope)?;
     let owner = caller.0.salt;
+    let again = Again::of(&envelope, &caller.0);
     let mut request = ResponsesRequest::parse(envelope)?;
     let tier = &mut request.chat.options.service_tier;
     *tier = granted(*tier, &caller.0);
     let name = admitted.request_id.simple().to_string();
     let context = Context::of(state, owner, &mut request, &name).await?;
-    let response = ResponseObject::new(format!("resp_{name}"), now_s(), &request, open_sampling(&place));
+    let writer = writer(state, owner, &request, (&name, now_s()), &place);
     let (stream, background, store) = (request.chat.options.stream, request.background, request.chat.store);
-    let manner = Manner {
-        summary: request.summary,
-        sealed: request.encrypted_reasoning.then(|| (state.store.seal().clone(), owner)),
-        logprobs: request.chat.top_logprobs.is_some(),
-        events: stream || background,
-    };
-    let writer = Writer::new(response, name, manner).with_tools(&request.chat.tools);
-    let run = Run { store: state.store.clone(), owner, context, is_kept: store, writer };
+    let run = Run { store: state.store.clone(), owner, context, is_kept: store, writer, again };
     // A place in the background is taken before anything is computed.
     let running = background.then(|| run.go_background(&state.background)).transpose()?;
     let job = Job { admitted, endpoint: Endpoint::Responses, ask: Ask::Chat(Box::new(request.chat)) };
@@ -83,6 +80,24 @@ pub(crate) async fn respond(
     };
     let (who, answered) = answered;
     Ok(served_by(answered.unwrap_or_else(|error| error.about_input().into_response()), &who))
+}
+
+/// Writes the response to a request, by its name and the time when it came.
+fn writer(
+    state: &AppState,
+    owner: u64,
+    request: &ResponsesRequest,
+    (name, created_at): (&str, i64),
+    place: &Route<'_>,
+) -> Writer {
+    let response = ResponseObject::new(format!("resp_{name}"), created_at, request, open_sampling(place));
+    let manner = Manner {
+        summary: request.summary,
+        sealed: request.encrypted_reasoning.then(|| (state.store.seal().clone(), owner)),
+        logprobs: request.chat.top_logprobs.is_some(),
+        events: request.chat.options.stream || request.background,
+    };
+    Writer::new(response, name.to_owned(), manner).with_tools(&request.chat.tools)
 }
 
 /// What a request that says nothing of temperature and `top_p` gets.

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use allerac_objects::{Kind, New, Store};
+use allerac_objects::Store;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::again::Again;
 use super::context::{Context, Kept};
 use super::writer::{End, Writer};
 use crate::background::{AsTold, Background, Event, Running, Told};
 use crate::error::ApiError;
-use crate::handlers::KEPT_S;
 use crate::progress::Progress;
 use crate::sse;
 use crate::state::AppState;
@@ -27,6 +27,8 @@ pub(crate) struct Run {
     pub(crate) context: Context,
     pub(crate) is_kept: bool,
     pub(crate) writer: Writer,
+    /// What it takes to begin it again after the box was stopped.
+    pub(crate) again: Option<Again>,
 }
 
 impl Run {
@@ -105,19 +107,19 @@ impl Run {
         if !self.is_kept {
             return Ok(());
         }
-        let response = self.writer.response();
-        let kept = Kept::new(response.json(), self.context.items.clone());
-        let new = New {
-            kind: Kind::Response,
-            owner: self.owner,
-            id: response.id.clone(),
-            created_at: response.created_at,
-            expires_at: Some(response.created_at.saturating_add(KEPT_S)),
-            open: false,
-            head: serde_json::to_vec(&kept).unwrap_or_default(),
-            tail: running.map(|running| running.transcript().into_bytes()),
-        };
-        Ok(self.store.put(new).await?)
+        let tail = running.map(|running| running.transcript().into_bytes());
+        Ok(self.store.put(self.kept().object(self.owner, false, tail)).await?)
+    }
+
+    /// Keeps that it is not complete, and how to begin it again.
+    async fn keep_open(&self) -> Result<(), ApiError> {
+        let mut kept = self.kept();
+        kept.again.clone_from(&self.again);
+        Ok(self.store.put(kept.object(self.owner, true, None)).await?)
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::new(self.writer.response().json(), self.context.items.clone())
     }
 
     /// Takes a place in the background.
@@ -145,22 +147,34 @@ impl InBackground {
     /// Lets it run, and answers with how it stands or with its events.
     pub(crate) async fn start(
         self,
-        mut run: Run,
+        run: Run,
         lane: mpsc::Receiver<Progress>,
         state: &AppState,
         stream: bool,
     ) -> Result<Response, ApiError> {
+        let running = Arc::clone(&self.running);
+        let response = self.launch(run, lane, state).await?;
+        if stream { sse::answer(running.follow(None), AsTold).await } else { Ok(Json(response).into_response()) }
+    }
+
+    /// Lets it run; how it stands.
+    pub(crate) async fn launch(
+        self,
+        mut run: Run,
+        lane: mpsc::Receiver<Progress>,
+        state: &AppState,
+    ) -> Result<Value, ApiError> {
         run.writer.create();
         let events = run.writer.take_events();
         self.running.note(None, events);
-        // Whoever asks after a restart hears that it was there.
-        if let Err(error) = run.keep(None).await {
+        // After a restart it is begun again.
+        if let Err(error) = run.keep_open().await {
             self.leave(&state.background);
             return Err(error);
         }
-        let (running, response) = (Arc::clone(&self.running), run.writer.response().json());
+        let response = run.writer.response().json();
         tokio::spawn(self.run(run, lane, state.background.clone()));
-        if stream { sse::answer(running.follow(None), AsTold).await } else { Ok(Json(response).into_response()) }
+        Ok(response)
     }
 
     async fn run(self, mut run: Run, mut lane: mpsc::Receiver<Progress>, background: Background) {
@@ -169,6 +183,8 @@ impl InBackground {
             let progress = tokio::select! {
                 progress = lane.recv() => progress.unwrap_or_else(|| Progress::Failed(stopped())),
                 () = self.running.cancel.cancelled() => break End::Cancelled,
+                // It stays as it was kept, to be begun again when the box is back.
+                () = background.stopped() => return self.leave(&background),
             };
             if matches!(progress, Progress::Waiting { .. }) {
                 continue;

@@ -86,6 +86,11 @@ impl Writer {
         self
     }
 
+    /// The same with events of other numbers.
+    pub(crate) fn counting_from(self, number: u64) -> Self {
+        Self { number, ..self }
+    }
+
     pub(crate) fn response(&self) -> &ResponseObject {
         &self.response
     }
