@@ -95,6 +95,13 @@ test("who is invited comes in by the provider, without a password", async () => 
   assert.deepEqual([opened.actor, opened.detail.by], ["Anna", "single sign-on"]);
 });
 
+/** Whoever has a password shows that they know it. */
+async function linkWithWork(page) {
+  const form = page.locator("form").filter({ has: page.getByRole("button", { name: "Link with Work" }) });
+  await form.getByLabel("Password to confirm").fill(PASSWORD);
+  await form.getByRole("button").click();
+}
+
 test("who is here links the provider, and unlinks it", async () => {
   server.cli("users", "password", "Olga", { input: PASSWORD });
   const page = await visit();
@@ -103,7 +110,7 @@ test("who is here links the provider, and unlinks it", async () => {
   await page.getByRole("button", { name: "Sign in", exact: true }).click();
   await inside(page);
   await security(page);
-  await page.getByRole("button", { name: "Link with Work" }).click();
+  await linkWithWork(page);
   await thereAs(page, "olga");
   await page.getByText("olga@example.com").waitFor();
   await leave(page);
@@ -124,7 +131,7 @@ test("who is here links the provider, and unlinks it", async () => {
   await other.getByRole("button", { name: "Sign in", exact: true }).click();
   await inside(other);
   await security(other);
-  await other.getByRole("button", { name: "Link with Work" }).click();
+  await linkWithWork(other);
   await thereAs(other, "anna");
   assert.match(await alert(other).innerText(), /somebody else's here already/);
   await other.context().close();

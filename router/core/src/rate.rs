@@ -218,7 +218,8 @@ impl Rates {
         let state = self.state(account, now);
         let others: u64 =
             state.servers.iter().filter(|(name, _)| *name != server).map(|(_, (running, _))| running).sum();
-        match state.running - others {
+        // Less where this server's part was forgotten: with a crash of the database, or because nothing changed for long.
+        match state.running.saturating_sub(others) {
             0 => drop(state.servers.remove(server)),
             here => drop(state.servers.insert(server.to_owned(), (here, now.as_secs()))),
         }
@@ -396,6 +397,22 @@ mod tests {
         at_server(&mut note, ("c/1", 3700.0), begin).unwrap();
         at_server(&mut note, ("c/1", 3800.0), end);
         assert_eq!(note, None, "nothing is noted of an account at rest");
+    }
+
+    #[test]
+    fn what_ends_after_its_count_was_lost_counts_for_nobody_else() {
+        let few = RateLimits { requests_a_minute: None, tokens_a_minute: None, concurrency: Some(2) };
+        let anna = [limited("user:1", few)];
+        let begin = |rates: &mut Rates, now| rates.begin(&anna, now).map_err(|refused| refused.measure);
+        let end = |rates: &mut Rates, _| rates.end([&anna[0].account].into_iter());
+        let mut note = None;
+        at_server(&mut note, ("a/1", 0.0), begin).unwrap();
+        note = None;
+        at_server(&mut note, ("b/1", 1.0), begin).unwrap();
+        at_server(&mut note, ("a/1", 2.0), end);
+        // What runs at the other server still does.
+        at_server(&mut note, ("a/1", 3.0), begin).unwrap();
+        assert_eq!(at_server(&mut note, ("a/1", 4.0), begin), Err(Measure::Concurrency));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Identified {
     Person(String),
     /// Somebody who was removed.
     Removed,
+    /// Somebody who comes by it no longer, as they wished.
+    Unlinked,
 }
 
 /// An identity as it is listed.
@@ -92,9 +94,9 @@ impl Ledger {
             match identified(connection, &identity.issuer, &identity.subject)? {
                 Identified::Person(name) if name.eq_ignore_ascii_case(&user) => return Ok(Ok(())),
                 Identified::Person(_) => return Ok(Err(taken())),
-                Identified::Nobody | Identified::Removed => {}
+                Identified::Nobody | Identified::Removed | Identified::Unlinked => {}
             }
-            let count = "SELECT count(*) FROM identities WHERE user_id = ?1";
+            let count = "SELECT count(*) FROM identities WHERE user_id = ?1 AND unlinked_at IS NULL";
             if connection.query_row(count, [known.id], |row| row.get::<i64>(0))? >= IDENTITIES_MAX {
                 let reason = format!("there are {IDENTITIES_MAX} already; remove one first");
                 return Ok(Err(LedgerError::Conflict { code: "too_many_identities", reason }));
@@ -149,9 +151,10 @@ impl Ledger {
         let removed = self.writer.call(move |connection| {
             let removed = connection
                 .prepare_cached(
-                    "DELETE FROM identities WHERE public_id = ?1 AND user_id = (SELECT id FROM users WHERE name = ?2)",
+                    "UPDATE identities SET unlinked_at = ?3 WHERE public_id = ?1 AND unlinked_at IS NULL
+                     AND user_id = (SELECT id FROM users WHERE name = ?2)",
                 )?
-                .execute([&id, &user])?;
+                .execute(params![id, user, at])?;
             if removed == 0 {
                 return Ok(Err(LedgerError::Missing { what: "identity", id: id.clone() }));
             }
@@ -164,17 +167,18 @@ impl Ledger {
 }
 
 fn identified(connection: &Connection, issuer: &str, subject: &str) -> Result<Identified, LedgerError> {
-    let found: Option<(String, bool)> = connection
+    let found: Option<(String, bool, bool)> = connection
         .prepare_cached(
-            "SELECT name, removed_at IS NOT NULL FROM identities JOIN users ON users.id = user_id
+            "SELECT name, removed_at IS NOT NULL, unlinked_at IS NOT NULL FROM identities JOIN users ON users.id = user_id
              WHERE issuer = ?1 AND subject = ?2",
         )?
-        .query_row([issuer, subject], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([issuer, subject], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     Ok(match found {
         None => Identified::Nobody,
-        Some((_, true)) => Identified::Removed,
-        Some((name, false)) => Identified::Person(name),
+        Some((_, true, _)) => Identified::Removed,
+        Some((_, _, true)) => Identified::Unlinked,
+        Some((name, ..)) => Identified::Person(name),
     })
 }
 
@@ -197,7 +201,7 @@ pub(crate) fn insert(
         .prepare_cached(
             "INSERT INTO identities (public_id, issuer, subject, user_id, label, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (issuer, subject) DO UPDATE SET public_id = excluded.public_id, user_id = excluded.user_id,
-             label = excluded.label, created_at = excluded.created_at, used_at = NULL",
+             label = excluded.label, created_at = excluded.created_at, used_at = NULL, unlinked_at = NULL",
         )?
         .execute(params![id, issuer, subject, user, label, at])?;
     // Not their address there: what is in the log stays in it, whoever is erased.
@@ -209,7 +213,7 @@ pub(crate) fn insert(
 pub(crate) fn of(connection: &Connection, user: &str) -> Result<Vec<IdentityRow>, LedgerError> {
     let mut statement = connection.prepare_cached(
         "SELECT public_id, issuer, label, identities.created_at, used_at FROM identities
-         JOIN users ON users.id = user_id WHERE users.name = ?1 ORDER BY identities.id",
+         JOIN users ON users.id = user_id WHERE users.name = ?1 AND unlinked_at IS NULL ORDER BY identities.id",
     )?;
     let rows = statement.query_map([user], |row| {
         Ok(IdentityRow {

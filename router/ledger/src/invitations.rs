@@ -158,12 +158,16 @@ impl Ledger {
     /// [`LedgerError::Missing`] when it is not open, [`LedgerError::InvalidName`], [`LedgerError::Conflict`] where the
     /// name is taken or the provider means somebody here, and when it cannot be written.
     pub async fn accept(&self, presented: &str, name: &str, proof: Proof) -> Result<String, LedgerError> {
-        let (presented, name) = (presented.to_owned(), checked_name(name)?);
+        let (presented, chosen) = (presented.to_owned(), name.to_owned());
         let now = self.now().seconds;
         let accepted = self.writer.call(move |connection| {
             let Some((id, row)) = open(connection, &presented, now)? else { return Ok(Err(no_invitation())) };
             let Invited { name: given, role, plan, team, .. } = &row.invited;
-            let name = given.as_ref().unwrap_or(&name);
+            let name = match given.clone().map_or_else(|| checked_name(&chosen), Ok) {
+                Ok(name) => name,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let name = &name;
             let actor = format!("invitation {}", row.id);
             if let Proof::Identity(identity) = &proof
                 && let Err(refused) = identities::is_free(connection, identity)?

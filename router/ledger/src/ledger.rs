@@ -7,24 +7,30 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::check;
 use crate::error::LedgerError;
+use crate::gate::Gate;
 use crate::inflight::Inflight;
 use crate::last_use::{self, LastUse};
 use crate::leftover;
 use crate::lock;
 use crate::plan::Plan;
 use crate::schema;
-use crate::sql::{Connection, Postgres};
+use crate::sql::{Connection, DatabaseError, Postgres};
 use crate::time::Moment;
 use crate::writer::Writer;
 
 /// Reading connections kept open; more are opened while more are needed, and closed after.
 const READERS_KEPT_MAX: usize = 8;
+
+/// Who reads at once where the books are on a server, which has few connections for all; and how long others wait.
+const READING_MAX: usize = 16;
+const READING_WAIT: Duration = Duration::from_secs(10);
 
 /// The ledger of one data directory. Clones share it.
 #[derive(Debug, Clone)]
@@ -92,6 +98,8 @@ struct Shared {
     /// Which of several servers that share the books this is; nothing where they are in a file.
     replica: String,
     readers: Mutex<Readers>,
+    /// Those who read on a server.
+    reading: Gate,
     inflight: OnceLock<Arc<Inflight>>,
     plans: Mutex<HashMap<i64, Arc<Plan>>>,
     last_use: Mutex<LastUse>,
@@ -145,6 +153,7 @@ impl Ledger {
             place,
             replica,
             readers: Mutex::default(),
+            reading: Gate::default(),
             inflight: OnceLock::new(),
             plans: Mutex::default(),
             last_use: Mutex::default(),
@@ -241,7 +250,14 @@ impl Ledger {
     pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         match self.place() {
             Place::File(_) => self.read_here(work),
-            Place::Server(_) => beside_others(|| self.read_here(work)),
+            Place::Server(_) => beside_others(|| {
+                let _inside = self
+                    .shared
+                    .reading
+                    .enter(READING_MAX, READING_WAIT)
+                    .ok_or_else(|| LedgerError::Unreachable(DatabaseError::Crowded))?;
+                self.read_here(work)
+            }),
         }
     }
 

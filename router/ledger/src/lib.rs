@@ -26,6 +26,7 @@ mod check;
 mod copy;
 mod detail;
 mod error;
+mod gate;
 mod hours;
 mod identities;
 mod inflight;

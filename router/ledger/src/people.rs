@@ -169,6 +169,10 @@ impl Ledger {
             if plans::find(connection, plan)?.is_none() {
                 return Ok(Err(LedgerError::UnknownPlan(plan.clone())));
             }
+            if role != known.role {
+                // Whoever made it may not set the password of what they are now.
+                password_links::end(connection, known.id)?;
+            }
             connection
                 .prepare_cached(
                     "UPDATE users SET role = ?2, plan = ?3, hours = coalesce(?4, hours), models = coalesce(?5, models)

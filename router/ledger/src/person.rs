@@ -94,7 +94,7 @@ impl Ledger {
     pub async fn lock_out(&self, name: &str) -> Result<(), LedgerError> {
         let (name, now) = (name.to_owned(), self.now().seconds);
         let done = self.writer.call(move |connection| {
-            let id = match erasable(connection, &name) {
+            let id = match erasable(connection, &name)? {
                 Ok(id) => id,
                 Err(error) => return Ok(Err(error)),
             };
@@ -130,7 +130,7 @@ impl Ledger {
         let nobody = format!("erased-{:08x}", u32::from_le_bytes(random_bytes()));
         let (left, salt) = (nobody.clone(), i64::from_le_bytes(random_bytes()));
         let done = self.writer.call(move |connection| {
-            let id = match erasable(connection, &name) {
+            let id = match erasable(connection, &name)? {
                 Ok(id) => id,
                 Err(error) => return Ok(Err(error)),
             };
@@ -191,7 +191,11 @@ fn find(connection: &Connection, name: &str) -> Result<(i64, Person), LedgerErro
     found.optional()?.ok_or_else(|| LedgerError::UnknownUser(name.to_owned()))
 }
 
-fn erasable(connection: &Connection, name: &str) -> Result<i64, LedgerError> {
-    let (id, person) = find(connection, name)?;
-    if person.role == "owner" { Err(LedgerError::OwnerStays) } else { Ok(id) }
+fn erasable(connection: &Connection, name: &str) -> Result<Result<i64, LedgerError>, LedgerError> {
+    Ok(match find(connection, name) {
+        Ok((_, person)) if person.role == "owner" => Err(LedgerError::OwnerStays),
+        Ok((id, _)) => Ok(id),
+        Err(unknown @ LedgerError::UnknownUser(_)) => Err(unknown),
+        Err(error) => return Err(error),
+    })
 }

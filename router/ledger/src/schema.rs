@@ -335,7 +335,7 @@ mod tests {
         let some = "
             INSERT INTO users (id, name, role, plan, salt, created_at, password) VALUES (1, 'olga', 'owner', 'pro', 1, 1, 'h');
             INSERT INTO passkeys VALUES (1, 'p', 1, 'allerac.local', x'01', x'02', 'phone', 3, 0, 1, NULL);
-            INSERT INTO identities VALUES (1, 'i', 'https://id.example', 'sub', 1, 'olga@example', 1, NULL);
+            INSERT INTO identities VALUES (1, 'i', 'https://id.example', 'sub', 1, 'olga@example', 1, NULL, NULL);
             INSERT INTO password_links VALUES (1, 'l', x'00', 1, 2);";
         connection.execute_batch(some).unwrap();
         let migrations = Migrations::from_slice(MIGRATIONS);

@@ -74,9 +74,10 @@ impl Ledger {
                 let of: (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 Ok((of, row.get::<i64>(3)?, row.get(4)?))
             })?;
+            // All of them before anything else is asked: answers of a server come one after the other.
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
             let mut teams = Vec::new();
-            for row in rows {
-                let ((id, team, plan), plan_id, created_at) = row?;
+            for ((id, team, plan), plan_id, created_at) in rows {
                 let limits: Arc<Plan> = self.known_plan(connection, plan_id)?;
                 let mut members = connection.prepare_cached(
                     "SELECT name FROM members JOIN users ON users.id = user_id WHERE team_id = ?1 ORDER BY name",

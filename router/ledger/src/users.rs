@@ -86,7 +86,7 @@ impl Ledger {
                  hours, users.models, password IS NOT NULL,
                  EXISTS (SELECT 1 FROM second_factors WHERE user_id = users.id AND confirmed_at IS NOT NULL),
                  (SELECT count(*) FROM passkeys WHERE user_id = users.id),
-                 (SELECT count(*) FROM identities WHERE user_id = users.id), created_at
+                 (SELECT count(*) FROM identities WHERE user_id = users.id AND unlinked_at IS NULL), created_at
                  FROM users JOIN plans ON plans.name = users.plan
                  WHERE role <> 'team' AND removed_at IS NULL AND (?1 IS NULL OR users.name = ?1) ORDER BY users.name",
             )?;
@@ -98,9 +98,10 @@ impl Ledger {
                 let ways = (row.get(8)?, row.get(9)?, row.get::<i64>(10)?, row.get::<i64>(11)?);
                 Ok((of, (plan, plan_id, keys), bound, (ways, row.get(12)?)))
             })?;
+            // All of them before anything else is asked: answers of a server come one after the other.
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
             let mut users = Vec::new();
-            for row in rows {
-                let ((id, user, role), (plan, plan_id, keys), (hours, models), facts) = row?;
+            for ((id, user, role), (plan, plan_id, keys), (hours, models), facts) in rows {
                 let ((password, second_factor, passkeys, identities), created_at) = facts;
                 let limits: Arc<Plan> = self.known_plan(connection, plan_id)?;
                 let mut increases = connection.prepare_cached(

@@ -76,13 +76,24 @@ pub(crate) fn check(claims: &Map<String, Value>, expected: &Expected<'_>) -> Res
     subject.map(str::to_owned).ok_or(wrong("it names nobody"))
 }
 
+/// A provider that verifies addresses of any domain: also of people who have left whoever rules it.
+const GOOGLE: &str = "https://accounts.google.com";
+
 impl Identity {
+    /// Whether the provider speaks for the domain of an address that it verified. Google does for its own, and for those
+    /// that it hosts (<https://developers.google.com/identity/gsi/web/guides/verify-google-id-token>).
+    fn is_vouched(&self, email: &str, claims: &Map<String, Value>) -> bool {
+        let domain = email.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let is = |other: &str| domain.eq_ignore_ascii_case(other);
+        self.issuer != GOOGLE || is("gmail.com") || text(claims, "hd").is_some_and(is)
+    }
+
     /// Takes what it lacks from claims.
     pub(crate) fn fill(&mut self, claims: &Map<String, Value>, groups_claim: &str) {
         let own = |name| text(claims, name).filter(|text| !text.trim().is_empty()).map(|text| text.trim().to_owned());
         let is_verified = matches!(claims.get("email_verified"), Some(Value::Bool(true)))
             || text(claims, "email_verified") == Some("true");
-        let email = own("email").filter(|_| is_verified);
+        let email = own("email").filter(|email| is_verified && self.is_vouched(email, claims));
         self.email = self.email.take().or(email);
         self.user_name = self.user_name.take().or_else(|| own("preferred_username"));
         self.name = self.name.take().or_else(|| own("name"));
@@ -172,5 +183,19 @@ mod tests {
             filled(&json!({"email": " a@example.com", "email_verified": "true", "groups": "one", "name": ""}));
         assert_eq!((verified.email.as_deref(), verified.groups), (Some("a@example.com"), vec!["one".to_owned()]));
         assert_eq!(verified.name, None);
+    }
+
+    #[test]
+    fn google_speaks_for_the_domains_that_it_hosts() {
+        let came = |claims: &Value| {
+            let mut identity = Identity { issuer: GOOGLE.into(), ..Identity::default() };
+            identity.fill(claims.as_object().unwrap(), "groups");
+            identity.email
+        };
+        let verified = |email: &str, hd: Option<&str>| came(&json!({"email": email, "email_verified": true, "hd": hd}));
+        assert_eq!(verified("a@gmail.com", None).as_deref(), Some("a@gmail.com"));
+        assert_eq!(verified("a@example.com", Some("Example.com")).as_deref(), Some("a@example.com"));
+        assert_eq!(verified("a@example.com", None), None);
+        assert_eq!(verified("a@example.com", Some("other.com")), None);
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
 use super::account::acting;
-use super::account::security::check_password;
+use super::account::security::{PasswordAsk, confirm_person};
 use super::admin::{Named, name};
 use super::list::{Params, told};
 use super::login::signed_in;
@@ -51,14 +51,6 @@ struct AnswerParts {
     authenticator_data: String,
     signature: String,
     user_handle: String,
-}
-
-/// Who asks for a new passkey.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PasskeyAsk {
-    /// Of whoever has one.
-    password: Option<String>,
 }
 
 /// A new passkey.
@@ -167,8 +159,7 @@ pub(crate) async fn list(
     told(rows.map(|row| json!(PasskeyObject::from(row))).collect(), params, Order::Ascending)
 }
 
-/// `POST /v1/account/passkeys/options`: what a browser is to make. Whoever has a password shows that they know it: a
-/// session that somebody left open is not to be kept for ever.
+/// `POST /v1/account/passkeys/options`: what a browser is to make.
 pub(crate) async fn begin(
     State(state): State<AppState>,
     Authenticated(caller): Authenticated,
@@ -177,11 +168,8 @@ pub(crate) async fn begin(
 ) -> Result<Json<Value>, ApiError> {
     let party = party(&headers)?;
     let session = session_of(&caller)?;
-    let PasskeyAsk { password } = parse(&body)?;
-    if state.ledger.user(&caller.user_name)?.password {
-        let password = password.ok_or_else(|| ApiError::missing("password"))?;
-        check_password(&state, &caller.user_name, password, peer).await?;
-    }
+    let PasswordAsk { password } = parse(&body)?;
+    confirm_person(&state, &caller.user_name, password, peer).await?;
     let holder = state.ledger.passkey_holder(&caller.user_name, party.host())?;
     let challenge = state.doors.tickets.issue(&making(holder.user, session), ANSWER_S, now_s());
     let kinds: Vec<Value> = ALGORITHMS.iter().map(|alg| json!({"type": "public-key", "alg": alg})).collect();

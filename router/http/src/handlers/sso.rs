@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::account::acting;
+use super::account::security::{PasswordAsk, confirm_person};
 use super::admin::{Named, name};
 use super::list::{Params, told};
 use super::passkeys::session_of;
@@ -84,6 +85,7 @@ pub(crate) async fn begin(
     Bounded(body): ClaimBody,
 ) -> Result<Response, ApiError> {
     let origin = page(&headers)?;
+    claimed(&state)?;
     let SsoRequest { invitation, name } = parse(&body)?;
     let purpose = match invitation {
         None => Purpose::Door,
@@ -104,10 +106,13 @@ pub(crate) async fn begin(
 pub(crate) async fn link(
     State(state): State<AppState>,
     Authenticated(caller): Authenticated,
-    headers: HeaderMap,
+    (peer, headers): (Peer, HeaderMap),
+    Bounded(body): ClaimBody,
 ) -> Result<Response, ApiError> {
     let origin = page(&headers)?;
     let session = session_of(&caller)?.to_owned();
+    let PasswordAsk { password } = parse(&body)?;
+    confirm_person(&state, &caller.user_name, password, peer).await?;
     send(&state, Way { origin, purpose: Purpose::Link { user: caller.user_name, session } }, &headers).await
 }
 
@@ -133,6 +138,14 @@ fn sso(state: &AppState) -> Result<&SingleSignOn, ApiError> {
         "this box has no other provider to sign in with; its owner sets one up as [oidc] in the configuration file";
     let none = || ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", "no_single_sign_on", message);
     state.sso.as_deref().ok_or_else(none)
+}
+
+/// Nobody comes before the owner: the one who claims the box might be called as they are.
+fn claimed(state: &AppState) -> Result<(), ApiError> {
+    if state.ledger.is_claimed()? {
+        return Ok(());
+    }
+    Err(ApiError::forbidden("not_claimed", "this box has no owner yet; its claim code is on its screen"))
 }
 
 fn set_cookie(answer: &mut Response, value: &str, lasts_s: i64, headers: &HeaderMap) {
@@ -187,6 +200,7 @@ async fn come_in(
     (headers, peer): (&HeaderMap, Peer),
 ) -> Result<(&'static str, Option<session::Cookie>), ApiError> {
     let sso = sso(state)?;
+    claimed(state)?;
     let begun = begun.ok_or_else(late)?;
     let secrets = begun.secrets(&state.doors.tickets);
     if back.state.as_deref() != Some(secrets.state().as_str()) {
@@ -228,15 +242,17 @@ async fn come_in(
 
 /// Whom the provider means; somebody new where the owner lets those in.
 async fn whom(state: &AppState, sso: &SingleSignOn, identity: &Identity) -> Result<String, ApiError> {
-    match state.ledger.identified(&identity.issuer, &identity.subject)? {
+    let known = state.ledger.identified(&identity.issuer, &identity.subject)?;
+    match known {
         Identified::Person(user) => return Ok(user),
         Identified::Removed => {
             let message = "you were removed from this box; ask its owner to invite you again";
             return Err(ApiError::forbidden("sso_removed", message));
         }
-        Identified::Nobody => {}
+        Identified::Nobody | Identified::Unlinked => {}
     }
-    let Some((role, plan)) = &sso.newcomers else {
+    // Who unlinked it is somebody here, and not somebody new.
+    let Some((role, plan)) = sso.newcomers.as_ref().filter(|_| known == Identified::Nobody) else {
         let message = "nobody here is linked with you there: come by an invitation, or sign in otherwise and link it";
         return Err(ApiError::forbidden("sso_unknown", message));
     };

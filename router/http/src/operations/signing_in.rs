@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::people::request;
 use super::under;
+use crate::handlers::account::security;
 use crate::handlers::list::PAGE_MAX;
 use crate::handlers::{passkeys, password_link, sso};
 use crate::openapi::Operation;
@@ -43,7 +44,7 @@ fn passkeys() -> [Operation; 4] {
             .takes(request::<passkeys::PasskeyRequest>())
             .gives::<passkeys::PasskeyObject>(201),
         Operation::post("/v1/account/passkeys/options", post(passkeys::begin), "What a browser makes one of")
-            .takes(request::<passkeys::PasskeyAsk>())
+            .takes(request::<security::PasswordAsk>())
             .gives::<Value>(200),
         Operation::delete("/v1/account/passkeys/{id}", delete(passkeys::remove), "Remove one of them")
             .in_path("id", "Its id.")
@@ -70,6 +71,7 @@ fn identities() -> [Operation; 3] {
     [
         Operation::get(ALL, get(sso::list), "Who you are with other providers").lists::<sso::IdentityObject>(PAGE_MAX),
         Operation::post(ALL, post(sso::link), "Begin to sign in with another provider from now on")
+            .takes(request::<security::PasswordAsk>())
             .gives::<sso::SsoObject>(200),
         Operation::delete("/v1/account/identities/{id}", delete(sso::unlink), "Sign in with it no longer")
             .in_path("id", "Its id.")

@@ -31,6 +31,8 @@ CREATE TABLE identities (
     label TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     used_at INTEGER,
+    -- Since when it lets nobody in. It stays, so that they are not taken for somebody new.
+    unlinked_at INTEGER,
     UNIQUE (issuer, subject)
 ) STRICT;
 CREATE INDEX identities_by_user ON identities (user_id);

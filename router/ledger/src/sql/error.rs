@@ -11,6 +11,9 @@ pub enum DatabaseError {
     /// What `PostgreSQL` says.
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),
+    /// More is asked at once than it has connections for.
+    #[error("too much is asked of it at once")]
+    Crowded,
     /// A row was expected.
     #[error("no row was found")]
     NoRow,
@@ -30,7 +33,7 @@ impl DatabaseError {
         match self {
             Self::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
             Self::Postgres(error) => error.code() == Some(&SqlState::DISK_FULL),
-            Self::NoRow | Self::Column { .. } => false,
+            Self::Crowded | Self::NoRow | Self::Column { .. } => false,
         }
     }
 

@@ -30,6 +30,13 @@ use super::value::{Cell, Kind, Param};
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the network may swallow what is sent before the connection counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// After which silence it is asked whether the other side is there, how often, and how many times in vain.
+const ALIVE_AFTER: Duration = Duration::from_secs(10);
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+const ALIVE_TRIES: u32 = 3;
+/// Said to the server at the begin: who vanishes in the middle of a transaction holds up the others for some seconds only.
+const MANNERS: &str = "SET idle_in_transaction_session_timeout = '15s'; SET lock_timeout = '30s';
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 /// Queries that a connection keeps ready. The program has fewer; those put together as it runs make room for each other.
 const READY_MAX: usize = 256;
 
@@ -71,11 +78,14 @@ impl Postgres {
             Host::Tcp(name) => name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
             Host::Unix(_) => true,
         };
-        if !address.contains("sslmode") {
-            let all_here = config.get_hosts().iter().all(is_here);
+        // What is preferred only would be left out where somebody on the way says so.
+        if config.get_ssl_mode() == SslMode::Prefer {
+            let all_here = config.get_hosts().iter().all(is_here)
+                && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
             config.ssl_mode(if all_here { SslMode::Disable } else { SslMode::Require });
         }
         config.connect_timeout(CONNECT_TIME_MAX).tcp_user_timeout(SILENCE_MAX).application_name("allerac");
+        config.keepalives_idle(ALIVE_AFTER).keepalives_interval(ALIVE_EVERY).keepalives_retries(ALIVE_TRIES);
         let tls = match config.get_ssl_mode() {
             SslMode::Disable => None,
             _ => Some(trusting(authorities)?),
@@ -99,7 +109,9 @@ impl Postgres {
                 }
             }
         });
-        block_on(connecting).expect("connecting does not panic")
+        // Tokio would have the thread of a runtime, which the ledger's is, take a rest after many tries; but nobody else is
+        // there to wake it then.
+        block_on(tokio::task::unconstrained(connecting)).expect("connecting does not panic")
     }
 }
 
@@ -142,7 +154,9 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn open(at: &Postgres) -> Result<Self> {
-        Ok(Self { at: at.clone(), client: at.connect()?, ready: RefCell::default() })
+        let session = Self { at: at.clone(), client: at.connect()?, ready: RefCell::default() };
+        session.batch(MANNERS)?;
+        Ok(session)
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -321,6 +335,13 @@ mod tests {
         }
         let here = Postgres::new("postgres://anna:secret@localhost/books", None).unwrap();
         assert!(here.tls.is_none() && !format!("{here:?}").contains("secret"));
-        assert!(Postgres::new("postgres://anna@box.example/books", None).unwrap().tls.is_some());
+        for elsewhere in [
+            "postgres://anna@box.example/books",
+            "postgres://anna@box.example/books?sslmode=prefer",
+            "postgres://anna:sslmode@box.example/books",
+            "host=localhost hostaddr=192.0.2.1 dbname=books",
+        ] {
+            assert_eq!(Postgres::new(elsewhere, None).unwrap().config.get_ssl_mode(), SslMode::Require, "{elsewhere}");
+        }
     }
 }

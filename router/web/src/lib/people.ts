@@ -228,8 +228,8 @@ export class People {
   removePasskey = (id: string) => this.remove(`/v1/account/passkeys/${id}`);
 
   identities = () => this.list<Identity>("/v1/account/identities");
-  linkIdentity = async () => {
-    location.href = (await this.send<{ url: string }>("/v1/account/identities", {})).url;
+  linkIdentity = async (password: string | null) => {
+    location.href = (await this.send<{ url: string }>("/v1/account/identities", { password })).url;
   };
   unlinkIdentity = (id: string) => this.remove(`/v1/account/identities/${id}`);
 

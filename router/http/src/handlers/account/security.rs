@@ -99,6 +99,29 @@ pub(crate) async fn password(
 }
 
 /// Whether somebody who is let in already knows their password too; guessing counts as at the door.
+/// Who asks for another way to sign in.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordAsk {
+    /// Of whoever has one.
+    pub(crate) password: Option<String>,
+}
+
+/// Whoever has a password shows that they know it before they get another way to sign in: a session that somebody left open
+/// is not to be kept for ever.
+pub(crate) async fn confirm_person(
+    state: &AppState,
+    name: &str,
+    password: Option<String>,
+    peer: Peer,
+) -> Result<(), ApiError> {
+    if !state.ledger.user(name)?.password {
+        return Ok(());
+    }
+    let password = password.ok_or_else(|| ApiError::missing("password"))?;
+    check_password(state, name, password, peer).await
+}
+
 pub(crate) async fn check_password(state: &AppState, name: &str, password: String, peer: Peer) -> Result<(), ApiError> {
     let address = peer.0.to_string();
     state.doors.enter(name, &address)?;

@@ -31,6 +31,8 @@ CREATE TABLE identities (
     label TEXT COLLATE "C" NOT NULL,
     created_at BIGINT NOT NULL,
     used_at BIGINT,
+    -- Since when it lets nobody in. It stays, so that they are not taken for somebody new.
+    unlinked_at BIGINT,
     UNIQUE (issuer, subject)
 );
 CREATE INDEX identities_by_user ON identities (user_id);
