@@ -32,8 +32,8 @@ def test_rows_are_as_llama_bench_names_them_and_can_be_compared(server, tmp_path
     for row in said["rows"]:
         assert len(row["samples"]) == 3 and min(row["samples"]) > 0
         assert row["tokens_per_second"] == pytest.approx(sum(row["samples"]) / 3)
-    # Prompts are computed many tokens at once.
-    assert said["rows"][0]["tokens_per_second"] > said["rows"][1]["tokens_per_second"]
+    # Prompts are computed many tokens at once. The best of each: other programs take their part of the rest.
+    assert max(said["rows"][0]["samples"]) > max(said["rows"][1]["samples"])
     # It changed nothing.
     assert not (server.data / "tuned.toml").exists()
 

@@ -217,7 +217,7 @@ test("where a page can have no passkeys, it says why", async () => {
     const answer = await fetch("/auth/passkey/options", { method: "POST" });
     return [answer.status, (await answer.json()).error.code];
   });
-  assert.deepEqual(answer, [400, "no_passkeys_here"]);
+  assert.deepEqual(answer, [403, "no_passkeys_here"]);
   await page.context().close();
 });
 

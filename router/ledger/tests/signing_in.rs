@@ -161,7 +161,10 @@ async fn whom_a_provider_means_is_one_person() {
     let row = ledger.identities("cleo").unwrap().remove(0);
     assert_eq!(code(ledger.unlink_identity("anna", &row.id).await), "identity");
     ledger.unlink_identity("cleo", &row.id).await.unwrap();
-    assert_eq!(ledger.identified(ISSUER, "c").unwrap(), Identified::Nobody);
+    // Who unlinked it is not taken for somebody new, and may link it again.
+    assert_eq!(ledger.identified(ISSUER, "c").unwrap(), Identified::Unlinked);
+    assert_eq!(ledger.identities("cleo").unwrap(), []);
+    assert_eq!(code(ledger.unlink_identity("cleo", &row.id).await), "identity");
     // Who is erased leaves nothing to be known by.
     assert_eq!(ledger.person("anna").unwrap().identities.len(), 1);
     ledger.lock_out("anna").await.unwrap();

@@ -247,9 +247,7 @@ fn refused(why: Refused) -> ApiError {
 fn party(headers: &HeaderMap) -> Result<RelyingParty, ApiError> {
     origin::check_open(headers)?;
     let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or_default();
-    RelyingParty::of(origin).map_err(|why| {
-        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", "no_passkeys_here", why.to_string())
-    })
+    RelyingParty::of(origin).map_err(|why| ApiError::forbidden("no_passkeys_here", why.to_string()))
 }
 
 /// Passkeys are made and removed by people in front of the page, not by whoever has a key of theirs.
