@@ -14,6 +14,7 @@ mod residency;
 mod route;
 pub mod sse;
 mod upstream;
+mod window;
 
 pub use alias::Aliases;
 pub use allerac_models::{

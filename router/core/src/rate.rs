@@ -6,17 +6,13 @@
 //! account costs a hundred numbers at most, whatever its limits are, and a limit is never exceeded for the sake of
 //! that. (GCRA needs one number only, but lets twice the limit through in the minute after a rest.)
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The length of a step.
-const STEP: Duration = Duration::from_millis(500);
-/// Steps in a second.
-const STEPS_A_SECOND: u64 = 2;
-/// Steps in a minute.
-const MINUTE_STEPS: u64 = 120;
+use crate::window::{Window, step};
+
 /// Accounts kept before those that are at rest are looked for and forgotten.
 const ACCOUNTS_BEFORE_SWEEP: usize = 1024;
 
@@ -105,77 +101,6 @@ struct Account {
 /// A server's count of what runs is forgotten when nothing began or ended there for so long: it is gone.
 const SERVER_GONE: Duration = Duration::from_secs(3600);
 
-/// What came in the last minute, by steps.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Window {
-    /// Oldest first: the step's number and what came in it.
-    steps: VecDeque<(u64, u64)>,
-    total: u64,
-}
-
-fn step(now: Duration) -> u64 {
-    u64::try_from(now.as_millis() / STEP.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// When a step is forgotten.
-fn expiry(step: u64) -> Duration {
-    Duration::from_secs((step + MINUTE_STEPS + 1) / STEPS_A_SECOND)
-        + STEP.saturating_mul(u32::try_from((step + MINUTE_STEPS + 1) % STEPS_A_SECOND).unwrap_or(0))
-}
-
-impl Window {
-    fn forget(&mut self, now: Duration) {
-        while let Some((oldest, amount)) = self.steps.front().copied() {
-            if expiry(oldest) > now {
-                return;
-            }
-            self.total -= amount;
-            self.steps.pop_front();
-        }
-    }
-
-    fn add(&mut self, now: Duration, amount: u64) {
-        let step = step(now);
-        self.total += amount;
-        match self.steps.back_mut() {
-            // A clock that stands, or was read before another's: what came late counts as of now.
-            Some((last, sum)) if *last >= step => *sum += amount,
-            _ => self.steps.push_back((step, amount)),
-        }
-    }
-
-    /// Takes back some of what came in a step, if it is not forgotten yet.
-    fn take_back(&mut self, step: u64, amount: u64) {
-        let found = self.steps.iter_mut().rev().find(|(number, _)| *number <= step);
-        if let Some((_, sum)) = found {
-            let taken = amount.min(*sum);
-            *sum -= taken;
-            self.total -= taken;
-        }
-    }
-
-    /// How long until so much more fits; `None` where it never does.
-    fn wait(&self, now: Duration, amount: u64, limit: u64) -> Option<Duration> {
-        let mut left = (self.total + amount).checked_sub(limit)?;
-        if amount > limit {
-            return None;
-        }
-        for (step, sum) in &self.steps {
-            left = left.saturating_sub(*sum);
-            if left == 0 {
-                return Some(expiry(*step).saturating_sub(now));
-            }
-        }
-        None
-    }
-
-    fn gauge(&self, now: Duration, limit: u64) -> Gauge {
-        let last = self.steps.iter().rev().find(|(_, sum)| *sum > 0);
-        let reset = last.map_or(Duration::ZERO, |(step, _)| expiry(*step).saturating_sub(now));
-        Gauge { limit, remaining: limit.saturating_sub(self.total), reset }
-    }
-}
-
 impl Account {
     fn forget(&mut self, now: Duration) {
         self.requests.forget(now);
@@ -183,14 +108,14 @@ impl Account {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.running == 0 && self.requests.steps.is_empty() && self.tokens.steps.is_empty()
+        self.running == 0 && self.requests.is_empty() && self.tokens.is_empty()
     }
 }
 
 /// Whether so much more fits a limit.
 fn fits(window: &Window, now: Duration, amount: u64, (limit, measure): (Option<u64>, Measure)) -> Result<(), Refused> {
     match limit {
-        Some(limit) if window.total.saturating_add(amount) > limit => {
+        Some(limit) if window.total().saturating_add(amount) > limit => {
             Err(Refused { measure, limit, asked: amount, wait: window.wait(now, amount, limit) })
         }
         _ => Ok(()),
