@@ -29,6 +29,11 @@ export class ApiError extends Error {
   }
 }
 
+/** The words for whatever a call failed with. */
+export function problemOf(error: unknown): Problem {
+  return error instanceof ApiError ? error.problem : UNREACHABLE;
+}
+
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {
   const signal = init.signal ?? AbortSignal.timeout(SHORT_MS_MAX);
   let response: Response;
