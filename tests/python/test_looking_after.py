@@ -4,24 +4,8 @@ import json
 import sqlite3
 import zipfile
 
-import pytest
-
 import allerac
-from test_people import CHAT, PASSWORD, add, good, page, refused
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory):
-    """A claimed server of the module's own."""
-    with allerac.Server(allerac.data_dir(tmp_path_factory.mktemp("looking") / "data")) as running:
-        running.owner_key = running.claim()
-        yield running
-
-
-@pytest.fixture
-def owner(box):
-    with box.http(box.owner_key) as made:
-        yield made
+from test_people import CHAT, PASSWORD, add, box, good, owner, page, refused  # noqa: F401 (box and owner are fixtures)
 
 
 def secret_of(url: str) -> str:
