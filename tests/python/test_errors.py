@@ -157,7 +157,7 @@ def test_a_lone_surrogate_is_no_text(http):
         ("repeat_penalty", 0), ("repetition_penalty", -1), ("repeat_last_n", -2), ("dry_multiplier", "x"),
         ("dry_base", 0.5), ("dry_allowed_length", -1), ("dry_penalty_last_n", -2), ("dry_sequence_breakers", "x"),
         ("xtc_probability", 2), ("xtc_threshold", -1), ("mirostat", 3), ("mirostat_tau", -1), ("mirostat_eta", 2),
-        ("post_sampling_probs", 1),
+        ("post_sampling_probs", 1), ("min_tokens", -1), ("ignore_eos", 1),
         ("stream_options", {"include_usage": True}), ("user", 5), ("logit_bias", []),
         ("response_format", "json"), ("grammar", 5), ("grammar", ""), ("grammar", "root ::= x"), ("guided_choice", []),
         ("guided_regex", "(a"), ("guided_json", {"type": "nonsense"}), ("structured_outputs", []),

@@ -104,6 +104,22 @@ def test_a_seed_repeats_an_answer_with_every_sampler_on(client):
     assert len({answer(seed) for seed in range(4)}) > 1
 
 
+def test_an_answer_is_as_long_as_it_must_be(client):
+    def answer(**more):
+        messages = [{"role": "user", "content": "Reply with the single word: yes"}]
+        made = client.chat.completions.create(
+            model=allerac.MODEL, messages=messages, max_tokens=60, temperature=0, extra_body=more
+        )
+        return made.usage.completion_tokens, made.choices[0].finish_reason, made.choices[0].message.content
+
+    tokens, reason, text = answer()
+    assert reason == "stop" and tokens < 50
+    assert answer(min_tokens=tokens) == (tokens, reason, text)
+    longer, _, more = answer(min_tokens=tokens + 5)
+    assert longer >= tokens + 5 and more.startswith(text)
+    assert answer(ignore_eos=True)[:2] == (60, "length")
+
+
 def test_mirostat_1_is_refused_by_name(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model=allerac.MODEL, prompt="a", extra_body={"mirostat": 1})

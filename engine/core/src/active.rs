@@ -202,11 +202,19 @@ impl Active {
         Event::Started { id: self.request.id, cached_tokens: self.cached_tokens }
     }
 
-    /// Chooses the next token among those that the grammar allows. Where those are not known there is none.
-    pub(crate) fn choose(&mut self, logits: &[f32], bytes: impl Fn(TokenId) -> Vec<u8>) -> Result<TokenId, Failure> {
+    /// Chooses the next token among those that the grammar allows; without one, none of `ends` before the answer is as
+    /// long as it must be. Where what is allowed is not known there is none.
+    pub(crate) fn choose(
+        &mut self,
+        logits: &[f32],
+        ends: &[TokenId],
+        bytes: impl Fn(TokenId) -> Vec<u8>,
+    ) -> Result<TokenId, Failure> {
         let allowed = self.constraint.as_mut().map(|constraint| constraint.allowed()).transpose();
         let allowed = allowed.map_err(|error| Failure::Constraint(error.to_string()))?;
-        self.sampler.sample_with(logits, allowed, bytes).map_err(|error| Failure::Backend(error.to_string()))
+        let goes_on = allowed.is_none() && self.completion_tokens < self.request.sampling.min_tokens;
+        let banned = if goes_on { ends } else { &[] };
+        self.sampler.sample_with(logits, allowed, banned, bytes).map_err(|error| Failure::Backend(error.to_string()))
     }
 
     /// The log probability of the prompt's token after `position`, which has these logits; `None` after the last.

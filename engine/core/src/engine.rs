@@ -21,7 +21,7 @@ use crate::pace::Pace;
 use crate::pause::Paused;
 use crate::prefix::Prefixes;
 use crate::queue::Queue;
-use crate::request::{Class, Generate, Job, RequestId};
+use crate::request::{Class, Generate, Job, RequestId, TokenId};
 use crate::slot::{Slot, State};
 use crate::stats::Counters;
 
@@ -54,6 +54,8 @@ const STEP_ALONE_MAX: Duration = Duration::from_millis(150);
 pub struct Engine<B> {
     pub(crate) backend: B,
     pub(crate) limits: Limits,
+    /// The tokens that end a turn.
+    pub(crate) ends: Vec<TokenId>,
     pub(crate) config: Config,
     pub(crate) queue: Queue,
     pub(crate) slots: Vec<Slot>,
@@ -80,9 +82,11 @@ impl<B: Backend> Engine<B> {
         let chunk = config.chunk.clamp(limits.piece_min, limits.batch);
         let slots = (0..limits.sequences).map(Slot::new).collect();
         let (queue, pace) = (Queue::default(), Pace::new(limits.sequences));
+        let ends = (0..limits.vocabulary).map(TokenId).filter(|token| backend.is_end(*token)).collect();
         Self {
             backend,
             limits,
+            ends,
             config: Config { chunk, ..config },
             queue,
             slots,

@@ -6,6 +6,7 @@ use crate::active::{Active, Outcome};
 use crate::backend::{Backend, BatchToken};
 use crate::engine::{Engine, len};
 use crate::event::{Chunk, Event, Failure, FinishReason, TokenLogprob};
+use crate::request::TokenId;
 use crate::slot::{Slot, State};
 
 impl<B: Backend> Engine<B> {
@@ -111,7 +112,7 @@ impl<B: Backend> Engine<B> {
         let (mut chunk, mut right) = (Chunk::default(), 0);
         let outcome = loop {
             let logits = logits.unwrap_or_else(|| self.backend.logits(index + right as usize));
-            let outcome = produce(slot, &self.backend, logits, &mut chunk);
+            let outcome = produce(slot, (&self.backend, &self.ends), logits, &mut chunk);
             if outcome.is_some() || !slot.active_mut().is_some_and(|active| active.was_guessed(right)) {
                 break outcome;
             }
@@ -153,18 +154,24 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// Samples one token for a slot and adds it to `chunk`. `Some` when that ends the request.
-fn produce(slot: &mut Slot, backend: &impl Backend, logits: &[f32], chunk: &mut Chunk) -> Option<Outcome> {
+/// Samples one token for a slot and adds it to `chunk`. `Some` when that ends the request. With the backend come the
+/// tokens that end a turn.
+fn produce(
+    slot: &mut Slot,
+    (backend, ends): (&impl Backend, &[TokenId]),
+    logits: &[f32],
+    chunk: &mut Chunk,
+) -> Option<Outcome> {
     let active = slot.active_mut()?;
     if active.request.max_tokens == 0 {
         return Some(Outcome::Finished(FinishReason::Length));
     }
     let bytes = |token| backend.token_bytes(token);
-    let token = match active.choose(logits, bytes) {
+    let token = match active.choose(logits, ends, bytes) {
         Ok(token) => token,
         Err(failure) => return Some(Outcome::Failed(failure)),
     };
-    if backend.is_end(token) {
+    if ends.contains(&token) {
         return Some(Outcome::Finished(FinishReason::Stop));
     }
     let complete = match active.advance(token) {

@@ -122,6 +122,8 @@ pub struct SamplingParams {
     pub seed: u64,
     /// Log probabilities are those of what is drawn from, after all the steps above, not the model's own.
     pub post_sampling_probs: bool,
+    /// Before so many tokens none that ends a turn is chosen, unless the answer must be of a form.
+    pub min_tokens: u32,
 }
 
 /// The repetition penalty of Keskar et al., "CTRL" (2019): positive logits are divided by it. Negative ones are
@@ -185,6 +187,7 @@ impl Default for SamplingParams {
             mirostat: None,
             seed: 0,
             post_sampling_probs: false,
+            min_tokens: 0,
         }
     }
 }

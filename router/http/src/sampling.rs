@@ -32,6 +32,7 @@ pub(crate) fn params(wanted: &Sampling) -> SamplingParams {
         mirostat: wanted.mirostat.map(|mirostat| Mirostat { tau: mirostat.tau, eta: mirostat.eta }),
         seed: wanted.seed.map_or_else(rand::random, i64::cast_unsigned),
         post_sampling_probs: wanted.post_sampling_probs,
+        min_tokens: wanted.min_tokens,
     }
 }
 
@@ -86,7 +87,7 @@ mod tests {
             "presence_penalty": 0.5, "frequency_penalty": -0.5, "repetition_penalty": 1.5, "repeat_last_n": -1,
             "dry_multiplier": 1, "dry_base": 2, "dry_allowed_length": 4, "dry_penalty_last_n": 5,
             "dry_sequence_breakers": ["x"], "xtc_probability": 0.5, "xtc_threshold": 0.25, "mirostat": 2,
-            "mirostat_tau": 3, "mirostat_eta": 0.25, "logit_bias": {"7": -100}, "post_sampling_probs": true"#);
+            "mirostat_tau": 3, "mirostat_eta": 0.25, "logit_bias": {"7": -100}, "post_sampling_probs": true, "min_tokens": 6"#);
         let expected = SamplingParams {
             logit_bias: vec![(TokenId(7), -100.0)],
             repetition: Some(Repetition { penalty: 1.5, last_tokens: u32::MAX }),
@@ -108,6 +109,7 @@ mod tests {
             mirostat: Some(Mirostat { tau: 3.0, eta: 0.25 }),
             seed: u64::MAX,
             post_sampling_probs: true,
+            min_tokens: 6,
         };
         assert_eq!(on, expected);
     }

@@ -50,6 +50,8 @@ pub struct Sampling {
     pub seed: Option<i64>,
     /// Whether log probabilities are those that tokens were drawn with, not the model's own.
     pub post_sampling_probs: bool,
+    /// Tokens before which the model may not end its answer; `u32::MAX` where it never may.
+    pub min_tokens: u32,
 }
 
 /// How far to look back over prompt and answer.
@@ -104,6 +106,7 @@ impl Sampling {
             logit_bias: logit_bias(fields)?,
             seed: fields.integer("seed", i64::MIN..=i64::MAX)?,
             post_sampling_probs: fields.boolean("post_sampling_probs")?.unwrap_or(false),
+            min_tokens: min_tokens(fields)?,
         })
     }
 }
@@ -182,6 +185,13 @@ fn sequence_breakers(fields: &mut Fields) -> Result<Vec<String>, WireError> {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "-100..=100 is far within an f32")]
+/// vLLM's `min_tokens`, and `ignore_eos` of vLLM and llama.cpp, which stands for more than any answer has.
+fn min_tokens(fields: &mut Fields) -> Result<u32, WireError> {
+    let least = fields.count("min_tokens", 0..=TOKENS_MAX)?.unwrap_or(0);
+    let never_ends = fields.boolean("ignore_eos")?.unwrap_or(false);
+    Ok(if never_ends { u32::MAX } else { least })
+}
+
 fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, WireError> {
     let map = match fields.take("logit_bias") {
         None => return Ok(Vec::new()),
@@ -240,6 +250,7 @@ mod tests {
             logit_bias: Vec::new(),
             seed: None,
             post_sampling_probs: false,
+            min_tokens: 0,
         };
         assert_eq!(parse(json!({})).unwrap(), expected);
         // Parameters of what is off change nothing.
@@ -252,7 +263,7 @@ mod tests {
             "typical_p": 0.5, "repeat_penalty": 1.25, "repeat_last_n": -1, "dry_multiplier": 0.5, "dry_base": 2,
             "dry_allowed_length": 0, "dry_penalty_last_n": -1, "dry_sequence_breakers": ["\n", "é"],
             "xtc_probability": 0.25, "xtc_threshold": 0.125, "mirostat": 2, "mirostat_tau": 3, "mirostat_eta": 0.25,
-            "post_sampling_probs": true,
+            "post_sampling_probs": true, "min_tokens": 7,
         }))
         .unwrap();
         assert_eq!((sampling.typical_p, sampling.repeat_penalty), (0.5, 1.25));
@@ -268,6 +279,8 @@ mod tests {
         assert_eq!((sampling.xtc_probability, sampling.xtc_threshold), (0.25, 0.125));
         assert_eq!(sampling.mirostat, Some(MirostatOptions { tau: 3.0, eta: 0.25 }));
         assert!(sampling.post_sampling_probs);
+        assert_eq!(sampling.min_tokens, 7);
+        assert_eq!(parse(json!({"min_tokens": 7, "ignore_eos": true})).unwrap().min_tokens, u32::MAX);
         let none = parse(json!({"repeat_last_n": 0, "dry_penalty_last_n": 7, "dry_sequence_breakers": []})).unwrap();
         assert_eq!((none.repeat_last_n, none.dry.last_tokens), (LastTokens::Last(0), LastTokens::Last(7)));
         assert!(none.dry.sequence_breakers.is_empty());

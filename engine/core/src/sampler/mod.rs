@@ -95,11 +95,11 @@ impl Sampler {
     /// # Errors
     /// [`SampleError`] when the logits are unusable.
     pub fn sample(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> Result<TokenId, SampleError> {
-        self.sample_with(logits, allowed, |_| Vec::new())
+        self.sample_with(logits, allowed, &[], |_| Vec::new())
     }
 
-    /// Chooses the next token of the answer, of the `allowed` ones where not all are, and remembers it where a
-    /// penalty wants that. `bytes` gives the bytes of a token; it is asked only where DRY is on.
+    /// Chooses the next token of the answer, of the `allowed` ones where not all are and none of the `banned` ones, and
+    /// remembers it where a penalty wants that. `bytes` gives the bytes of a token; it is asked only where DRY is on.
     ///
     /// # Errors
     /// [`SampleError`] when the logits are unusable.
@@ -107,10 +107,11 @@ impl Sampler {
         &mut self,
         logits: &[f32],
         allowed: Option<&TokenMask>,
+        banned: &[TokenId],
         bytes: impl Fn(TokenId) -> Vec<u8>,
     ) -> Result<TokenId, SampleError> {
         let repeats = self.repeats.as_mut().is_some_and(dry::Repeats::find);
-        let token = if repeats || allowed.is_some() || self.changes_logits() {
+        let token = if repeats || allowed.is_some() || !banned.is_empty() || self.changes_logits() {
             let mut adjusted = std::mem::take(&mut self.adjusted);
             if let Some(allowed) = allowed {
                 allowed.apply(logits, &mut adjusted);
@@ -119,6 +120,9 @@ impl Sampler {
                 adjusted.extend_from_slice(logits);
             }
             self.adjust(&mut adjusted);
+            for token in banned {
+                adjusted[token.0 as usize] = f32::NEG_INFINITY;
+            }
             let token = self.choose(&adjusted);
             self.adjusted = adjusted;
             if matches!(self.drawn_from, DrawnFrom::Logits) {

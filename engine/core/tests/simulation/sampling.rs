@@ -1,7 +1,9 @@
 //! Parameters that remember earlier tokens.
 
 use allerac_engine_core::sampler::Sampler;
-use allerac_engine_core::{Config, Dry, Engine, Event, Generate, Mirostat, Repetition, SamplingParams, TokenId, Xtc};
+use allerac_engine_core::{
+    Config, Dry, Engine, Event, FinishReason, Generate, Mirostat, Repetition, SamplingParams, TokenId, Xtc,
+};
 
 use crate::fake::{END, Fake, Faults, LIMITS, VOCABULARY, config, drain, request};
 
@@ -50,7 +52,7 @@ fn expected(request: &Generate) -> Vec<TokenId> {
     for _ in 0..request.max_tokens {
         let mut logits = [0.0; VOCABULARY as usize];
         logits[Fake::next(&tokens).0 as usize] = 1.0;
-        tokens.push(sampler.sample_with(&logits, None, bytes).unwrap());
+        tokens.push(sampler.sample_with(&logits, None, &[], bytes).unwrap());
     }
     tokens.split_off(request.prompt.len())
 }
@@ -83,4 +85,28 @@ fn a_penalty_reaches_back_into_the_prompt() {
     // The prompt repeats itself, and the model goes on with that; all other tokens are equally likely.
     assert_eq!(first(0.0), [TokenId(1)]);
     assert_eq!(first(1.0), [TokenId(2)]);
+}
+
+#[test]
+fn an_answer_does_not_end_before_it_may() {
+    let start = TokenId((1..VOCABULARY).find(|first| natural(TokenId(*first)).len() > 1).expect("one is answered"));
+    let natural = natural(start);
+    let length = u32::try_from(natural.len()).unwrap();
+    let answered = |min_tokens, speculate| {
+        let sampling = SamplingParams { temperature: 0.0, min_tokens, ..SamplingParams::default() };
+        answer(Generate { sampling, ..request(1, &[start.0], 40) }, speculate).0
+    };
+    assert_eq!(answered(length, false), natural, "it may end when it is as long as it must be");
+    let longer = answered(length + 1, false);
+    assert!(longer.len() > natural.len() && longer.starts_with(&natural), "{longer:?}");
+    let whole = answered(u32::MAX, false);
+    assert_eq!(whole.len(), 40);
+    assert!(!whole.contains(&END));
+    assert_eq!(answered(u32::MAX, true), whole);
+}
+
+/// What the fake model says after a token until it ends by itself, where that is within 30 tokens; else nothing.
+fn natural(start: TokenId) -> Vec<TokenId> {
+    let (tokens, reason) = crate::fake::expected(&[start], 30);
+    if reason == FinishReason::Stop { tokens } else { Vec::new() }
 }

@@ -75,5 +75,7 @@ pub(super) fn sampling() -> Vec<(&'static str, Value)> {
             "post_sampling_probs",
             described("Whether log probabilities are those that tokens were drawn with.", boolean()),
         ),
+        ("min_tokens", described("Before so many tokens the model may not end its answer.", tokens(0))),
+        ("ignore_eos", described("Whether the model may never end its answer.", boolean())),
     ]
 }
