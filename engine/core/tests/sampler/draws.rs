@@ -134,8 +134,8 @@ proptest! {
         let mut one = Sampler::after(wanted.clone(), &tokens(&prompt), bytes);
         let mut two = Sampler::after(wanted.clone(), &tokens(&prompt), bytes);
         for _ in 0..12 {
-            let token = one.sample_with(&logits, None, bytes).unwrap();
-            prop_assert_eq!(two.sample_with(&logits, None, bytes).unwrap(), token, "the same seed repeats");
+            let token = one.sample_with(&logits, None, &[], bytes).unwrap();
+            prop_assert_eq!(two.sample_with(&logits, None, &[], bytes).unwrap(), token, "the same seed repeats");
             prop_assert!(![0, 3].contains(&token.0), "banned");
             let entry = one.logprob(&logits, token, u8::MAX, bytes);
             let own = entry.top.iter().find(|(id, ..)| *id == token);
