@@ -3,7 +3,7 @@
 pub(crate) mod keys;
 pub(crate) mod security;
 
-use allerac_ledger::{Ledger, Principal};
+use allerac_ledger::{Ledger, Principal, Role};
 use axum::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
@@ -34,7 +34,8 @@ pub(crate) fn acting(state: &AppState, caller: &Principal) -> Ledger {
         Some(session) => format!("{}, session {session}", caller.user_name),
         None => format!("{}, key {}", caller.user_name, caller.key_id),
     };
-    state.ledger.clone().acting_as(&by)
+    let ledger = state.ledger.clone().acting_as(&by);
+    if caller.role == Role::Admin { ledger.by_admin(&caller.user_name) } else { ledger }
 }
 
 /// `GET /v1/account`.
