@@ -264,7 +264,10 @@ fn ways_in(ledger: &Ledger, name: &str) -> (usize, usize, usize, usize, bool) {
 async fn whoever_rises_above_an_admin_who_had_a_secret_of_theirs_begins_anew() {
     let home = box_of(&["ann", "ben", "cleo", "dora", "eve"]).await;
     let ledger = &home.ledger;
-    ledger.change_person("ann", PersonChange { role: Some(Role::Admin), ..PersonChange::default() }, Role::Owner).await.unwrap();
+    ledger
+        .change_person("ann", PersonChange { role: Some(Role::Admin), ..PersonChange::default() }, Role::Owner)
+        .await
+        .unwrap();
     let by_ann = ledger.clone().acting_as("ann").by_admin("ann");
     // Ben has a key of Ann's, Cleo a password, Dora a link; Eve's ways in are her own.
     by_ann.create_key(support::new_key("ben", None)).await.unwrap();

@@ -90,7 +90,9 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         let ran = home.run(&["plans", "set", "starter", &format!("--tokens-a-month={amount}")]);
         assert_eq!(ran.code, 2, "{amount}: {ran:?}");
     }
-    for wrong in [["--class", "first"], ["--counts", "some"], ["--weight", "m"], ["--models-up-to", "8"], ["--storage-gb", "x"]] {
+    for wrong in
+        [["--class", "first"], ["--counts", "some"], ["--weight", "m"], ["--models-up-to", "8"], ["--storage-gb", "x"]]
+    {
         assert_eq!(home.run(&[&["plans", "set", "starter"][..], &wrong].concat()).code, 2, "{wrong:?}");
     }
     home.run(&["plans", "set", "starter"]).refused(2, "nothing is to be changed", "--help");
