@@ -106,7 +106,10 @@ impl Counter {
 /// graphics are parts of it and are not counted twice; of two registers for the same processor, the first counts.
 fn zones(tree: &Tree) -> Vec<(String, String)> {
     let mut zones: Vec<(String, String)> = Vec::new();
-    for zone in tree.names(POWERCAP) {
+    let mut names = tree.names(POWERCAP);
+    // Not all machines count in the registers that are mapped to memory.
+    names.sort_by_key(|zone| zone.contains("mmio"));
+    for zone in names {
         let folder = format!("{POWERCAP}/{zone}");
         let Some(name) = tree.word(&format!("{folder}/name")) else { continue };
         let name = match zone.split(':').collect::<Vec<_>>()[..] {
