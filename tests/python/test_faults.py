@@ -342,10 +342,15 @@ def spend(data, user: str, tokens: int):
             [key_id, user_id, tokens, day, month, tokens],
         )
         database.execute(
-            "INSERT INTO usage_daily VALUES (?, ?, ?, 'm', 'local', 'completions', 1, ?, 0, 0, 0)",
+            "INSERT INTO usage_daily (month, day, key_id, model, served_by, endpoint, requests, prompt_tokens, cached_tokens,"
+            " completion_tokens) VALUES (?, ?, ?, 'm', 'local', 'completions', 1, ?, 0, 0)",
             [month, day, key_id, tokens],
         )
-        database.execute("INSERT INTO usage_monthly VALUES (?, ?, 'm', 1, ?, 0, 0)", [month, key_id, tokens])
+        database.execute(
+            "INSERT INTO usage_monthly (month, key_id, model, requests, prompt_tokens, cached_tokens, completion_tokens)"
+            " VALUES (?, ?, 'm', 1, ?, 0, 0)",
+            [month, key_id, tokens],
+        )
         database.execute(
             "INSERT INTO balances (account, month, used) VALUES (?, ?, ?)", [f"user:{user_id}", month, tokens]
         )

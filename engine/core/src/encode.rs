@@ -110,6 +110,7 @@ pub struct Batcher<E> {
     /// In the order of arrival.
     jobs: Vec<Job>,
     served: Shares,
+    last_step: Vec<(RequestId, u64)>,
 }
 
 #[derive(Debug)]
@@ -144,7 +145,7 @@ impl<E: Encoder> Batcher<E> {
     /// Nothing waits yet.
     #[must_use]
     pub fn new(encoder: E, config: BatcherConfig) -> Self {
-        Self { encoder, config, jobs: Vec::new(), served: Shares::default() }
+        Self { encoder, config, jobs: Vec::new(), served: Shares::default(), last_step: Vec::new() }
     }
 
     /// Whether a step would compute anything.
@@ -186,6 +187,11 @@ impl<E: Encoder> Batcher<E> {
         let batch = self.plan();
         let sequences: Vec<&Sequence> =
             batch.iter().map(|(job, place)| &self.jobs[*job].request.sequences[*place]).collect();
+        self.last_step = batch
+            .iter()
+            .map(|(job, _)| self.jobs[*job].request.id)
+            .zip(sequences.iter().map(|sequence| u64::from(length(sequence))))
+            .collect();
         let computed = self.encoder.encode(&sequences);
         match computed {
             Ok(vectors) => {
@@ -198,6 +204,12 @@ impl<E: Encoder> Batcher<E> {
             }
             Err(error) => self.fail(&error),
         }
+    }
+
+    /// Requests of the last step, each with the tokens that were computed of it.
+    #[must_use]
+    pub fn last_step(&self) -> &[(RequestId, u64)] {
+        &self.last_step
     }
 
     /// Puts a batch together: for each sequence the job and its place in it. Within a job they go in order.
@@ -307,6 +319,7 @@ mod tests {
         assert_eq!(batcher.submit(request(2, 8, &[20], 2)), None);
         let all = [(1, 4, Some(vec![vec![10.0], vec![11.0]])), (2, 2, Some(vec![vec![20.0]]))];
         assert_eq!(ended(&mut batcher), all);
+        assert_eq!(batcher.last_step(), [(RequestId(1), 2), (RequestId(2), 2), (RequestId(1), 2)]);
         assert_eq!(batcher.encoder.batches, [[10, 20, 11]]);
         assert!(!batcher.has_work());
     }

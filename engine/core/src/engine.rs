@@ -24,6 +24,7 @@ use crate::queue::Queue;
 use crate::request::{Class, Generate, Job, RequestId, TokenId};
 use crate::slot::{Slot, State};
 use crate::stats::Counters;
+use crate::work::{Work, WorkLog};
 
 /// How the engine schedules.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +67,7 @@ pub struct Engine<B> {
     pub(crate) archive: Option<Box<dyn Archive>>,
     pub(crate) pace: Pace,
     pub(crate) counters: Counters,
+    pub(crate) work: WorkLog,
     /// Counts admissions; orders slots by age and by last use without a clock.
     pub(crate) ticks: u64,
     steps: u64,
@@ -95,6 +97,7 @@ impl<B: Backend> Engine<B> {
             archive: None,
             pace,
             counters: Counters::default(),
+            work: WorkLog::default(),
             ticks: 0,
             steps: 0,
             has_progressed: false,
@@ -166,6 +169,11 @@ impl<B: Backend> Engine<B> {
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.has_work() && !self.has_progressed
+    }
+
+    /// Whom the time of steps went to since this was asked last; `cpu` is what processors spent meanwhile.
+    pub fn take_work(&mut self, cpu: Duration) -> Vec<Work> {
+        self.work.take(cpu)
     }
 
     /// Ends the engine; what it was built over.

@@ -29,6 +29,7 @@ pub mod stats;
 pub mod stop;
 mod trial;
 pub mod utf8;
+pub mod work;
 
 pub use archive::{Archive, EntryId, Fetched, Found, Kept, Tier};
 pub use attention::{Attention, AttentionError, FlashAttention, KvType};
@@ -39,3 +40,4 @@ pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, Failure, FinishReason, TokenLogprob, Usage};
 pub use request::{Class, Dry, Generate, Job, Mirostat, Repetition, RequestId, SamplingParams, TokenId, Xtc};
 pub use stats::Stats;
+pub use work::{Work, WorkLog};

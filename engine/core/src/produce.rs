@@ -28,6 +28,10 @@ impl<B: Backend> Engine<B> {
     /// Learns from how long a batch took.
     fn measure(&mut self, batch: &[BatchToken], took: Duration) {
         let runs = || batch.chunk_by(|a, b| a.sequence == b.sequence);
+        let request = |sequence| self.slots.iter().find(|slot| slot.sequence == sequence).and_then(Slot::request);
+        let tokens = |tokens: &[BatchToken]| Some((request(tokens[0].sequence)?, u64::from(len(tokens))));
+        let shares: Vec<_> = runs().filter_map(tokens).collect();
+        self.work.note(took, &shares);
         let drafts: Vec<u32> = runs().map(|tokens| len(tokens) - 1).filter(|length| *length > 0).collect();
         let by_model = self.slots.iter().filter_map(Slot::active).map(Active::drafted_by_model).sum();
         if self.slots.iter().any(|slot| slot.sequence == batch[0].sequence && slot.is_prefilling()) {

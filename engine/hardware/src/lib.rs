@@ -3,6 +3,7 @@
 mod bandwidth;
 mod compute;
 mod cpus;
+mod energy;
 pub mod machine;
 mod memory;
 mod passes;
@@ -18,6 +19,7 @@ pub mod tuning;
 pub use bandwidth::{BANDWIDTH_BYTES, Bandwidth, bandwidth};
 pub use compute::compute;
 pub use cpus::{CpuSet, InvalidCpuSet};
+pub use energy::Energy;
 pub use machine::Machine;
 pub use memory::{Memory, memory};
 pub use probe::{Probe, probe};

@@ -15,9 +15,10 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use allerac_engine_core::stats::{Counters, Gauges, Stats};
-use allerac_engine_core::{Chunk, Event, FinishReason, Generate, RequestId, TokenId, Usage};
+use allerac_engine_core::{Chunk, Event, FinishReason, Generate, RequestId, TokenId, Usage, Work};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
     ChatInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Produces, Prompt, PromptInput, ToEngine,
@@ -153,6 +154,8 @@ fn generate(socket: &Socket, cancelled: &Cancelled, request: &Generate, may_cras
     let reason = if is_cancelled() { FinishReason::Cancelled } else { FinishReason::Length };
     let usage = Usage { prompt_tokens, completion_tokens, ..Usage::default() };
     send_stats(socket, prompt_tokens, completion_tokens);
+    let (time, cpu) = (Duration::from_micros(u64::from(completion_tokens)), Duration::from_micros(1));
+    send(socket, &FromEngine::Work(vec![Work { id, time, cpu }]));
     send(socket, &FromEngine::Event(Event::Finished { id, reason, tail: String::new(), usage }));
 }
 

@@ -1,5 +1,7 @@
 //! Requests of encoders: tokenised, then computed, with an end that says what it cost.
 
+use std::sync::Arc;
+
 use allerac_engine_core::encode::{Encode, EncodeFailure, Encoded, Sequence};
 use allerac_engine_core::{Class, RequestId};
 use tokio::sync::{mpsc, oneshot};
@@ -8,6 +10,7 @@ use crate::error::EngineError;
 use crate::handle::{CANCEL_WAIT_MAX, Engine};
 use crate::protocol::EncodeInput;
 use crate::supervisor::Request;
+use crate::worked::{Running, Worked};
 
 /// A request of an encoder without its name, which the handle gives.
 #[derive(Debug, Clone)]
@@ -18,6 +21,8 @@ pub struct EncodeSpec {
     pub class: Class,
     /// See [`Encode::sequences`].
     pub sequences: Vec<Sequence>,
+    /// Where it is counted what is done for it.
+    pub worked: Arc<Worked>,
 }
 
 /// A request of an encoder under way. Dropping it cancels it.
@@ -49,8 +54,9 @@ impl Engine {
         let id = self.new_id();
         let (reply, answer) = oneshot::channel();
         let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
-        let EncodeSpec { salt, class, sequences } = spec;
-        let request = Request::Encode { request: Encode { id, salt, class, sequences }, reply };
+        let EncodeSpec { salt, class, sequences, worked } = spec;
+        let running = Running::new(worked);
+        let request = Request::Encode { request: Encode { id, salt, class, sequences }, reply, running };
         self.requests.send(request).await.map_err(|_| EngineError::Stopped)?;
         Ok(Encoding { id, answer, cancel: Some(cancel) })
     }

@@ -15,6 +15,7 @@ use crate::protocol::{Begin, KvKey, ModelInfo, Prompt, PromptInput};
 use crate::report::Report;
 use crate::settings::EngineSettings;
 use crate::supervisor::{Request, Supervisor};
+use crate::worked::{Running, Worked};
 
 /// Requests and cancellations that may wait for the supervisor. Each generation in flight holds one place
 /// for its cancellation, so this also bounds the generations of one engine.
@@ -125,6 +126,8 @@ pub struct GenerateSpec {
     pub score_prompt: bool,
     /// What the answer must be; `None` where it may be anything.
     pub grammar: Option<Grammar>,
+    /// Where it is counted what is done for it; the choices of a request share it.
+    pub worked: Arc<Worked>,
 }
 
 /// What happens to a generation; `Finished` or `Failed` is the last.
@@ -256,7 +259,7 @@ impl Engine {
         let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
         let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
         let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, control_words, .. } = spec;
-        let GenerateSpec { top_logprobs, score_prompt, grammar, .. } = spec;
+        let GenerateSpec { top_logprobs, score_prompt, grammar, worked, .. } = spec;
         let Prompt { tokens: prompt, common, prediction, .. } = prompt;
         let request = Generate {
             id,
@@ -272,7 +275,8 @@ impl Engine {
             top_logprobs,
             score_prompt,
         };
-        self.requests.send(Request::Generate { request, grammar, events }).await.map_err(|_| EngineError::Stopped)?;
+        let request = Request::Generate { request, grammar, events, running: Running::new(worked) };
+        self.requests.send(request).await.map_err(|_| EngineError::Stopped)?;
         Ok(Generation { id, events: incoming, cancel: Some(cancel), usage: Usage::default() })
     }
 

@@ -12,6 +12,7 @@ pub mod protocol;
 mod report;
 pub mod settings;
 mod supervisor;
+mod worked;
 
 pub use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
 pub use allerac_hardware::CpuSet;
@@ -20,3 +21,4 @@ pub use error::EngineError;
 pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
 pub use report::Report;
 pub use settings::EngineSettings;
+pub use worked::Worked;

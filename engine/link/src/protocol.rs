@@ -5,10 +5,11 @@ use allerac_engine_core::encode::{Encode, Encoded, Sequence};
 use allerac_engine_core::event::Event;
 use allerac_engine_core::request::{Generate, RequestId, TokenId};
 use allerac_engine_core::stats::Stats;
+use allerac_engine_core::work::Work;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
 pub const FRAME_BYTES_MAX: u32 = 64 * 1024 * 1024;
@@ -156,6 +157,8 @@ pub enum FromEngine {
     },
     /// The answer to [`ToEngine::Encode`].
     Encoded(Encoded),
+    /// Whom the time of steps went to since this was told last; what is of a request comes before its end.
+    Work(Vec<Work>),
 }
 
 /// Why a prompt could not be made.

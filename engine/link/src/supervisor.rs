@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allerac_engine_core::encode::{Encode, Encoded, Sequence};
-use allerac_engine_core::{Event, Failure, Generate, Grammar, RequestId, Usage};
+use allerac_engine_core::{Event, Failure, Generate, Grammar, RequestId, Usage, Work};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -20,6 +20,7 @@ use crate::protocol::{
     EncodeInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Prompt, PromptInput, ToEngine,
 };
 use crate::report::{Report, Reporter};
+use crate::worked::Running;
 
 /// The first wait before a restart; it doubles with each crash.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -52,9 +53,9 @@ pub(crate) type EncodeReply = oneshot::Sender<Result<Encoded, EngineError>>;
 pub(crate) enum Request {
     Load(LoadReply),
     Prepare { id: RequestId, input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply },
-    Generate { request: Generate, grammar: Option<Grammar>, events: mpsc::Sender<GenerationEvent> },
+    Generate { request: Generate, grammar: Option<Grammar>, events: mpsc::Sender<GenerationEvent>, running: Running },
     Tokenise { id: RequestId, inputs: Vec<EncodeInput>, reply: TokeniseReply },
-    Encode { request: Encode, reply: EncodeReply },
+    Encode { request: Encode, reply: EncodeReply, running: Running },
     Cancel(RequestId),
     Shutdown,
 }
@@ -65,7 +66,7 @@ enum Pending {
     Prepare { input: PromptInput, grammar: Option<Grammar>, reply: PrepareReply, since: Instant, replays: u8 },
     Generate(PendingGeneration),
     Tokenise { inputs: Vec<EncodeInput>, reply: TokeniseReply, since: Instant, replays: u8 },
-    Encode { request: Encode, reply: EncodeReply, replays: u8 },
+    Encode { request: Encode, reply: EncodeReply, running: Running, replays: u8 },
 }
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ struct PendingGeneration {
     /// A process that takes the request over compiles it again.
     grammar: Option<Grammar>,
     events: mpsc::Sender<GenerationEvent>,
+    running: Running,
     /// Whether the client has seen any token.
     delivered: bool,
     usage: Usage,
@@ -198,6 +200,7 @@ impl Supervisor {
                     Some(FromEngine::Tokenised { id, result }) => self.tokenised(id, result),
                     Some(FromEngine::Encoded(encoded)) => self.encoded(encoded),
                     Some(FromEngine::Stats(stats)) => self.reporter.note(&stats),
+                    Some(FromEngine::Work(work)) => self.note_work(&work),
                     Some(FromEngine::Event(event)) => {
                         if let Some(stalled) = self.deliver(event) {
                             process.send(ToEngine::Cancel(stalled));
@@ -252,10 +255,11 @@ impl Supervisor {
                 self.pending.insert(id, Pending::Prepare { input, grammar, reply, since: Instant::now(), replays: 0 });
                 Some(message)
             }
-            Request::Generate { request, grammar, events } => {
+            Request::Generate { request, grammar, events, running } => {
                 let message = ToEngine::Generate { request: request.clone(), grammar: grammar.clone() };
                 let (id, usage) = (request.id, Usage::default());
-                let generation = PendingGeneration { request, grammar, events, delivered: false, usage, replays: 0 };
+                let generation =
+                    PendingGeneration { request, grammar, events, running, delivered: false, usage, replays: 0 };
                 self.pending.insert(id, Pending::Generate(generation));
                 Some(message)
             }
@@ -264,9 +268,9 @@ impl Supervisor {
                 self.pending.insert(id, Pending::Tokenise { inputs, reply, since: Instant::now(), replays: 0 });
                 Some(message)
             }
-            Request::Encode { request, reply } => {
+            Request::Encode { request, reply, running } => {
                 let message = ToEngine::Encode(request.clone());
-                self.pending.insert(request.id, Pending::Encode { request, reply, replays: 0 });
+                self.pending.insert(request.id, Pending::Encode { request, reply, running, replays: 0 });
                 Some(message)
             }
             Request::Cancel(id) => Some(ToEngine::Cancel(id)),
@@ -310,6 +314,18 @@ impl Supervisor {
     fn encoded(&mut self, encoded: Encoded) {
         if let Some(Pending::Encode { reply, .. }) = self.pending.remove(&encoded.id) {
             let _ = reply.send(Ok(encoded));
+        }
+    }
+
+    /// Counts what the process did, for whom. Those that ended here meanwhile have been told what they cost.
+    fn note_work(&self, work: &[Work]) {
+        for work in work {
+            match self.pending.get(&work.id) {
+                Some(Pending::Generate(PendingGeneration { running, .. }) | Pending::Encode { running, .. }) => {
+                    running.note(work);
+                }
+                Some(Pending::Prepare { .. } | Pending::Tokenise { .. }) | None => {}
+            }
         }
     }
 

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use allerac_engine_core::{Class, FinishReason, SamplingParams, TokenId, Usage};
 use allerac_engine_link::protocol::{PROTOCOL_VERSION, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{
-    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent, Report,
+    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent, Report, Worked,
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -69,6 +70,7 @@ fn spec(prompt: &str, max_tokens: u32) -> GenerateSpec {
         top_logprobs: None,
         score_prompt: false,
         grammar: None,
+        worked: Arc::default(),
     }
 }
 
@@ -273,4 +275,20 @@ async fn the_process_ends_with_its_handles() {
     engine.shutdown().await;
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(engine.generate(spec("next", 1)).await.err(), Some(EngineError::Stopped));
+}
+
+#[tokio::test]
+async fn what_is_done_for_a_request_is_counted_before_its_end() {
+    let engine = start("m");
+    let worked: Arc<Worked> = Arc::default();
+    let ask = |prompt, tokens| engine.generate(GenerateSpec { worked: Arc::clone(&worked), ..spec(prompt, tokens) });
+    // Two choices of one request.
+    let (mut first, mut second) = (ask("hello", 5).await.unwrap(), ask("endless", 1).await.unwrap());
+    assert!(worked.is_running());
+    while first.next().await.is_some() {}
+    assert!(worked.time() >= Duration::from_micros(5) && worked.is_running());
+    assert!(matches!(second.next().await, Some(GenerationEvent::Started { .. })));
+    let produced = u64::from(second.cancel().await.completion_tokens);
+    assert_eq!(worked.time(), Duration::from_micros(5 + produced));
+    assert_eq!((worked.cpu(), worked.is_running()), (Duration::from_micros(2), false));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use allerac_engine_candle::{Files, Model, Produces as Output, TextInput};
 use allerac_engine_core::encode::{Encode, Encoder, Sequence};
-use allerac_engine_core::{Batcher, RequestId, TokenId};
+use allerac_engine_core::{Batcher, RequestId, TokenId, WorkLog};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
     EncodeInput, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Produces, ToEngine,
@@ -18,6 +18,7 @@ use anyhow::Context as _;
 
 use crate::args::Args;
 use crate::serve::{Outbox, load_file};
+use crate::work::Teller;
 
 /// Commands that may wait for the main thread; then the reader stops reading.
 const COMMANDS_WAITING_MAX: usize = 1024;
@@ -141,12 +142,17 @@ fn read(
 
 /// Computes a batch at a time while there is work, sleeps while there is none, and ends with the lane.
 fn compute(mut batcher: Batcher<Box<dyn Encoder>>, incoming: &Receiver<Command>, outbox: &Outbox) {
+    let (mut log, mut teller) = (WorkLog::default(), Teller::new());
     loop {
-        let first = if batcher.has_work() { None } else { Some(incoming.recv()) };
+        let is_idle = !batcher.has_work();
+        let first = if is_idle { Some(incoming.recv()) } else { None };
         let first = match first.transpose() {
             Ok(first) => first,
             Err(_) => return,
         };
+        if is_idle {
+            teller.begin();
+        }
         let mut ended = Vec::new();
         for command in first.into_iter().chain(incoming.try_iter().take(COMMANDS_WAITING_MAX)) {
             ended.extend(match command {
@@ -155,9 +161,12 @@ fn compute(mut batcher: Batcher<Box<dyn Encoder>>, incoming: &Receiver<Command>,
             });
         }
         if batcher.has_work() {
+            let began = Instant::now();
             ended.extend(batcher.step());
+            log.note(began.elapsed(), batcher.last_step());
         }
-        let messages: Vec<_> = ended.into_iter().map(FromEngine::Encoded).collect();
+        let work = teller.after_step(!ended.is_empty(), |cpu| log.take(cpu));
+        let messages: Vec<_> = work.into_iter().chain(ended.into_iter().map(FromEngine::Encoded)).collect();
         if !messages.is_empty() && outbox.send(messages).is_err() {
             return;
         }

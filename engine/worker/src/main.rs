@@ -18,6 +18,7 @@ mod serve;
 mod spin;
 mod steps;
 mod template;
+mod work;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@ use allerac_engine_link::protocol::FromEngine;
 
 use crate::report::{REPORT_EVERY, Reporter};
 use crate::serve::Outbox;
+use crate::work::Teller;
 
 /// Commands taken between two steps, so that a flood of them cannot stop the decoding.
 const COMMANDS_PER_STEP_MAX: usize = 64;
@@ -52,14 +53,22 @@ impl<B: Backend> Steps<B> {
     /// with the lane, and gives the engine back.
     pub(crate) fn run(mut self, incoming: &Receiver<Command>, outbox: &Outbox) -> Engine<B> {
         let mut reporter = Reporter::new(outbox);
+        let mut teller = Teller::new();
         loop {
             let Some(command) = self.next_command(incoming, &mut reporter) else { return self.engine };
+            if !self.engine.has_work() {
+                teller.begin();
+            }
             for command in command.into_iter().chain(incoming.try_iter().take(COMMANDS_PER_STEP_MAX)) {
                 self.apply(command);
             }
             self.engine.step(&mut self.events);
-            if !self.events.is_empty() {
-                let batch = self.events.drain(..).map(FromEngine::Event).collect();
+            let request_ends =
+                self.events.iter().any(|event| matches!(event, Event::Finished { .. } | Event::Failed { .. }));
+            let work = teller.after_step(request_ends, |cpu| self.engine.take_work(cpu));
+            if work.is_some() || !self.events.is_empty() {
+                // Whom the time went to comes before the end of a request.
+                let batch = work.into_iter().chain(self.events.drain(..).map(FromEngine::Event)).collect();
                 if outbox.send(batch).is_err() {
                     return self.engine;
                 }

@@ -19,6 +19,22 @@ pub(crate) struct ModelSize {
     pub(crate) below: u64,
 }
 
+/// Bytes, as a number of gigabytes (thousand millions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gigabytes(pub(crate) u64);
+
+impl FromStr for Limit<Gigabytes> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let bytes = decimal(text, 1_000_000_000).and_then(|(digits, step)| digits.checked_mul(step));
+        bytes.map(|bytes| Self(Some(Gigabytes(bytes)))).ok_or_else(|| "write a number like 5 or 0.5".to_owned())
+    }
+}
+
 impl FromStr for Limit<u64> {
     type Err = String;
 

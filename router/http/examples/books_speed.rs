@@ -235,9 +235,11 @@ fn fill(database: &Path) {
                 'model' || (n / 100) % 3, 'chat.completions', 'local', 100, 10, 50, 'completed',
                 date('2026-01-01', (n * 365 / {USAGE_ROWS}) || ' days'),
                 strftime('%Y-%m', '2026-01-01', (n * 365 / {USAGE_ROWS}) || ' days'), 1767225600 + n * 31, 1, 150 FROM numbers;
-             INSERT INTO usage_daily SELECT month, day, key_id, model, served_by, endpoint, count(*), sum(prompt_tokens),
+             INSERT INTO usage_daily (month, day, key_id, model, served_by, endpoint, requests, prompt_tokens,
+                cached_tokens, completion_tokens, cost) SELECT month, day, key_id, model, served_by, endpoint, count(*), sum(prompt_tokens),
                 sum(cached_tokens), sum(completion_tokens), 0 FROM usage GROUP BY month, day, key_id, model, served_by, endpoint;
-             INSERT INTO usage_monthly SELECT month, key_id, model, count(*), sum(prompt_tokens), sum(cached_tokens),
+             INSERT INTO usage_monthly (month, key_id, model, requests, prompt_tokens, cached_tokens,
+                completion_tokens) SELECT month, key_id, model, count(*), sum(prompt_tokens), sum(cached_tokens),
                 sum(completion_tokens) FROM usage GROUP BY month, key_id, model;
              INSERT INTO balances (account, month, used) SELECT 'user:' || user_id, month, sum(user_charge) FROM usage
                 GROUP BY user_id, month;

@@ -122,7 +122,8 @@ impl Run {
             max_output_tokens: 0,
         };
         let mut payment = self.till.set_aside(&self.principal, &self.admitted.accounts, reserve).await?;
-        let spec = EncodeSpec { salt: self.principal.salt, class: class(&self.principal), sequences };
+        let (class, worked) = (class(&self.principal), payment.worked());
+        let spec = EncodeSpec { salt: self.principal.salt, class, sequences, worked };
         let mut encoding = self.loaded.lease.encode(spec).await?;
         let ended = tokio::select! {
             ended = encoding.end() => Some(ended),

@@ -1,5 +1,9 @@
 //! What a request is paid with: tokens of the month, set aside in the ledger, and tokens of the minute.
 
+use std::sync::Arc;
+
+use allerac_energy::{Account, Accounts};
+use allerac_engine_link::Worked;
 use allerac_ledger::{Ledger, LedgerError, Principal, Reservation, Reserve, Settlement};
 use allerac_router_core::{Limited, Limits, RateLimits, TakenTokens};
 
@@ -11,6 +15,7 @@ use crate::state::AppState;
 pub(crate) struct Till {
     ledger: Ledger,
     limits: Limits,
+    energy: Accounts,
 }
 
 /// Tokens set aside for a request. Dropped, it costs what was counted.
@@ -18,6 +23,8 @@ pub(crate) struct Till {
 pub(crate) struct Payment {
     reservation: Reservation,
     minute: TakenTokens,
+    /// Closed after the settlement is on its way: what it took is added to that.
+    energy: Account,
 }
 
 /// The accounts that limits of a minute count for somebody, with the limits of now. Those without any are not counted.
@@ -35,7 +42,7 @@ pub(crate) fn limited(caller: &Principal) -> Vec<Limited> {
 
 impl Till {
     pub(crate) fn of(state: &AppState) -> Self {
-        Self { ledger: state.ledger.clone(), limits: state.limits.clone() }
+        Self { ledger: state.ledger.clone(), limits: state.limits.clone(), energy: state.energy.clone() }
     }
 
     /// Sets aside the most that a request can cost.
@@ -48,12 +55,18 @@ impl Till {
         let tokens = u64::from(request.prompt_tokens) + u64::from(request.max_output_tokens);
         let minute = self.limits.take_tokens(accounts, tokens).await?;
         // Where the month has too few left, those of the minute are given back here.
+        let energy = self.energy.open(request.request_id, &request.model);
         let reservation = self.ledger.reserve(principal, request).await?;
-        Ok(Payment { reservation, minute })
+        Ok(Payment { reservation, minute, energy })
     }
 }
 
 impl Payment {
+    /// Where engines count what they do for the request.
+    pub(crate) fn worked(&self) -> Arc<Worked> {
+        self.energy.worked()
+    }
+
     /// Counts what the request has cost so far. Called before the tokens are sent.
     pub(crate) fn count(&mut self, prompt: u32, cached: u32, completion: u32) -> Result<(), LedgerError> {
         self.minute.count(u64::from(prompt) + u64::from(completion));

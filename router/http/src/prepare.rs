@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use allerac_engine_core::{Class, Grammar, SamplingParams, TokenId};
 use allerac_engine_link::protocol::{ModelInfo, PrepareError, Prompt, PromptInput};
-use allerac_engine_link::{Engine, EngineError, GenerateSpec};
+use allerac_engine_link::{Engine, EngineError, GenerateSpec, Worked};
 use allerac_ledger::{Principal, Reserve};
 use allerac_metrics::{Outcome, Tokens};
 use allerac_parse::{Dialect, Parser};
@@ -158,7 +158,7 @@ pub(crate) async fn prepare(
         max_output_tokens: max_output_tokens.saturating_mul(options.choices),
     };
     let payment = till.set_aside(principal, &admitted.accounts, reserve).await?;
-    let specs = specs(&prepared, &limits, &ask, principal.salt);
+    let specs = specs(&prepared, &limits, (&ask, principal.salt), &payment.worked());
     let mut choices: Vec<Choice> = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
     if let Ask::Completion(request) = &ask {
         for (place, choice) in choices.iter_mut().enumerate().filter(|_| request.echo) {
@@ -344,7 +344,7 @@ fn output_limit(prompt_tokens: usize, options: &Options, context: u32) -> Result
 }
 
 /// One generation for each choice of each prompt, in the order of their indices.
-fn specs(prepared: &Prepared, limits: &[u32], ask: &Ask, salt: u64) -> Vec<GenerateSpec> {
+fn specs(prepared: &Prepared, limits: &[u32], (ask, salt): (&Ask, u64), worked: &Arc<Worked>) -> Vec<GenerateSpec> {
     let options = ask.options();
     let sampling = sampling::params(&options.sampling);
     let mut specs = Vec::new();
@@ -362,6 +362,7 @@ fn specs(prepared: &Prepared, limits: &[u32], ask: &Ask, salt: u64) -> Vec<Gener
                 top_logprobs: ask.top_logprobs(),
                 score_prompt: ask.echoes() && ask.top_logprobs().is_some(),
                 grammar: prepared.grammar.clone(),
+                worked: Arc::clone(worked),
             });
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use allerac_energy::Accounts;
 use allerac_ledger::Ledger;
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
@@ -48,6 +49,8 @@ pub struct AppState {
     pub sso: Option<Arc<SingleSignOn>>,
     /// How many requests run at once.
     pub limits: Limits,
+    /// What requests take of the box.
+    pub energy: Accounts,
     /// What is measured.
     pub metrics: Metrics,
     /// Opens the metrics to the commands of this box.

@@ -85,6 +85,8 @@ pub struct BucketSum {
     pub completion_tokens: i64,
     /// What other servers take for it, in billionths of the currency.
     pub cost: i64,
+    /// What its energy and its part of the machine cost here, in billionths of the currency.
+    pub cost_here: i64,
 }
 
 impl Ledger {
@@ -193,6 +195,7 @@ fn row(row: Row<'_>) -> sql::Result<(Mark, BucketSum)> {
             cached_tokens: row.get(6)?,
             completion_tokens: row.get(7)?,
             cost: row.get(8)?,
+            cost_here: row.get(9)?,
         },
     ))
 }
@@ -200,7 +203,8 @@ fn row(row: Row<'_>) -> sql::Result<(Mark, BucketSum)> {
 /// From the sums of days.
 fn of_days(wanted: &Wanted, (first, last): (i64, i64), zone: &TimeZone) -> Asked {
     let (first, last) = (day_text(first, zone), day_text(last, zone));
-    let counts = "sum(requests), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost) FROM usage_daily AS used";
+    let counts = "sum(requests), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost),
+        sum(electricity + machine) FROM usage_daily AS used";
     let months = [&first[..7], &last[..7]].map(|month| Value::Text(month.to_owned()));
     let values = months.into_iter().chain([first, last].map(Value::Text)).collect();
     assemble(wanted, "day", counts, "month BETWEEN ? AND ? AND day BETWEEN ? AND ?", values)
@@ -210,7 +214,8 @@ fn of_days(wanted: &Wanted, (first, last): (i64, i64), zone: &TimeZone) -> Asked
 fn of_moments(wanted: &Wanted, (from, to): (i64, i64), width: i64) -> Asked {
     let mark = format!("created_at - created_at % {width}");
     let counts =
-        "count(*), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost) FROM usage AS used";
+        "count(*), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost), sum(electricity + machine)
+         FROM usage AS used";
     assemble(
         wanted,
         &mark,

@@ -17,7 +17,9 @@ const WATCH: &str = "
         INSERT INTO drift VALUES ('user:' || OLD.user_id, OLD.month, -OLD.user_charge, 0);
         INSERT INTO drift SELECT 'key:' || OLD.key_id, OLD.month, -OLD.key_charge, 0 WHERE OLD.key_account;
     END;
-    CREATE TEMP TRIGGER usage_stays BEFORE UPDATE ON main.usage BEGIN
+    CREATE TEMP TRIGGER usage_stays BEFORE UPDATE OF id, request_id, key_id, user_id, key_account, model, endpoint,
+        served_by, prompt_tokens, cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at,
+        user_charge, key_charge, cost ON main.usage BEGIN
         SELECT raise(ABORT, 'a settled request is changed');
     END;
     CREATE TEMP TRIGGER reservations_come AFTER INSERT ON main.reservations BEGIN

@@ -41,6 +41,14 @@ pub struct UsedRequest {
     pub charged: i64,
     /// What another server takes for it, in billionths of the currency.
     pub cost: i64,
+    /// Its part of the box's energy, in millionths of a joule.
+    pub energy_uj: i64,
+    /// Its part of the time of processors, in millionths of a second.
+    pub cpu_us: i64,
+    /// What that energy cost, in billionths of the currency.
+    pub electricity: i64,
+    /// Its part of the machine's price, in billionths of the currency.
+    pub machine: i64,
 }
 
 /// Which requests, by when they were settled: in seconds since 1970, the end not included.
@@ -56,8 +64,8 @@ pub struct Span {
 
 const SELECT: &str =
     "SELECT request_id, usage.created_at, settled_at, day, users.name, public_id, label, model, endpoint,
-    served_by, outcome, prompt_tokens, cached_tokens, completion_tokens, user_charge, cost
-    FROM usage JOIN keys ON keys.id = key_id JOIN users ON users.id = usage.user_id";
+    served_by, outcome, prompt_tokens, cached_tokens, completion_tokens, user_charge, cost,
+    energy_uj, cpu_us, electricity, machine FROM usage JOIN keys ON keys.id = key_id JOIN users ON users.id = usage.user_id";
 
 impl Ledger {
     /// Hands out settled requests, oldest first, as they were at one moment.
@@ -117,5 +125,9 @@ fn request(row: Row<'_>) -> sql::Result<UsedRequest> {
         completion_tokens: row.get(13)?,
         charged: row.get(14)?,
         cost: row.get(15)?,
+        energy_uj: row.get(16)?,
+        cpu_us: row.get(17)?,
+        electricity: row.get(18)?,
+        machine: row.get(19)?,
     })
 }

@@ -164,6 +164,26 @@ impl Ledger {
         });
         removed.await?
     }
+
+    /// Lets somebody in no more because any provider knows them; how many did.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownUser`], and when it cannot be written.
+    pub async fn unlink_identities(&self, user: &str) -> Result<usize, LedgerError> {
+        let (user, actor, at) = (user.to_owned(), self.actor(), self.now().seconds);
+        let removed = self.writer.call(move |connection| {
+            let Some(known) = person(connection, &user)? else {
+                return Ok(Err(LedgerError::UnknownUser(user.clone())));
+            };
+            let removed = connection
+                .prepare_cached("UPDATE identities SET unlinked_at = ?2 WHERE user_id = ?1 AND unlinked_at IS NULL")?
+                .execute([known.id, at])?;
+            let detail = json!({"removed": removed});
+            audit::note(connection, Act { at, actor: &actor, action: "identity.remove", subject: &user, detail })?;
+            Ok(Ok(removed))
+        });
+        removed.await?
+    }
 }
 
 fn identified(connection: &Connection, issuer: &str, subject: &str) -> Result<Identified, LedgerError> {

@@ -119,8 +119,8 @@ impl Ledger {
             }
             connection
                 .prepare_cached(
-                    "INSERT INTO invitations (public_id, hash, name, role, plan, team_id, created_by, created_at, expires_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    "INSERT INTO invitations (public_id, hash, name, role, plan, team_id, created_by, created_at, expires_at,
+                     by_admin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )?
                 .execute(params![
                     made.public_id,
@@ -131,7 +131,8 @@ impl Ledger {
                     team,
                     creator,
                     now,
-                    now + new.open_s
+                    now + new.open_s,
+                    by != Role::Owner
                 ])?;
             let detail = json!({"name": name, "role": new.role, "plan": new.plan, "team": new.team});
             let act = Act { at: now, actor: &actor, action: "invitation.create", subject: &made.public_id, detail };
@@ -192,6 +193,12 @@ impl Ledger {
             {
                 teams::join(connection, team, user, now)?;
             }
+            // Whoever made the link may have opened it.
+            connection
+                .prepare_cached(
+                    "UPDATE users SET admin_knows = (SELECT by_admin FROM invitations WHERE id = ?2) WHERE id = ?1",
+                )?
+                .execute([user, id])?;
             connection
                 .prepare_cached("UPDATE invitations SET used_at = ?2, user_id = ?3 WHERE id = ?1")?
                 .execute(params![id, now, user])?;

@@ -102,39 +102,45 @@ fn balances(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
     off(connection, query, &["used", "reserved"])
 }
 
+/// What is summed of requests, beside how many they are: the columns, and their words.
+const SUMMED: [(&str, &str); 8] = [
+    ("prompt_tokens", "prompt tokens"),
+    ("cached_tokens", "cached tokens"),
+    ("completion_tokens", "completion tokens"),
+    ("cost", "cost"),
+    ("energy_uj", "energy"),
+    ("cpu_us", "time of processors"),
+    ("electricity", "electricity"),
+    ("machine", "machine"),
+];
+
 fn days(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
-    let query = "WITH rows (month, day, key_id, model, served_by, endpoint, books_requests, requests, books_prompt, prompt,
-            books_cached, cached, books_completion, completion, books_cost, cost) AS (
-            SELECT month, day, key_id, model, served_by, endpoint, 0, count(*), 0, sum(prompt_tokens), 0, sum(cached_tokens), 0,
-                sum(completion_tokens), 0, sum(cost) FROM usage GROUP BY month, day, key_id, model, served_by, endpoint
-            UNION ALL SELECT month, day, key_id, model, served_by, endpoint, requests, 0, prompt_tokens, 0, cached_tokens, 0,
-                completion_tokens, 0, cost, 0 FROM usage_daily
-        )
-        SELECT (SELECT public_id FROM keys WHERE id = key_id) || ' on ' || day || ' with ' || model, month,
-            sum(books_requests), sum(requests), sum(books_prompt), sum(prompt), sum(books_cached), sum(cached),
-            sum(books_completion), sum(completion), sum(books_cost), sum(cost)
-        FROM rows GROUP BY month, day, key_id, model, served_by, endpoint
-        HAVING sum(books_requests) <> sum(requests) OR sum(books_prompt) <> sum(prompt)
-            OR sum(books_cached) <> sum(cached) OR sum(books_completion) <> sum(completion)
-            OR sum(books_cost) <> sum(cost)";
-    off(connection, query, &["requests", "prompt tokens", "cached tokens", "completion tokens", "cost"])
+    let name = "(SELECT public_id FROM keys WHERE id = key_id) || ' on ' || day || ' with ' || model";
+    sums(connection, "usage_daily", name, "month, day, key_id, model, served_by, endpoint")
 }
 
 fn months(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
-    let query = "WITH rows (month, key_id, model, books_requests, requests, books_prompt, prompt, books_cached, cached,
-            books_completion, completion) AS (
-            SELECT month, key_id, model, 0, count(*), 0, sum(prompt_tokens), 0, sum(cached_tokens), 0,
-                sum(completion_tokens) FROM usage GROUP BY month, key_id, model
-            UNION ALL SELECT month, key_id, model, requests, 0, prompt_tokens, 0, cached_tokens, 0, completion_tokens, 0
-                FROM usage_monthly
+    let name = "(SELECT public_id FROM keys WHERE id = key_id) || ' with ' || model";
+    sums(connection, "usage_monthly", name, "month, key_id, model")
+}
+
+/// The differences between the sums of a table, which are kept by these columns, and the requests.
+fn sums(connection: &Connection, table: &str, name: &str, by: &str) -> Result<Vec<Difference>, LedgerError> {
+    let each = |of: &dyn Fn(&str) -> String| SUMMED.map(|(column, _)| of(column)).join(", ");
+    let both = each(&|column| format!("books_{column}, {column}"));
+    let (journal, books) = (each(&|column| format!("0, sum({column})")), each(&|column| format!("{column}, 0")));
+    let told = each(&|column| format!("sum(books_{column}), sum({column})"));
+    let differ = SUMMED.map(|(column, _)| format!("OR sum(books_{column}) <> sum({column})")).join(" ");
+    let query = format!(
+        "WITH rows ({by}, books_requests, requests, {both}) AS (
+            SELECT {by}, 0, count(*), {journal} FROM usage GROUP BY {by}
+            UNION ALL SELECT {by}, requests, 0, {books} FROM {table}
         )
-        SELECT (SELECT public_id FROM keys WHERE id = key_id) || ' with ' || model, month,
-            sum(books_requests), sum(requests), sum(books_prompt), sum(prompt), sum(books_cached), sum(cached),
-            sum(books_completion), sum(completion)
-        FROM rows GROUP BY month, key_id, model
-        HAVING sum(books_requests) <> sum(requests) OR sum(books_prompt) <> sum(prompt)
-            OR sum(books_cached) <> sum(cached) OR sum(books_completion) <> sum(completion)";
-    off(connection, query, &["requests", "prompt tokens", "cached tokens", "completion tokens"])
+        SELECT {name}, month, sum(books_requests), sum(requests), {told} FROM rows GROUP BY {by}
+        HAVING sum(books_requests) <> sum(requests) {differ}"
+    );
+    let words: Vec<&'static str> = std::iter::once("requests").chain(SUMMED.map(|(_, word)| word)).collect();
+    off(connection, &query, &words)
 }
 
 /// The differences that a query finds: whose, the month, and for each of these sums the books and the journal.

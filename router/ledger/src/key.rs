@@ -225,6 +225,12 @@ impl Principal {
         self.plans().all(|plan| plan.allows_model(model)) && self.models.iter().all(|names| names_model(names, model))
     }
 
+    /// Bytes that its person may keep, by the plans in force here; `None` for no limit.
+    #[must_use]
+    pub fn storage_bytes(&self) -> Option<u64> {
+        self.plans().filter_map(|plan| plan.storage_bytes).min()
+    }
+
     /// How urgent its requests may be.
     #[must_use]
     pub fn urgency(&self) -> Urgency {

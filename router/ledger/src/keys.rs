@@ -6,7 +6,7 @@ use crate::audit::{self, Act};
 use crate::error::LedgerError;
 use crate::key::{CreatedKey, KeyLimits, KeyRow, NewKey, UpstreamPolicy, random_bytes};
 use crate::ledger::Ledger;
-use crate::people::{Person, checked_name, insert_user, is_taken, person, taken};
+use crate::people::{Person, checked_name, insert_user, is_taken, note_known, person, taken};
 use crate::plan::{DEFAULT_PLAN, check_models};
 use crate::plans;
 use crate::role::{Right, Role, Scopes};
@@ -28,6 +28,7 @@ impl Ledger {
         let user = checked_name(&new.user)?;
         let label = if new.label.is_empty() { String::new() } else { checked_name(&new.label)? };
         let (key, now, actor) = (CreatedKey::random(), self.now().seconds, self.actor());
+        let admin = self.admin();
         check_limits(&new.limits, now)?;
         let created = key.clone();
         let made = self.writer.call(move |connection| {
@@ -74,6 +75,7 @@ impl Ledger {
                 now,
             };
             insert_key(connection, &created, id, row)?;
+            note_known(connection, admin.as_deref(), name)?;
             Ok(Ok(()))
         });
         made.await??;
@@ -143,6 +145,7 @@ impl Ledger {
             return Err(LedgerError::Invalid { field: "overlap_seconds", reason });
         }
         let (key, now, actor) = (CreatedKey::rotated(public_id), self.now().seconds, self.actor());
+        let admin = self.admin();
         let turned = key.clone();
         let done = self.writer.call(move |connection| {
             let id = &turned.public_id;
@@ -154,6 +157,7 @@ impl Ledger {
             connection
                 .prepare_cached("UPDATE keys SET old_hash = hash, old_until = ?3, hash = ?2 WHERE public_id = ?1")?
                 .execute(params![id, turned.hash(), now + overlap_s])?;
+            note_known(connection, admin.as_deref(), &row.user)?;
             let detail = json!({"old_until": now + overlap_s});
             audit::note(connection, Act { at: now, actor: &actor, action: "key.rotate", subject: id, detail })?;
             Ok(Ok(()))

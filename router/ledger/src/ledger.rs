@@ -39,6 +39,8 @@ pub struct Ledger {
     zone: TimeZone,
     clock: Clock,
     actor: Arc<str>,
+    /// The admin whose hands it is in, who governs some people and not others.
+    admin: Option<Arc<str>>,
     shared: Arc<Shared>,
 }
 
@@ -158,13 +160,23 @@ impl Ledger {
             plans: Mutex::default(),
             last_use: Mutex::default(),
         };
-        Ok(Self { writer, zone, clock: options.clock, actor: "server".into(), shared: Arc::new(shared) })
+        Ok(Self { writer, zone, clock: options.clock, actor: "server".into(), admin: None, shared: Arc::new(shared) })
     }
 
     /// The same ledger in the hands of somebody else: who it is stands in the audit log.
     #[must_use]
     pub fn acting_as(self, actor: &str) -> Self {
         Self { actor: actor.into(), ..self }
+    }
+
+    /// The same ledger in the hands of an admin: it is noted whose secrets they have in hand.
+    #[must_use]
+    pub fn by_admin(self, name: &str) -> Self {
+        Self { admin: Some(name.into()), ..self }
+    }
+
+    pub(crate) fn admin(&self) -> Option<Arc<str>> {
+        self.admin.clone()
     }
 
     pub(crate) fn place(&self) -> &Place {

@@ -7,7 +7,7 @@ use crate::audit::{self, Act};
 use crate::error::LedgerError;
 use crate::key::{CreatedKey, Presented};
 use crate::ledger::Ledger;
-use crate::people::{governs, person};
+use crate::people::{governs, note_known, person};
 use crate::role::Role;
 use crate::sessions;
 use crate::sql::{Connection, OptionalExtension, params};
@@ -34,7 +34,7 @@ impl Ledger {
             let reason = format!("a link opens for 1 to {OPEN_MAX_S} seconds");
             return Err(LedgerError::Invalid { field: "expires_in_seconds", reason });
         }
-        let (name, actor, at) = (name.to_owned(), self.actor(), self.now().seconds);
+        let (name, actor, at, admin) = (name.to_owned(), self.actor(), self.now().seconds, self.admin());
         let link = CreatedKey::beginning_with(PREFIX);
         let made = link.clone();
         let written = self.writer.call(move |connection| {
@@ -51,6 +51,7 @@ impl Ledger {
                      hash = excluded.hash, created_at = excluded.created_at, expires_at = excluded.expires_at",
                 )?
                 .execute(params![known.id, made.public_id, made.hash(), at, at + open_s])?;
+            note_known(connection, admin.as_deref(), &name)?;
             let detail = json!({"link": made.public_id, "expires_at": at + open_s});
             audit::note(connection, Act { at, actor: &actor, action: "user.password_link", subject: &name, detail })?;
             Ok(Ok(()))

@@ -53,6 +53,8 @@ pub(crate) struct Person {
     pub(crate) id: i64,
     pub(crate) role: Role,
     pub(crate) plan: String,
+    /// Whether an admin had a secret of theirs in hand.
+    admin_knows: bool,
 }
 
 impl Ledger {
@@ -135,7 +137,9 @@ impl Ledger {
         added.await?
     }
 
-    /// Changes somebody. `by` is the role of whoever does it.
+    /// Changes somebody. `by` is the role of whoever does it. Who becomes an owner or an admin, and of whom an admin had a
+    /// secret in hand before, begins anew: keys, sessions and all ways to sign in end, for with one of them the admin
+    /// would be them.
     ///
     /// # Errors
     /// [`LedgerError::UnknownUser`], [`LedgerError::UnknownPlan`], [`LedgerError::Forbidden`],
@@ -173,6 +177,11 @@ impl Ledger {
                 // Whoever made it may not set the password of what they are now.
                 password_links::end(connection, known.id)?;
             }
+            let rises = Role::Admin.governs(known.role) && !Role::Admin.governs(role);
+            let begins_anew = rises && known.admin_knows;
+            if begins_anew {
+                take_ways_in(connection, known.id, at)?;
+            }
             connection
                 .prepare_cached(
                     "UPDATE users SET role = ?2, plan = ?3, hours = coalesce(?4, hours), models = coalesce(?5, models)
@@ -187,7 +196,7 @@ impl Ledger {
                 ])?;
             let detail = json!({
                 "before": {"role": known.role, "plan": known.plan}, "after": {"role": role, "plan": plan},
-                "hours": hours.as_ref().map(ToString::to_string), "models": models,
+                "hours": hours.as_ref().map(ToString::to_string), "models": models, "begins_anew": begins_anew,
             });
             let is_changed = change.role.is_some() || change.plan.is_some() || hours.is_some() || models.is_some();
             if is_changed || new_name.is_none() {
@@ -265,7 +274,7 @@ impl Ledger {
         hash: Option<String>,
         (keep, by): (Option<String>, Option<Role>),
     ) -> Result<(), LedgerError> {
-        let (name, actor, at) = (name.to_owned(), self.actor(), self.now().seconds);
+        let (name, actor, at, admin) = (name.to_owned(), self.actor(), self.now().seconds, self.admin());
         let set = self.writer.call(move |connection| {
             let Some(known) = person(connection, &name)? else {
                 return Ok(Err(LedgerError::UnknownUser(name.clone())));
@@ -276,6 +285,7 @@ impl Ledger {
             connection
                 .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
                 .execute(params![known.id, hash])?;
+            note_known(connection, admin.as_deref(), &name)?;
             let ended = sessions::end_all(connection, known.id, keep.as_deref())?;
             password_links::end(connection, known.id)?;
             let detail = json!({"set": hash.is_some(), "sessions_ended": ended});
@@ -286,21 +296,37 @@ impl Ledger {
     }
 }
 
-/// Takes all ways in from somebody: keys, sessions, password, second factor, passkeys, teams. Whom other providers mean
-/// is not forgotten by it: they are to be known where they come again.
+/// Takes all ways in from somebody, and their teams. Whom other providers mean is not forgotten by it: they are to be
+/// known where they come again.
 pub(crate) fn shut_out(connection: &Connection, id: i64, at: i64) -> Result<(), LedgerError> {
+    take_ways_in(connection, id, at)?;
+    connection.prepare_cached("DELETE FROM members WHERE user_id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// Takes all ways in from somebody: keys, sessions, password, second factor, passkeys, other providers.
+fn take_ways_in(connection: &Connection, id: i64, at: i64) -> Result<(), LedgerError> {
     sessions::end_all(connection, id, None)?;
     for query in [
         "UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE user_id = ?1",
-        "DELETE FROM members WHERE user_id = ?1 AND ?2 > 0",
+        "UPDATE identities SET unlinked_at = coalesce(unlinked_at, ?2) WHERE user_id = ?1",
         "DELETE FROM second_factors WHERE user_id = ?1 AND ?2 > 0",
         "DELETE FROM recovery_codes WHERE user_id = ?1 AND ?2 > 0",
         "DELETE FROM passkeys WHERE user_id = ?1 AND ?2 > 0",
         "DELETE FROM password_links WHERE user_id = ?1 AND ?2 > 0",
-        "UPDATE users SET password = NULL WHERE id = ?1 AND ?2 > 0",
+        "UPDATE users SET password = NULL, admin_knows = 0 WHERE id = ?1 AND ?2 > 0",
     ] {
         connection.prepare_cached(query)?.execute([id, at])?;
     }
+    Ok(())
+}
+
+/// Notes that an admin has a secret of somebody else in hand.
+pub(crate) fn note_known(connection: &Connection, admin: Option<&str>, user: &str) -> Result<(), LedgerError> {
+    let Some(admin) = admin else { return Ok(()) };
+    connection
+        .prepare_cached("UPDATE users SET admin_knows = 1 WHERE name = ?1 AND name <> ?2")?
+        .execute([user, admin])?;
     Ok(())
 }
 
@@ -375,10 +401,12 @@ pub(crate) fn is_taken(connection: &Connection, name: &str) -> Result<bool, Ledg
 
 /// The person of a name, where there is one.
 pub(crate) fn person(connection: &Connection, name: &str) -> Result<Option<Person>, LedgerError> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, role, plan FROM users WHERE name = ?1 AND role <> 'team' AND removed_at IS NULL")?;
-    let person = statement
-        .query_row([name], |row| Ok(Person { id: row.get(0)?, role: Role::from_text(row.text(1)), plan: row.get(2)? }));
+    let mut statement = connection.prepare_cached(
+        "SELECT id, role, plan, admin_knows FROM users WHERE name = ?1 AND role <> 'team' AND removed_at IS NULL",
+    )?;
+    let person = statement.query_row([name], |row| {
+        Ok(Person { id: row.get(0)?, role: Role::from_text(row.text(1)), plan: row.get(2)?, admin_knows: row.get(3)? })
+    });
     Ok(person.optional()?)
 }
 

@@ -53,6 +53,8 @@ pub struct Plan {
     pub class: Urgency,
     /// Whether keys under this plan may be allowed to use other servers.
     pub upstreams: bool,
+    /// Bytes that somebody may keep, in files, responses and batches; `None` for no limit.
+    pub storage_bytes: Option<u64>,
 }
 
 /// Which tokens a plan counts.
@@ -118,6 +120,7 @@ impl Plan {
             models: Vec::new(),
             class: Urgency::Voice,
             upstreams: true,
+            storage_bytes: None,
         }
     }
 
@@ -157,6 +160,7 @@ impl Plan {
             ("tokens a month", self.tokens_a_month),
             ("the soft limit", self.soft_tokens_a_month),
             ("tokens a minute", self.tokens_a_minute),
+            ("bytes to keep", self.storage_bytes),
         ] {
             if tokens.is_some_and(|tokens| tokens > TOKENS_MAX) {
                 return wrong(format!("{what} can be {TOKENS_MAX} at most; leave the limit away instead"));

@@ -27,11 +27,15 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema/7_up.sql")).down(include_str!("schema/7_down.sql")),
     M::up(include_str!("schema/8_up.sql")).down(include_str!("schema/8_down.sql")),
     M::up(include_str!("schema/9_up.sql")).down(include_str!("schema/9_down.sql")),
+    M::up(include_str!("schema/10_up.sql")).down(include_str!("schema/10_down.sql")),
 ];
 
 /// The same shape for `PostgreSQL`, by the number of the migration that it is the same as. It began with the eighth.
-const SERVER_MIGRATIONS: &[(i64, &str)] =
-    &[(8, include_str!("schema/postgres/8.sql")), (9, include_str!("schema/postgres/9.sql"))];
+const SERVER_MIGRATIONS: &[(i64, &str)] = &[
+    (8, include_str!("schema/postgres/8.sql")),
+    (9, include_str!("schema/postgres/9.sql")),
+    (10, include_str!("schema/postgres/10.sql")),
+];
 
 const FIRST: &str = "CREATE TABLE users (
         id INTEGER PRIMARY KEY,

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::balance::{self, Account, Holder, Standing};
+use crate::energy;
 use crate::error::LedgerError;
 use crate::key::Principal;
 use crate::ledger::Ledger;
@@ -33,6 +34,16 @@ pub struct UsageRow {
     pub cached_tokens: u64,
     /// Tokens of output.
     pub completion_tokens: u64,
+    /// What other servers took, in billionths of the currency.
+    pub cost: u64,
+    /// Energy of the box, in millionths of a joule.
+    pub energy_uj: u64,
+    /// Time of its processors, in millionths of a second.
+    pub cpu_us: u64,
+    /// What the energy cost, in billionths of the currency.
+    pub electricity: u64,
+    /// Parts of the machine's price, in billionths of the currency.
+    pub machine: u64,
 }
 
 /// What an account has left this month: `limit = used + reserved + free`, unless more was used than the limit is now.
@@ -61,7 +72,8 @@ impl Ledger {
         self.rows(
             month,
             "SELECT day, users.name, keys.public_id, keys.label, model, served_by, sum(requests), sum(prompt_tokens),
-             sum(cached_tokens), sum(completion_tokens) FROM usage_daily AS sums",
+             sum(cached_tokens), sum(completion_tokens), sum(cost), sum(energy_uj), sum(cpu_us), sum(electricity),
+             sum(machine) FROM usage_daily AS sums",
             "GROUP BY day, users.id, keys.id, model, served_by ORDER BY day DESC, users.name, keys.id, model, served_by",
         )
     }
@@ -75,7 +87,7 @@ impl Ledger {
         self.rows(
             month,
             "SELECT month, users.name, keys.public_id, keys.label, model, '', requests, prompt_tokens, cached_tokens,
-             completion_tokens FROM usage_monthly AS sums",
+             completion_tokens, cost, energy_uj, cpu_us, electricity, machine FROM usage_monthly AS sums",
             "ORDER BY month DESC, users.name, keys.id, model",
         )
     }
@@ -118,6 +130,11 @@ impl Ledger {
                     prompt_tokens: count(7)?,
                     cached_tokens: count(8)?,
                     completion_tokens: count(9)?,
+                    cost: count(10)?,
+                    energy_uj: count(11)?,
+                    cpu_us: count(12)?,
+                    electricity: count(13)?,
+                    machine: count(14)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -169,13 +186,14 @@ impl Ledger {
     }
 }
 
-/// Takes back what a request was charged when it ran before.
+/// Takes back what a request was charged when it ran before. Nobody is charged for the energy of an answer that was lost:
+/// it is the box's own.
 pub(crate) fn undo(connection: &Connection, reservation: i64) -> Result<(), LedgerError> {
     let before = connection
         .prepare_cached(
             "SELECT usage.id, usage.user_id, usage.key_id, usage.key_account, usage.month, user_charge, key_charge,
              usage.day, usage.model, usage.served_by, prompt_tokens, cached_tokens, completion_tokens, usage.endpoint,
-             usage.cost
+             usage.cost, usage.energy_uj, usage.cpu_us, usage.electricity, usage.machine
              FROM usage JOIN reservations USING (request_id) WHERE reservations.id = ?1",
         )?
         .query_row([reservation], |row| {
@@ -184,16 +202,21 @@ pub(crate) fn undo(connection: &Connection, reservation: i64) -> Result<(), Ledg
             let charges: (i64, i64) = (row.get(5)?, row.get(6)?);
             let (month, day, model, served_by) = (row.get(4)?, row.get(7)?, row.get(8)?, row.get(9)?);
             let day = Day { month, day, key, model, served_by, endpoint: row.get(13)? };
-            let tokens: [i64; 4] = [row.get(10)?, row.get(11)?, row.get(12)?, row.get(14)?];
-            Ok((id, user, key_account, charges, day, tokens))
+            let mut counted = [0; 8];
+            for (place, column) in [10, 11, 12, 14, 15, 16, 17, 18].into_iter().enumerate() {
+                counted[place] = row.get(column)?;
+            }
+            Ok((id, user, key_account, charges, day, counted))
         })
         .optional()?;
-    let Some((id, user, key_account, (user_charge, key_charge), day, tokens)) = before else { return Ok(()) };
+    let Some((id, user, key_account, (user_charge, key_charge), day, counted)) = before else { return Ok(()) };
     balance::change(connection, &Holder::User(user).account(), &day.month, -user_charge, 0)?;
     if key_account {
         balance::change(connection, &Holder::Key(day.key).account(), &day.month, -key_charge, 0)?;
     }
-    day.take_back(connection, tokens)?;
+    day.take_back(connection, counted)?;
+    let [.., energy, _, electricity, _] = counted;
+    energy::add_own(connection, (&day.month, &day.day), [energy, electricity])?;
     connection.prepare_cached("DELETE FROM usage WHERE id = ?1")?.execute([id])?;
     Ok(())
 }
@@ -210,32 +233,46 @@ struct Day {
 
 impl Day {
     /// Takes one request out of the sums. None are kept of nothing.
-    fn take_back(
-        &self,
-        connection: &Connection,
-        [prompt, cached, completion, cost]: [i64; 4],
-    ) -> Result<(), LedgerError> {
-        const ROW: &str = "month = ?1 AND day = ?2 AND key_id = ?3 AND model = ?4 AND served_by = ?5 AND endpoint = ?6";
-        const OF_MONTH: &str = "month = ?1 AND key_id = ?2 AND model = ?3";
+    fn take_back(&self, connection: &Connection, counted: [i64; 8]) -> Result<(), LedgerError> {
+        const LESS: &str = "SET requests = requests - 1, prompt_tokens = prompt_tokens - ?1,
+            cached_tokens = cached_tokens - ?2, completion_tokens = completion_tokens - ?3, cost = cost - ?4,
+            energy_uj = energy_uj - ?5, cpu_us = cpu_us - ?6, electricity = electricity - ?7, machine = machine - ?8";
         let Self { month, day, key, model, served_by, endpoint } = self;
+        let [prompt, cached, completion, cost, energy, cpu, electricity, machine] = counted;
         connection
             .prepare_cached(&format!(
-                "UPDATE usage_daily SET requests = requests - 1, prompt_tokens = prompt_tokens - ?7,
-                 cached_tokens = cached_tokens - ?8, completion_tokens = completion_tokens - ?9,
-                 cost = cost - ?10 WHERE {ROW}"
+                "UPDATE usage_daily {LESS} WHERE month = ?9 AND day = ?10 AND key_id = ?11 AND model = ?12
+                 AND served_by = ?13 AND endpoint = ?14"
             ))?
-            .execute(params![month, day, key, model, served_by, endpoint, prompt, cached, completion, cost])?;
+            .execute(params![
+                prompt,
+                cached,
+                completion,
+                cost,
+                energy,
+                cpu,
+                electricity,
+                machine,
+                month,
+                day,
+                key,
+                model,
+                served_by,
+                endpoint
+            ])?;
         connection
-            .prepare_cached(&format!("DELETE FROM usage_daily WHERE {ROW} AND requests = 0"))?
+            .prepare_cached(
+                "DELETE FROM usage_daily WHERE month = ?1 AND day = ?2 AND key_id = ?3 AND model = ?4 AND served_by = ?5
+                 AND endpoint = ?6 AND requests = 0",
+            )?
             .execute(params![month, day, key, model, served_by, endpoint])?;
         connection
-            .prepare_cached(&format!(
-                "UPDATE usage_monthly SET requests = requests - 1, prompt_tokens = prompt_tokens - ?4,
-                 cached_tokens = cached_tokens - ?5, completion_tokens = completion_tokens - ?6 WHERE {OF_MONTH}"
-            ))?
-            .execute(params![month, key, model, prompt, cached, completion])?;
+            .prepare_cached(&format!("UPDATE usage_monthly {LESS} WHERE month = ?9 AND key_id = ?10 AND model = ?11"))?
+            .execute(params![prompt, cached, completion, cost, energy, cpu, electricity, machine, month, key, model])?;
         connection
-            .prepare_cached(&format!("DELETE FROM usage_monthly WHERE {OF_MONTH} AND requests = 0"))?
+            .prepare_cached(
+                "DELETE FROM usage_monthly WHERE month = ?1 AND key_id = ?2 AND model = ?3 AND requests = 0",
+            )?
             .execute(params![month, key, model])?;
         Ok(())
     }
@@ -290,13 +327,13 @@ pub(crate) fn insert(
         .execute(params![reservation, prompt_tokens, cached_tokens, completion_tokens, charges.cost])?;
     connection
         .prepare_cached(
-            "INSERT INTO usage_monthly AS sums (month, key_id, model, requests, prompt_tokens, cached_tokens, completion_tokens)
-             SELECT month, key_id, model, 1, ?2, ?3, ?4 FROM reservations WHERE id = ?1
+            "INSERT INTO usage_monthly AS sums (month, key_id, model, requests, prompt_tokens, cached_tokens,
+             completion_tokens, cost) SELECT month, key_id, model, 1, ?2, ?3, ?4, ?5 FROM reservations WHERE id = ?1
              ON CONFLICT (month, key_id, model) DO UPDATE SET requests = sums.requests + 1,
              prompt_tokens = sums.prompt_tokens + excluded.prompt_tokens,
              cached_tokens = sums.cached_tokens + excluded.cached_tokens,
-             completion_tokens = sums.completion_tokens + excluded.completion_tokens",
+             completion_tokens = sums.completion_tokens + excluded.completion_tokens, cost = sums.cost + excluded.cost",
         )?
-        .execute(params![reservation, prompt_tokens, cached_tokens, completion_tokens])?;
+        .execute(params![reservation, prompt_tokens, cached_tokens, completion_tokens, charges.cost])?;
     Ok(())
 }

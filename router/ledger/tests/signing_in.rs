@@ -251,3 +251,76 @@ async fn whoever_is_called_otherwise_keeps_all_that_is_theirs() {
     assert_eq!(ledger.user("anna").unwrap().quota.used, 0);
     home.check();
 }
+
+/// All by which somebody may come in: keys that open, sessions, passkeys, identities, and whether there is a password.
+fn ways_in(ledger: &Ledger, name: &str) -> (usize, usize, usize, usize, bool) {
+    let keys = ledger.keys_of(Some(name)).unwrap().iter().filter(|key| key.revoked_at.is_none()).count();
+    let (sessions, passkeys) = (ledger.sessions(Some(name)).unwrap().len(), ledger.passkeys(name).unwrap().len());
+    let identities = ledger.identities(name).unwrap().len();
+    (keys, sessions, passkeys, identities, ledger.user(name).unwrap().password)
+}
+
+#[tokio::test]
+async fn whoever_rises_above_an_admin_who_had_a_secret_of_theirs_begins_anew() {
+    let home = box_of(&["ann", "ben", "cleo", "dora", "eve"]).await;
+    let ledger = &home.ledger;
+    ledger
+        .change_person("ann", PersonChange { role: Some(Role::Admin), ..PersonChange::default() }, Role::Owner)
+        .await
+        .unwrap();
+    let by_ann = ledger.clone().acting_as("ann").by_admin("ann");
+    // Ben has a key of Ann's, Cleo a password, Dora a link; Eve's ways in are her own.
+    by_ann.create_key(support::new_key("ben", None)).await.unwrap();
+    by_ann.set_password("cleo", Some("h".into()), (None, Some(Role::Admin))).await.unwrap();
+    by_ann.password_link("dora", HOUR, Role::Admin).await.unwrap();
+    for (number, name) in ["ben", "cleo", "dora", "eve"].into_iter().enumerate() {
+        ledger.create_key(support::new_key(name, None)).await.unwrap();
+        ledger.set_password(name, Some("h".into()), (None, None)).await.unwrap();
+        let about = SessionAbout { agent: String::new(), address: String::new(), by: "password" };
+        ledger.open_session(name, about).await.unwrap();
+        ledger.add_passkey(name, passkey("phone", &[u8::try_from(number).unwrap()], 0)).await.unwrap();
+        ledger.link_identity(name, identity(name)).await.unwrap();
+    }
+    assert_eq!((ways_in(ledger, "ben"), ways_in(ledger, "eve")), ((2, 1, 1, 1, true), (1, 1, 1, 1, true)));
+    let become_a = |role| PersonChange { role: Some(role), ..PersonChange::default() };
+    // What an admin governs anyway changes nothing.
+    ledger.change_person("ben", become_a(Role::Child), Role::Admin).await.unwrap();
+    assert_eq!(ways_in(ledger, "ben"), (2, 1, 1, 1, true));
+    for (name, role) in [("ben", Role::Admin), ("cleo", Role::Owner), ("dora", Role::Admin), ("eve", Role::Owner)] {
+        ledger.change_person(name, become_a(role), Role::Owner).await.unwrap();
+        let left = if name == "eve" { (1, 1, 1, 1, true) } else { (0, 0, 0, 0, false) };
+        assert_eq!(ways_in(ledger, name), left, "{name}");
+    }
+    // It is over with that: another rise ends nothing.
+    ledger.set_password("ben", Some("h".into()), (None, Some(Role::Owner))).await.unwrap();
+    ledger.change_person("ben", become_a(Role::Owner), Role::Owner).await.unwrap();
+    assert_eq!(ways_in(ledger, "ben"), (0, 0, 0, 0, true));
+}
+
+#[tokio::test]
+async fn an_admins_invitation_is_a_secret_in_their_hand_and_an_owners_is_none() {
+    let home = box_of(&[]).await;
+    let ledger = &home.ledger;
+    for (by, name, keeps) in [(Role::Admin, "finn", false), (Role::Owner, "gus", true)] {
+        let plan = "pro".to_owned();
+        let new = Invitation { name: Some(name.into()), role: Role::Member, plan, team: None, open_s: HOUR };
+        let link = ledger.invite(new, by, "somebody").await.unwrap();
+        ledger.accept(&link.secret, name, Proof::Password("h".into())).await.unwrap();
+        let admin = PersonChange { role: Some(Role::Admin), ..PersonChange::default() };
+        ledger.change_person(name, admin, Role::Owner).await.unwrap();
+        assert_eq!(ledger.user(name).unwrap().password, keeps, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn all_identities_of_somebody_are_unlinked_at_once() {
+    let home = box_of(&["ann"]).await;
+    for subject in ["a", "b"] {
+        home.ledger.link_identity("ann", identity(subject)).await.unwrap();
+    }
+    assert_eq!(home.ledger.unlink_identities("ann").await.unwrap(), 2);
+    assert_eq!(home.ledger.identities("ann").unwrap().len(), 0);
+    assert_eq!(home.ledger.identified(ISSUER, "a").unwrap(), Identified::Unlinked);
+    assert_eq!(home.ledger.unlink_identities("ann").await.unwrap(), 0);
+    assert!(matches!(home.ledger.unlink_identities("nobody").await, Err(LedgerError::UnknownUser(_))));
+}

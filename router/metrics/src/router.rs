@@ -1,6 +1,7 @@
 //! The registry: what the router measures itself, and the text.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -39,6 +40,8 @@ pub(crate) struct Measured {
     pub(crate) between_tokens: Histograms<request::ServedLabels>,
     pub(crate) queue: Histograms<request::ServedLabels>,
     pub(crate) duration: Histograms<request::ServedLabels>,
+    energy: Family<EnergyLabels, Counter<f64, AtomicU64>>,
+    cpu: Family<ModelLabels, Counter<f64, AtomicU64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +49,20 @@ struct HttpLabels {
     route: String,
     method: &'static str,
     status: u16,
+}
+
+/// What energy was for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EnergyLabels {
+    /// `requests`, or `box` while there were none.
+    used_by: &'static str,
+    /// The model of the requests.
+    model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
 }
 
 impl Default for Metrics {
@@ -59,11 +76,17 @@ impl Default for Metrics {
             between_tokens: Family::new_with_constructor(|| Histogram::new(BETWEEN_TOKENS_BUCKETS)),
             queue: Family::new_with_constructor(|| Histogram::new(QUEUE_BUCKETS)),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            energy: Family::default(),
+            cpu: Family::default(),
             registry: Registry::default(),
         };
         registry.register("http_requests", "Answers by route, method and status", measured.http.clone());
         registry.register("requests", "Generations that ended, by how", measured.requests.clone());
         registry.register("tokens", "Tokens that were accounted for", measured.tokens.clone());
+        let help = "Measured energy of the box, by what it was for";
+        registry.register_with_unit("energy", help, Unit::Joules, measured.energy.clone());
+        let help = "Time of processors that requests took";
+        registry.register_with_unit("request_cpu", help, Unit::Seconds, measured.cpu.clone());
         let histograms = [
             ("time_to_first_token", "From the request to its first token", &measured.first_token),
             ("inter_token_latency", "Between two pieces of an answer", &measured.between_tokens),
@@ -85,6 +108,23 @@ impl Metrics {
         self.0.http.get_or_create(&labels).inc();
     }
 
+    /// Counts what a request for a model took, in millionths of a joule and of a second.
+    pub fn count_taken(&self, model: &str, energy_uj: u64, cpu_us: u64) {
+        let labels = EnergyLabels { used_by: "requests", model: model.to_owned() };
+        if energy_uj > 0 {
+            self.0.energy.get_or_create(&labels).inc_by(millionths(energy_uj));
+        }
+        self.0.cpu.get_or_create(&ModelLabels { model: labels.model }).inc_by(millionths(cpu_us));
+    }
+
+    /// Counts what the box took while there was no request, in millionths of a joule.
+    pub fn count_own_energy(&self, energy_uj: u64) {
+        if energy_uj > 0 {
+            let labels = EnergyLabels { used_by: "box", model: String::new() };
+            self.0.energy.get_or_create(&labels).inc_by(millionths(energy_uj));
+        }
+    }
+
     /// All of it as OpenMetrics text, with what engines report and how many requests are in flight.
     ///
     /// # Panics
@@ -100,4 +140,9 @@ impl Metrics {
         written.expect("a string takes everything");
         text
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to nine thousand million joules")]
+fn millionths(number: u64) -> f64 {
+    number as f64 / 1e6
 }

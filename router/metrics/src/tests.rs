@@ -183,6 +183,8 @@ fn the_documentation_lists_what_there_is_and_nothing_else() {
     meter.started(0, now);
     meter.piece(0, now);
     ends(&mut meter, Outcome::Completed, now);
+    metrics.count_taken("m", 1, 1);
+    metrics.count_own_energy(1);
     let text = metrics.render(vec![report()], 0, "1");
     let mut told = BTreeSet::new();
     for words in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {

@@ -124,13 +124,53 @@ impl Store {
     /// # Errors
     /// [`StoreError::TooMany`] where it is none of what was said, and when it cannot be written.
     pub async fn put(&self, new: New) -> Result<(), StoreError> {
+        self.put_within(new, None).await
+    }
+
+    /// The same, where its person may keep `bytes_max` in all. What was said before gives way to what is said now; what
+    /// takes less than before is kept in any case.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and [`StoreError::NoRoom`].
+    pub async fn put_within(&self, new: New, bytes_max: Option<u64>) -> Result<(), StoreError> {
         self.call(move |connection, seal| {
-            if new.kind.is_said() {
-                put(connection, seal, &new)?;
-                return forget_oldest(connection, new.owner);
+            let before = kept(connection, new.owner)?;
+            if !new.kind.is_said() {
+                refuse_too_many(connection, &new)?;
             }
-            refuse_too_many(connection, &new)?;
-            put(connection, seal, &new)
+            put(connection, seal, &new)?;
+            if new.kind.is_said() {
+                forget_oldest(connection, &new, bytes_max)?;
+            }
+            let after = kept(connection, new.owner)?;
+            match bytes_max {
+                Some(allowed) if after > allowed && after > before => Err(StoreError::NoRoom { kept: before, allowed }),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Bytes that somebody keeps; answers for requests that may come again are not counted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn kept_bytes(&self, owner: u64) -> Result<u64, StoreError> {
+        self.call(move |connection, _| kept(connection, owner)).await
+    }
+
+    /// Refuses somebody who has no room for another word: what they keep beside what was said takes all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`], and when the store cannot be read.
+    pub async fn refuse_full(&self, owner: u64, bytes_max: Option<u64>) -> Result<(), StoreError> {
+        let Some(allowed) = bytes_max else { return Ok(()) };
+        self.call(move |connection, _| {
+            let lasting = format!("{KEPT} AND NOT {SAID}");
+            let lasting =
+                connection.prepare_cached(&lasting)?.query_row([signed(owner)], |row| row.get::<_, i64>(0))?;
+            let kept = lasting.unsigned_abs();
+            if kept >= allowed { Err(StoreError::NoRoom { kept, allowed }) } else { Ok(()) }
         })
         .await
     }
@@ -297,21 +337,41 @@ fn put(connection: &Connection, seal: &Seal, new: &New) -> Result<(), StoreError
     Ok(())
 }
 
-/// Deletes the oldest of what a person said, until the rest is small enough.
-fn forget_oldest(connection: &Connection, owner: u64) -> Result<(), StoreError> {
+/// What somebody keeps, without answers for requests that may come again.
+const KEPT: &str = "SELECT coalesce(sum(bytes), 0) FROM objects WHERE owner = ?1 AND kind <> 'answer'";
+
+pub(crate) fn kept(connection: &Connection, owner: u64) -> Result<u64, StoreError> {
+    let kept: i64 = connection.prepare_cached(KEPT)?.query_row([signed(owner)], |row| row.get(0))?;
+    Ok(kept.unsigned_abs())
+}
+
+/// Deletes the oldest of what a person said, until the rest is small enough: by itself, and beside all else that they keep,
+/// as far as that helps. What is said now stays.
+fn forget_oldest(connection: &Connection, new: &New, bytes_max: Option<u64>) -> Result<(), StoreError> {
     let sum = format!("SELECT coalesce(sum(bytes), 0), count(*) FROM objects WHERE owner = ?1 AND {SAID}");
-    let sum = connection.prepare_cached(&sum)?.query_row([signed(owner)], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let (mut kept, mut count): (i64, i64) = sum;
-    while kept.unsigned_abs() > SAID_BYTES_MAX || count > SAID_MAX {
-        let oldest = format!("SELECT seq, bytes FROM objects WHERE owner = ?1 AND {SAID} ORDER BY seq LIMIT 1");
-        let oldest =
-            connection.prepare_cached(&oldest)?.query_row([signed(owner)], |row| Ok((row.get(0)?, row.get(1)?)));
-        let (seq, bytes): (i64, i64) = oldest?;
-        connection.prepare_cached("DELETE FROM objects WHERE seq = ?1")?.execute([seq])?;
-        kept -= bytes;
+    let sum = connection.prepare_cached(&sum)?.query_row([signed(new.owner)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (mut said, mut count): (i64, i64) = sum;
+    while said.unsigned_abs() > SAID_BYTES_MAX || count > SAID_MAX {
+        let Some(bytes) = forget_one(connection, SAID, new)? else { break };
+        said -= bytes;
         count -= 1;
     }
+    while bytes_max.is_some_and(|allowed| kept(connection, new.owner).is_ok_and(|kept| kept > allowed)) {
+        if forget_one(connection, "kind IN ('response', 'completion')", new)?.is_none() {
+            break;
+        }
+    }
     Ok(())
+}
+
+/// Deletes a person's oldest object of some kinds, but for one; its bytes.
+fn forget_one(connection: &Connection, kinds: &str, but: &New) -> Result<Option<i64>, StoreError> {
+    let query = format!(
+        "DELETE FROM objects WHERE seq = (SELECT seq FROM objects WHERE owner = ?1 AND {kinds}
+         AND NOT (kind = ?2 AND id = ?3) ORDER BY seq LIMIT 1) RETURNING bytes"
+    );
+    let mut statement = connection.prepare_cached(&query)?;
+    Ok(statement.query_row(params![signed(but.owner), but.kind.as_str(), but.id], |row| row.get(0)).optional()?)
 }
 
 /// Refuses an object that is new where its person has as many as they may.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::StoreError;
-use crate::object::{Kind, about, signed};
+use crate::object::{Kind, about, kept, signed};
 use crate::store::Store;
 
 /// Bytes of a piece of a file, but for the last.
@@ -22,7 +22,7 @@ pub struct Piece {
 
 impl Store {
     /// Adds a piece to an object, in place of the one of the same number; whether the object is there. The person may
-    /// then keep `bytes_max` in all objects of this kind.
+    /// then keep `bytes_max` in all.
     ///
     /// # Errors
     /// [`StoreError::NoRoom`], and when it cannot be written.
@@ -31,30 +31,29 @@ impl Store {
         (kind, owner): (Kind, u64),
         id: &str,
         piece: Piece,
-        bytes_max: u64,
+        bytes_max: Option<u64>,
     ) -> Result<bool, StoreError> {
         let Piece { number, mark, data } = piece;
         let id = id.to_owned();
         self.call(move |connection, seal| {
             let Some(object) = seq(connection, kind, owner, &id)? else { return Ok(false) };
-            let kept: i64 = connection
-                .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM objects WHERE owner = ?1 AND kind = ?2")?
-                .query_row(params![signed(owner), kind.as_str()], |row| row.get(0))?;
-            let kept = kept.unsigned_abs();
-            if kept.saturating_add(data.len() as u64) > bytes_max {
-                return Err(StoreError::NoRoom { kept, allowed: bytes_max });
-            }
             let data = seal.seal(&about(kind, owner, &id, &number.to_string()), &data);
             let before: Option<i64> = connection
                 .prepare_cached("SELECT length(data) FROM pieces WHERE object = ?1 AND number = ?2")?
                 .query_row(params![object, number], |row| row.get(0))
                 .optional()?;
+            let (kept, before) = (kept(connection, owner)?, before.unwrap_or(0));
+            if let Some(allowed) = bytes_max
+                && kept.saturating_sub(before.unsigned_abs()).saturating_add(data.len() as u64) > allowed
+            {
+                return Err(StoreError::NoRoom { kept, allowed });
+            }
             connection
                 .prepare_cached("INSERT OR REPLACE INTO pieces (object, number, mark, data) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![object, number, mark, data])?;
             connection
                 .prepare_cached("UPDATE objects SET bytes = bytes + ?2 WHERE seq = ?1")?
-                .execute(params![object, signed(data.len() as u64) - before.unwrap_or(0)])?;
+                .execute(params![object, signed(data.len() as u64) - before])?;
             Ok(true)
         })
         .await

@@ -106,16 +106,67 @@ async fn pieces_belong_to_their_object_and_are_bounded() {
     let file = (Kind::File, 1);
     let piece = |number, mark, data: &[u8]| Piece { number, mark, data: data.to_vec() };
     store.put(new(Kind::File, 1, "f")).await.unwrap();
-    assert!(store.put_piece(file, "f", piece(0, false, b"zero"), 1000).await.unwrap());
-    assert!(store.put_piece(file, "f", piece(2, true, b"two"), 1000).await.unwrap());
-    assert!(!store.put_piece(file, "g", piece(0, false, b""), 1000).await.unwrap());
-    let full = store.put_piece(file, "f", piece(3, false, &[0; 1000]), 1000).await;
+    assert!(store.put_piece(file, "f", piece(0, false, b"zero"), Some(1000)).await.unwrap());
+    assert!(store.put_piece(file, "f", piece(2, true, b"two"), Some(1000)).await.unwrap());
+    assert!(!store.put_piece(file, "g", piece(0, false, b""), Some(1000)).await.unwrap());
+    let full = store.put_piece(file, "f", piece(3, false, &[0; 1000]), Some(1000)).await;
     assert!(matches!(full, Err(StoreError::NoRoom { allowed: 1000, .. })), "{full:?}");
     assert_eq!(store.pieces(Kind::File, 1, "f").await.unwrap(), [(0, false), (2, true)]);
     assert_eq!(store.piece(Kind::File, 1, "f", 2).await.unwrap().as_deref(), Some(&b"two"[..]));
     assert_eq!(store.piece(Kind::File, 2, "f", 2).await.unwrap(), None);
     store.delete(Kind::File, 1, "f").await.unwrap();
     assert_eq!(store.piece(Kind::File, 1, "f", 2).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn all_that_somebody_keeps_counts_and_deleting_makes_room() {
+    let (_folder, store) = store();
+    let sized = |kind, id, bytes| New { head: vec![0; bytes], ..new(kind, 1, id) };
+    let refused = |error| matches!(error, Err(StoreError::NoRoom { .. }));
+    store.put_within(sized(Kind::File, "f", 600), Some(1000)).await.unwrap();
+    // Of another person, and what is kept for a while only.
+    store.put(New { head: vec![0; 5000], ..new(Kind::File, 2, "g") }).await.unwrap();
+    store.put_within(sized(Kind::Answer, "a", 5000), Some(1000)).await.unwrap();
+    assert!(refused(store.put_within(sized(Kind::Batch, "b", 600), Some(1000)).await));
+    assert_eq!(store.get(Kind::Batch, 1, "b").await.unwrap(), None);
+    // What was said gives way to what is said now, and to nothing else.
+    store.put_within(sized(Kind::Response, "r", 200), Some(1000)).await.unwrap();
+    store.put_within(sized(Kind::Completion, "c", 200), Some(1000)).await.unwrap();
+    assert!(store.get(Kind::Response, 1, "r").await.unwrap().is_none());
+    assert!(refused(store.put_within(sized(Kind::Completion, "d", 500), Some(1000)).await));
+    assert!(store.get(Kind::Completion, 1, "c").await.unwrap().is_some());
+    // Under a plan that allows less than is kept, whatever takes less is kept all the same.
+    store.put_within(sized(Kind::File, "f", 500), Some(100)).await.unwrap();
+    assert!(refused(store.refuse_full(1, Some(500)).await) && store.refuse_full(1, None).await.is_ok());
+    let kept = store.kept_bytes(1).await.unwrap();
+    assert!((700..800).contains(&kept), "{kept}");
+    store.delete(Kind::File, 1, "f").await.unwrap();
+    store.refuse_full(1, Some(500)).await.unwrap();
+    store.put_within(sized(Kind::Batch, "b", 600), Some(1000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn pieces_that_come_at_once_exceed_nothing() {
+    let (_folder, store) = store();
+    for id in 0..16 {
+        store.put(new(Kind::File, 1, &id.to_string())).await.unwrap();
+    }
+    let begun = store.kept_bytes(1).await.unwrap();
+    let allowed = begun + 10_000;
+    let piece = |id: u32| {
+        let store = store.clone();
+        let piece = Piece { number: 0, mark: false, data: vec![0; 1000] };
+        async move { store.put_piece((Kind::File, 1), &id.to_string(), piece, Some(allowed)).await.is_ok() }
+    };
+    let tasks: Vec<_> = (0..16).map(|id| tokio::spawn(piece(id))).collect();
+    let mut kept = 0;
+    for task in tasks {
+        kept += u64::from(task.await.unwrap());
+    }
+    // With what sealing adds, nine of them fit.
+    assert_eq!(kept, 9);
+    let bytes = store.kept_bytes(1).await.unwrap();
+    assert!(bytes <= allowed && bytes > begun + 9000, "{bytes} of {allowed}");
 }
 
 #[tokio::test]

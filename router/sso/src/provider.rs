@@ -14,7 +14,7 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 
 use crate::claims::{Expected, Identity, check, text};
 use crate::keys::{Keys, Published, Unsigned};
-use crate::settings::{Settings, SettingsError, is_safe};
+use crate::settings::{Nearness, Settings, SettingsError, is_safe};
 use crate::{SsoError, fetch};
 
 /// How long what the provider publishes is taken to be so.
@@ -59,6 +59,22 @@ impl TryFrom<String> for Address {
     fn try_from(text: String) -> Result<Self, String> {
         let url = Url::parse(&text).ok().filter(is_safe);
         url.map(Self).ok_or_else(|| format!("its address {} is not over HTTPS", word(&text)))
+    }
+}
+
+impl Metadata {
+    /// Refuses addresses that are nearer than the provider itself: one on the internet is not to have the box ask what only
+    /// the box, or its network, can reach.
+    fn check(&self, issuer: &Url) -> Result<(), SsoError> {
+        let others = [&self.authorization_endpoint, &self.token_endpoint, &self.jwks_uri].into_iter();
+        let mut all = others.chain(&self.userinfo_endpoint);
+        match all.find(|Address(url)| Nearness::of(url) > Nearness::of(issuer)) {
+            Some(Address(url)) => {
+                let named = word(url.as_str());
+                Err(SsoError::Provider(format!("its address {named} is on this machine or network, and it is not")))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -283,6 +299,8 @@ impl Provider {
             let named = word(&metadata.issuer);
             return Err(SsoError::Provider(format!("it calls itself {named}, and `issuer` here is {issuer}")));
         }
+        let issuer = Url::parse(issuer).map_err(|why| SsoError::Provider(why.to_string()))?;
+        metadata.check(&issuer)?;
         Ok(metadata)
     }
 
@@ -307,4 +325,59 @@ impl Provider {
 /// A word of the provider's, cut to what fits a message.
 fn word(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What becomes of a provider whose tokens are at an address.
+    fn checked(issuer: &str, token_endpoint: &str) -> Result<(), String> {
+        let told = json!({"issuer": issuer, "authorization_endpoint": issuer, "token_endpoint": token_endpoint,
+            "jwks_uri": issuer, "userinfo_endpoint": issuer});
+        let metadata: Metadata = serde_json::from_value(told).map_err(|error| error.to_string())?;
+        metadata.check(&Url::parse(issuer).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_provider_names_nothing_that_is_nearer_than_itself() {
+        let (far, near, here) = ("https://id.example", "https://192.168.1.5", "http://127.0.0.1:9000");
+        for (issuer, addresses) in [
+            (far, ["https://other.example/token", "https://93.184.216.34/token"]),
+            (near, ["https://10.0.0.7/token", "https://id.example/token"]),
+            (here, ["http://localhost:9000/token", "https://192.168.1.5/token"]),
+        ] {
+            for address in addresses {
+                assert_eq!(checked(issuer, address), Ok(()), "{issuer} {address}");
+            }
+        }
+        let inside = [
+            "http://127.0.0.1:8080/token",
+            "http://localhost/token",
+            "https://localhost/token",
+            "https://box.localhost/token",
+            "https://127.1.2.3/token",
+            "https://[::1]/token",
+            "https://[::ffff:127.0.0.1]/token",
+            "https://0.0.0.0/token",
+        ];
+        let network = [
+            "https://10.0.0.1/token",
+            "https://172.16.0.1/token",
+            "https://192.168.0.1/token",
+            "https://169.254.169.254/token",
+            "https://100.64.0.1/token",
+            "https://[fd00::1]/token",
+            "https://[fe80::1]/token",
+        ];
+        for address in inside.into_iter().chain(network) {
+            assert!(checked(far, address).unwrap_err().contains("machine or network"), "{address}");
+        }
+        for address in inside {
+            assert!(checked(near, address).is_err(), "{address}");
+        }
+        assert!(checked(far, "http://other.example/token").unwrap_err().contains("not over HTTPS"));
+    }
 }

@@ -1,5 +1,7 @@
 //! What the owner sets up.
 
+use std::net::Ipv4Addr;
+
 use url::{Host, Url};
 
 use crate::SsoError;
@@ -94,6 +96,46 @@ pub(crate) fn is_safe(url: &Url) -> bool {
         ("http", Some(Host::Ipv4(host))) => host.is_loopback(),
         ("http", Some(Host::Ipv6(host))) => host.is_loopback(),
         _ => false,
+    }
+}
+
+/// From where an address can be reached, as far as it says. What a name leads to is not asked: firms have providers in
+/// their own networks under names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Nearness {
+    /// From anywhere.
+    Anywhere,
+    /// From this network.
+    Network,
+    /// From this machine.
+    Machine,
+}
+
+impl Nearness {
+    pub(crate) fn of(url: &Url) -> Self {
+        match url.host() {
+            Some(Host::Ipv4(address)) => Self::of_ipv4(address),
+            Some(Host::Ipv6(address)) => match address.to_ipv4_mapped() {
+                Some(address) => Self::of_ipv4(address),
+                None if address.is_loopback() || address.is_unspecified() => Self::Machine,
+                None if address.is_unique_local() || address.is_unicast_link_local() => Self::Network,
+                None => Self::Anywhere,
+            },
+            Some(Host::Domain(name)) if name == "localhost" || name.ends_with(".localhost") => Self::Machine,
+            Some(Host::Domain(_)) | None => Self::Anywhere,
+        }
+    }
+
+    fn of_ipv4(address: Ipv4Addr) -> Self {
+        // Addresses that providers of internet access share out inside (RFC 6598).
+        let is_shared = address.octets()[0] == 100 && address.octets()[1] & 0b1100_0000 == 64;
+        if address.is_loopback() || address.is_unspecified() {
+            Self::Machine
+        } else if address.is_private() || address.is_link_local() || is_shared {
+            Self::Network
+        } else {
+            Self::Anywhere
+        }
     }
 }
 

@@ -39,9 +39,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allerac-tls", &[]),
     ("allerac-router-core", &["allerac-engine-link", "allerac-models"]),
     ("allerac-metrics", &["allerac-engine-core", "allerac-engine-link"]),
+    ("allerac-energy", &["allerac-engine-core", "allerac-engine-link", "allerac-ledger", "allerac-metrics"]),
     (
         "allerac-http",
         &[
+            "allerac-energy",
             "allerac-engine-core",
             "allerac-engine-link",
             "allerac-ledger",
@@ -60,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "allerac-alerts",
             "allerac-backup",
             "allerac-discovery",
+            "allerac-energy",
             "allerac-engine-core",
             "allerac-engine-link",
             "allerac-hardware",

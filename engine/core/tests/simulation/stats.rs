@@ -1,5 +1,7 @@
 //! What the engine counts of its work.
 
+use std::time::Duration;
+
 use allerac_engine_core::stats::{Counters, Ended, PromptTokens, Requests};
 use allerac_engine_core::{Class, Engine, Event, Generate, Limits, RequestId};
 
@@ -108,4 +110,23 @@ fn what_never_began_is_counted_by_why() {
     assert_eq!(ended, Ended { failed: 1, too_long: 1, queue_full: 4, ..Ended::default() });
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Refused { .. })).count(), 5);
     assert_eq!(engine.stats().gauges.requests[Class::Chat as usize].waiting, 8);
+}
+
+#[test]
+fn the_time_of_steps_goes_to_their_requests_to_the_last_nanosecond() {
+    let faults = Faults { step_us: 500, ..Faults::default() };
+    let mut engine = Engine::new(Fake::new(LIMITS, faults), config(16));
+    let mut events = Vec::new();
+    for id in 1..=3 {
+        engine.submit(request(id, &[5, 6, u32::try_from(id).unwrap()], 20), &mut events);
+    }
+    drain(&mut engine, &mut events);
+    let Counters { prefill, decode, .. } = engine.stats().counters;
+    let work = engine.take_work(Duration::from_millis(70));
+    let mut ids: Vec<u64> = work.iter().map(|work| work.id.0).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 3]);
+    assert_eq!(work.iter().map(|work| work.time).sum::<Duration>(), prefill.time + decode.time);
+    assert_eq!(work.iter().map(|work| work.cpu).sum::<Duration>(), Duration::from_millis(70));
+    assert!(engine.take_work(Duration::from_secs(1)).is_empty());
 }

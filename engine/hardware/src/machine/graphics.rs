@@ -57,7 +57,7 @@ pub struct Link {
     pub lanes_max: u32,
 }
 
-pub(super) fn read(tree: &Tree) -> Vec<Graphics> {
+pub(crate) fn read(tree: &Tree) -> Vec<Graphics> {
     tree.names(FOLDER).into_iter().filter_map(|address| graphics(tree, address)).collect()
 }
 

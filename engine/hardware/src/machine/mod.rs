@@ -13,6 +13,7 @@ mod storage;
 mod thunderbolt;
 
 pub use advice::Advice;
+pub(crate) use graphics::read as graphics;
 pub use graphics::{Attachment, Graphics, Link};
 pub use heat::{Heat, Temperature, Throttling};
 pub use memory::{Modules, Node};
@@ -65,7 +66,7 @@ impl Machine {
             memory_bytes: crate::probe::memory_bytes(&tree.text("/proc/meminfo").unwrap_or_default()),
             modules: Modules::read(tree),
             nodes: memory::nodes(tree),
-            graphics: graphics::read(tree),
+            graphics: graphics(tree),
             thunderbolt: thunderbolt::read(tree),
             heat: Heat::read(tree),
             power_limits: power::read(tree),

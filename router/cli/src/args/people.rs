@@ -102,6 +102,9 @@ pub(crate) struct UsersPassword {
     /// Also take all passkeys away, for who lost their devices
     #[arg(long)]
     pub(crate) remove_passkeys: bool,
+    /// Also let no other provider sign them in any more; they can be linked again
+    #[arg(long)]
+    pub(crate) remove_identities: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,7 +4,7 @@ use allerac_ledger::{Counts, Plan, Urgency, Weight};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::Listing;
-use crate::amount::{Limit, ModelSize, Named, parse_amount, parse_weight};
+use crate::amount::{Gigabytes, Limit, ModelSize, Named, parse_amount, parse_weight};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
@@ -44,7 +44,8 @@ pub(crate) struct PlansAdd {
 #[command(after_help = "Examples:
   allerac plans set starter --tokens-a-month 2M
   allerac plans set pro --tokens-a-minute 100k --concurrency 4
-  allerac plans set personal --requests-a-minute none")]
+  allerac plans set personal --requests-a-minute none
+  allerac plans set starter --storage-gb 10")]
 pub(crate) struct PlansSet {
     /// Which plan
     pub(crate) name: String,
@@ -100,17 +101,20 @@ pub(crate) struct Limits {
     /// Whether keys may be allowed to use other servers
     #[arg(long, value_name = "BOOL")]
     upstreams: Option<bool>,
+    /// Gigabytes that somebody may keep, in files, responses and batches
+    #[arg(long, value_name = "GB")]
+    storage_gb: Option<Limit<Gigabytes>>,
 }
 
 impl Limits {
     /// Whether nothing is given.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { tokens_a_month, soft_limit, counts, weight, carry_over, requests_a_minute, .. } = self;
-        let Self { tokens_a_minute, concurrency, models_up_to, model, class, upstreams, .. } = self;
+        let Self { tokens_a_minute, concurrency, models_up_to, model, class, upstreams, storage_gb, .. } = self;
         let no_tokens = tokens_a_month.is_none() && soft_limit.is_none() && counts.is_none() && weight.is_empty();
         let no_rate = requests_a_minute.is_none() && tokens_a_minute.is_none() && concurrency.is_none();
         let no_models = models_up_to.is_none() && model.is_empty() && class.is_none() && upstreams.is_none();
-        no_tokens && no_rate && no_models && carry_over.is_none()
+        no_tokens && no_rate && no_models && carry_over.is_none() && storage_gb.is_none()
     }
 
     /// Changes what is given.
@@ -122,6 +126,9 @@ impl Limits {
         set(&mut plan.concurrency, self.concurrency.as_ref());
         if let Some(Limit(size)) = &self.models_up_to {
             plan.parameters_below = size.map(|size| size.below);
+        }
+        if let Some(Limit(storage)) = &self.storage_gb {
+            plan.storage_bytes = storage.map(|Gigabytes(bytes)| bytes);
         }
         plan.counts = self.counts.unwrap_or(plan.counts);
         if plan.counts != Counts::Weighted && self.counts.is_some() {

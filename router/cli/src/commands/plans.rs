@@ -4,7 +4,7 @@ use crate::amount::ModelSize;
 use crate::args::Place;
 use crate::args::plans::{Plans, PlansAdd, PlansSet};
 use crate::failure::{Exit, Failure};
-use crate::output::{Align, Table, grouped, print_json, print_line};
+use crate::output::{Align, Table, bytes, grouped, print_json, print_line};
 
 pub(crate) async fn run(command: &Plans, place: &Place) -> Result<(), Failure> {
     match command {
@@ -55,6 +55,7 @@ fn list(json: bool, place: &Place) -> Result<(), Failure> {
         ("MODELS", Align::Left),
         ("CLASS", Align::Left),
         ("UPSTREAMS", Align::Left),
+        ("STORAGE", Align::Right),
         ("USERS", Align::Right),
         ("KEYS", Align::Right),
     ];
@@ -92,6 +93,7 @@ fn cells(row: &PlanRow) -> Vec<String> {
         if models.is_empty() { "all".to_owned() } else { models.join(": ") },
         plan.class.to_string(),
         if plan.upstreams { "yes" } else { "no" }.to_owned(),
+        plan.storage_bytes.map_or_else(|| "-".to_owned(), bytes),
         row.users.to_string(),
         row.keys.to_string(),
     ]

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use allerac_ledger::UsageRow;
+use allerac_ledger::{EnergySources, UsageRow};
 use serde_json::{Map, Value};
 
 use super::usage_export;
@@ -16,13 +16,39 @@ struct Sum {
     prompt: u64,
     cached: u64,
     completion: u64,
+    energy_uj: u64,
+    cpu_us: u64,
+    /// Of other servers, in billionths of the currency.
+    cost: u64,
+    electricity: u64,
+    machine: u64,
 }
 
 impl Sum {
-    const NAMES: [&'static str; 4] = ["requests", "prompt_tokens", "cached_tokens", "completion_tokens"];
+    const NAMES: [&'static str; 9] = [
+        "requests",
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+        "energy_uj",
+        "cpu_us",
+        "cost",
+        "electricity",
+        "machine",
+    ];
 
-    fn values(self) -> [u64; 4] {
+    fn values(self) -> [u64; 9] {
+        let Self { requests, prompt, cached, completion, energy_uj, cpu_us, cost, electricity, machine } = self;
+        [requests, prompt, cached, completion, energy_uj, cpu_us, cost, electricity, machine]
+    }
+
+    fn tokens(self) -> [u64; 4] {
         [self.requests, self.prompt, self.cached, self.completion]
+    }
+
+    /// All that it cost, in billionths of the currency.
+    fn costs(self) -> u64 {
+        self.cost + self.electricity + self.machine
     }
 
     fn add(&mut self, row: &UsageRow) {
@@ -30,6 +56,11 @@ impl Sum {
         self.prompt += row.prompt_tokens;
         self.cached += row.cached_tokens;
         self.completion += row.completion_tokens;
+        self.energy_uj += row.energy_uj;
+        self.cpu_us += row.cpu_us;
+        self.cost += row.cost;
+        self.electricity += row.electricity;
+        self.machine += row.machine;
     }
 }
 
@@ -81,13 +112,59 @@ pub(crate) fn run(args: &Usage, place: &Place) -> Result<(), Failure> {
     if sums.is_empty() {
         return Ok(print_line("nothing was used yet")?);
     }
-    let names = by.iter().map(|dimension| (dimension.title(), Align::Left));
-    let numbers = ["REQUESTS", "PROMPT", "CACHED", "COMPLETION"].map(|title| (title, Align::Right));
-    let mut table = Table::new(&names.chain(numbers).collect::<Vec<_>>());
+    let own = ledger.own_energy(month)?;
+    let currency = ledger.currency()?.to_uppercase();
+    let is_measured = own.energy_uj > 0 || sums.values().any(|sum| sum.energy_uj > 0);
+    let is_priced = own.electricity > 0 || sums.values().any(|sum| sum.costs() > 0);
+    let mut columns: Vec<_> = by.iter().map(|dimension| (dimension.title(), Align::Left)).collect();
+    let numbers = ["REQUESTS", "PROMPT", "CACHED", "COMPLETION", if is_measured { "KWH" } else { "CPU SECONDS" }];
+    columns.extend(numbers.map(|title| (title, Align::Right)));
+    columns.extend(is_priced.then_some(("COST", Align::Right)));
+    let mut table = Table::new(&columns);
     for (key, sum) in sums {
-        table.row(key.into_iter().chain(sum.values().map(grouped)).collect());
+        let taken = if is_measured { kwh(sum.energy_uj) } else { thousandths(sum.cpu_us / 1000) };
+        let cost = is_priced.then(|| format!("{} {currency}", money(sum.costs())));
+        table.row(key.into_iter().chain(sum.tokens().map(grouped)).chain([taken]).chain(cost).collect());
     }
-    Ok(table.print()?)
+    table.print()?;
+    if is_measured {
+        let cost = if is_priced { format!(", {} {currency}", money(own.electricity)) } else { String::new() };
+        return Ok(print_line(&format!(
+            "\nwhile nothing was computed, the box took {} kWh{cost}",
+            kwh(own.energy_uj)
+        ))?);
+    }
+    Ok(print_line(&format!("\n{}", unmeasured(ledger.energy_sources()?.as_ref())))?)
+}
+
+/// Why there is no energy to show.
+fn unmeasured(sources: Option<&EnergySources>) -> String {
+    let shown = "shown is the time of processors";
+    match sources {
+        Some(sources) if !sources.unreadable.is_empty() => {
+            format!("the server may not read {}; {shown}. See docs/usage.md", sources.unreadable[0])
+        }
+        Some(sources) if sources.counters.is_empty() => {
+            format!("this machine has no counter of energy that is known here; {shown}")
+        }
+        Some(_) | None => format!("no energy was measured in this time; {shown}"),
+    }
+}
+
+/// Millionths of a joule, in kilowatt hours to a millionth.
+fn kwh(energy_uj: u64) -> String {
+    let millionths = energy_uj / 3_600_000;
+    format!("{}.{:06}", grouped(millionths / 1_000_000), millionths % 1_000_000)
+}
+
+/// Billionths of the currency, in the currency to a millionth.
+fn money(billionths: u64) -> String {
+    let millionths = billionths / 1000;
+    format!("{}.{:06}", grouped(millionths / 1_000_000), millionths % 1_000_000)
+}
+
+fn thousandths(number: u64) -> String {
+    format!("{}.{:03}", grouped(number / 1000), number % 1000)
 }
 
 fn distinct(by: &[Dimension]) -> Vec<Dimension> {
@@ -132,6 +209,11 @@ mod tests {
             prompt_tokens: 10,
             cached_tokens: 4,
             completion_tokens: completion,
+            cost: 1,
+            energy_uj: 2,
+            cpu_us: 3,
+            electricity: 4,
+            machine: 5,
         }
     }
 
@@ -142,7 +224,35 @@ mod tests {
         let completions: Vec<_> = by_key.iter().map(|(key, sum)| (key[0].as_str(), sum.completion)).collect();
         assert_eq!(completions, [("k1", 3), ("k2", 4)]);
         assert_eq!(sum(&rows, &[Dimension::Day, Dimension::Key]).len(), 3);
-        let total = Sum { requests: 3, prompt: 30, cached: 12, completion: 7 };
+        let total = Sum {
+            requests: 3,
+            prompt: 30,
+            cached: 12,
+            completion: 7,
+            energy_uj: 6,
+            cpu_us: 9,
+            cost: 3,
+            electricity: 12,
+            machine: 15,
+        };
+        assert_eq!(total.costs(), 30);
         assert_eq!(sum(&rows, &[Dimension::User]).into_values().collect::<Vec<_>>(), [total]);
+    }
+
+    #[test]
+    fn amounts_are_told_to_a_millionth() {
+        assert_eq!((kwh(3_600_000_000_000), kwh(3_599_999)), ("1.000000".to_owned(), "0.000000".to_owned()));
+        assert_eq!((money(34_567_890_123), thousandths(4_567)), ("34.567890".to_owned(), "4.567".to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_measured_is_said_with_the_reason() {
+        let told = |counters: &[&str], unreadable: &[&str]| {
+            let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+            unmeasured(Some(&EnergySources { counters: words(counters), unreadable: words(unreadable) }))
+        };
+        assert!(told(&[], &[]).starts_with("this machine has no counter"));
+        assert!(told(&["AMD card"], &["/sys/x"]).starts_with("the server may not read /sys/x"));
+        assert!(told(&["package-0"], &[]).starts_with("no energy was measured"));
     }
 }

@@ -26,6 +26,7 @@ const SCHEMA: &str = "message usage {
     REQUIRED BYTE_ARRAY key (UTF8); REQUIRED BYTE_ARRAY key_name (UTF8); REQUIRED BYTE_ARRAY model (UTF8);
     REQUIRED BYTE_ARRAY endpoint (UTF8); REQUIRED BYTE_ARRAY served_by (UTF8); REQUIRED BYTE_ARRAY outcome (UTF8);
     REQUIRED INT64 prompt_tokens; REQUIRED INT64 cached_tokens; REQUIRED INT64 completion_tokens; REQUIRED INT64 charged; REQUIRED INT64 cost;
+    REQUIRED INT64 energy_uj; REQUIRED INT64 cpu_us; REQUIRED INT64 electricity; REQUIRED INT64 machine;
 }";
 
 type Output = Box<dyn Write + Send>;
@@ -92,6 +93,10 @@ fn write_csv(output: Output, rows: impl FnOnce(Each<'_>) -> Result<(), Failure>)
         "completion_tokens",
         "charged",
         "cost",
+        "energy_uj",
+        "cpu_us",
+        "electricity",
+        "machine",
     ]);
     rows(&mut |row| {
         names = None;
@@ -142,12 +147,16 @@ fn write_group(writer: &mut SerializedFileWriter<Output>, rows: &[UsedRequest]) 
     for text in texts {
         columns.texts(text)?;
     }
-    let numbers: [fn(&UsedRequest) -> i64; 5] = [
+    let numbers: [fn(&UsedRequest) -> i64; 9] = [
         |row| row.prompt_tokens,
         |row| row.cached_tokens,
         |row| row.completion_tokens,
         |row| row.charged,
         |row| row.cost,
+        |row| row.energy_uj,
+        |row| row.cpu_us,
+        |row| row.electricity,
+        |row| row.machine,
     ];
     for number in numbers {
         columns.numbers(number)?;

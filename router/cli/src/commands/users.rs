@@ -93,6 +93,9 @@ async fn password(args: &UsersPassword, place: &Place) -> Result<(), Failure> {
     if args.remove_passkeys {
         ledger.remove_passkeys(&args.name).await?;
     }
+    if args.remove_identities {
+        ledger.unlink_identities(&args.name).await?;
+    }
     Ok(print_line(&format!("{} has another password now", args.name))?)
 }
 

@@ -4,6 +4,7 @@ mod alerts;
 mod alias;
 mod backup;
 mod downloads;
+mod energy;
 mod engine;
 mod load;
 mod models;
@@ -28,6 +29,7 @@ use alerts::AlertsSection;
 pub(crate) use backup::Schedule;
 pub(crate) use backup::{BackupSection, line};
 use downloads::DownloadsSection;
+use energy::EnergySection;
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
 pub(crate) use oidc::OidcSection;
@@ -54,6 +56,7 @@ pub(crate) struct ConfigFile {
     pub(crate) engine: EngineSection,
     pub(crate) models: ModelsSection,
     pub(crate) backup: BackupSection,
+    pub(crate) energy: EnergySection,
     pub(crate) alerts: AlertsSection,
     /// What prices are in, as ISO 4217 has it.
     currency: Option<String>,

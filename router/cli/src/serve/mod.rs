@@ -3,6 +3,7 @@
 mod announce;
 pub(crate) mod backups;
 mod banner;
+mod energy;
 pub(crate) mod listen;
 mod machine;
 pub(crate) mod secure;
@@ -37,6 +38,7 @@ use crate::setup::Prepared;
 use announce::Announcement;
 use backups::Backups;
 use banner::Banner;
+use energy::Accountant;
 use secure::Secure;
 use stop::{CLOSE_WAIT, Signals};
 use watch::Watch;
@@ -159,6 +161,8 @@ impl Server {
         } else {
             None
         };
+        let metrics = Metrics::default();
+        let accountant = Accountant::start(&self.ledger, &metrics, self.prepared.config.energy.tariff()).await?;
         let (gate, code) = ClaimGate::new();
         let limits = allerac_http::limits(&self.ledger);
         let state = AppState {
@@ -176,7 +180,8 @@ impl Server {
             doors: Arc::clone(&self.doors),
             sso: self.sso.clone(),
             limits: limits.clone(),
-            metrics: Metrics::default(),
+            energy: accountant.accounts.clone(),
+            metrics,
             pass: self.pass.clone(),
             name: label.to_string(),
             system_status: self.system_status.clone(),
@@ -223,6 +228,7 @@ impl Server {
             self.registry.shutdown().await;
             // What ran is settled before the process ends; the next start would settle it otherwise.
             limits.idle().await;
+            accountant.close().await;
             if let Err(error) = self.ledger.flush().await {
                 tracing::warn!("the last settlements wait for the next start: {error}");
             }

@@ -23,7 +23,7 @@ pub(crate) async fn write(
             continue;
         }
         let file = File::new(&format!("{}_{suffix}.jsonl", record.id), "batch_output");
-        let mut filling = Filling::begin(store, owner, file, u64::MAX).await?;
+        let mut filling = Filling::begin(store, owner, file, None).await?;
         for number in numbers {
             let Some(mut line) = store.piece(Kind::Batch, owner, &record.id, number).await? else { continue };
             let value: Value = serde_json::from_slice(&line).unwrap_or_default();

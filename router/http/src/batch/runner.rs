@@ -174,6 +174,6 @@ async fn keep(state: &AppState, owner: u64, record: &Record, number: u32, answer
     let data = serde_json::to_vec(&answered.line).unwrap_or_default();
     let piece = Piece { number, mark: answered.failed, data };
     // What was paid for is kept, however much it is; it is bounded by the lines.
-    state.store.put_piece((Kind::Batch, owner), &record.id, piece, u64::MAX).await?;
+    state.store.put_piece((Kind::Batch, owner), &record.id, piece, None).await?;
     Ok(())
 }

@@ -29,8 +29,9 @@ pub(crate) async fn create(
         let message = format!("`{PARAM}` names a file for `{}`; send one with the purpose `batch`", file.purpose);
         return Err(ApiError::invalid_value(PARAM, &message));
     }
+    let bytes_max = caller.0.storage_bytes();
     let record = Record::new(request, caller.0.key_id);
-    state.store.put(record.object(owner)).await?;
+    state.store.put_within(record.object(owner), bytes_max).await?;
     let told = record.told();
     if let Err(error) = state.batches.begin(&state, owner, record.clone()) {
         state.store.delete(Kind::Batch, owner, &record.id).await?;

@@ -77,6 +77,7 @@ impl Shape for Answer {
         Some(Keeper {
             store: state.store.clone(),
             owner: caller.salt,
+            bytes_max: caller.storage_bytes(),
             build: Box::new(move |choices, usage| stored.with(&answer.completion(choices, usage))),
         })
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use allerac_ledger::Principal;
 use allerac_objects::{Kind, New, Object, Order, PIECE_BYTES, Piece, Store};
 use allerac_wire::{Deleted, FileObject, ListPage, file_expiry};
 use axum::Json;
@@ -23,8 +24,6 @@ use crate::state::AppState;
 
 /// Bytes of one file.
 const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// Bytes of all files of one person; what batches give them may come on top.
-const PERSON_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Bytes of a field of the form that is no file.
 const FIELD_BYTES_MAX: usize = 1024;
 /// Fields of the form.
@@ -109,7 +108,8 @@ pub(crate) struct Filling<'a> {
     pub(crate) file: File,
     piece: Vec<u8>,
     pieces: u32,
-    person_bytes_max: u64,
+    /// What their person may keep in all; what batches give them may come on top.
+    bytes_max: Option<u64>,
 }
 
 impl<'a> Filling<'a> {
@@ -117,10 +117,10 @@ impl<'a> Filling<'a> {
         store: &'a Store,
         owner: u64,
         file: File,
-        person_bytes_max: u64,
+        bytes_max: Option<u64>,
     ) -> Result<Self, ApiError> {
-        store.put(file.object(owner, true)).await?;
-        Ok(Self { store, owner, file, piece: Vec::new(), pieces: 0, person_bytes_max })
+        store.put_within(file.object(owner, true), bytes_max).await?;
+        Ok(Self { store, owner, file, piece: Vec::new(), pieces: 0, bytes_max })
     }
 
     pub(crate) async fn add(&mut self, mut data: &[u8]) -> Result<(), ApiError> {
@@ -145,7 +145,7 @@ impl<'a> Filling<'a> {
         let piece = std::mem::take(&mut self.piece);
         let of = (Kind::File, self.owner);
         let piece = Piece { number: self.pieces, mark: false, data: piece };
-        self.store.put_piece(of, &self.file.id, piece, self.person_bytes_max).await?;
+        self.store.put_piece(of, &self.file.id, piece, self.bytes_max).await?;
         self.pieces += 1;
         Ok(())
     }
@@ -176,14 +176,20 @@ pub(crate) async fn create(
         multipart.map_err(|_| ApiError::invalid_value("file", "send the file as a form (multipart/form-data)"))?;
     let mut form = Form::default();
     let mut filling = None;
-    let taken = take(&mut multipart, &state.store, caller.0.salt, &mut form, &mut filling).await;
+    let taken = take(&mut multipart, (&state.store, &caller.0), &mut form, &mut filling).await;
     let Some(mut filling) = filling else {
         taken?;
         return Err(ApiError::missing("file"));
     };
     match finish(taken, &mut filling, form).await {
         Ok(file) => {
-            state.store.put(file.object(caller.0.salt, false)).await?;
+            // Whole now: its head is a few bytes longer than it was.
+            if let Err(error) =
+                state.store.put_within(file.object(caller.0.salt, false), caller.0.storage_bytes()).await
+            {
+                filling.give_up().await;
+                return Err(error.into());
+            }
             Ok(Json(file.told()))
         }
         Err(error) => {
@@ -213,8 +219,7 @@ async fn finish(taken: Result<(), ApiError>, filling: &mut Filling<'_>, form: Fo
 /// Reads the form. The file goes to the store as it comes.
 async fn take<'a>(
     multipart: &mut Multipart,
-    store: &'a Store,
-    owner: u64,
+    (store, caller): (&'a Store, &Principal),
     form: &mut Form,
     filling: &mut Option<Filling<'a>>,
 ) -> Result<(), ApiError> {
@@ -224,7 +229,7 @@ async fn take<'a>(
         match field.name().unwrap_or_default() {
             "file" if filling.is_none() => {
                 let file = File::new(field.file_name().unwrap_or("file"), "");
-                let filling = filling.insert(Filling::begin(store, owner, file, PERSON_BYTES_MAX).await?);
+                let filling = filling.insert(Filling::begin(store, caller.salt, file, caller.storage_bytes()).await?);
                 while let Some(data) = in_time(field.chunk()).await? {
                     filling.add(&data).await?;
                     if filling.file.bytes > FILE_BYTES_MAX {

@@ -91,6 +91,10 @@ pub(crate) async fn respond<S: Shape>(
     let (ask, mut answer) = S::parse(envelope, &admitted, &caller.0)?;
     let (stream, choices) = (ask.options().stream, ask.choices());
     let keeper = answer.keeper(&ask, state, &caller.0);
+    if keeper.is_some() {
+        // Before anything is computed that could not be kept.
+        state.store.refuse_full(caller.0.salt, caller.0.storage_bytes()).await?;
+    }
     let (who, lane) = begin(state, &caller.0, place, Job { admitted, endpoint, ask })?;
     let mut lane = match keeper {
         Some(keeper) => keeper.follow(lane, choices),

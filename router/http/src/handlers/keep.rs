@@ -18,6 +18,8 @@ type Build = Box<dyn FnOnce(Vec<Collected>, CompletionUsage) -> New + Send>;
 pub(crate) struct Keeper {
     pub(crate) store: Store,
     pub(crate) owner: u64,
+    /// What its owner may keep in all.
+    pub(crate) bytes_max: Option<u64>,
     pub(crate) build: Build,
 }
 
@@ -53,6 +55,6 @@ impl Keeper {
 
     async fn keep(self, collector: Collector, usage: CompletionUsage) -> Result<(), allerac_objects::StoreError> {
         let new = (self.build)(collector.into_choices(), usage);
-        self.store.put(New { owner: self.owner, ..new }).await
+        self.store.put_within(New { owner: self.owner, ..new }, self.bytes_max).await
     }
 }

@@ -1,5 +1,7 @@
 //! `/v1/organization/usage/...`: what was used, in spans of time, as OpenAI's administration API tells it.
 
+use std::collections::BTreeMap;
+
 use allerac_ledger::{Bucket, BucketSum, Part, Wanted, Width};
 use axum::Json;
 use axum::extract::State;
@@ -133,13 +135,13 @@ pub(crate) async fn embeddings(
     })
 }
 
-/// What other servers took.
+/// What other servers took, and what electricity and the machine cost here.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Cost {
     /// `organization.costs.result`.
     object: &'static str,
     amount: Amount,
-    /// The model, where `group_by` asks for it.
+    /// The model, where `group_by` asks for it; `box` for what the box took while no request was computed.
     line_item: Option<String>,
     /// There are no projects here.
     project_id: Option<String>,
@@ -158,6 +160,8 @@ pub(crate) struct Amount {
 
 /// Billionths are what costs are counted in.
 const BILLION: f64 = 1e9;
+/// What the box itself is called among models.
+const BOX: &str = "box";
 /// Days on a page of costs, as OpenAI's API has it.
 const COST_DAYS_MAX: u64 = 180;
 
@@ -179,19 +183,35 @@ pub(crate) async fn costs(
     let wanted = wanted(params, &[])?;
     let wanted = Wanted { by, limit: usize::try_from(limit).unwrap_or(1), ..wanted };
     let currency = state.ledger.currency()?;
-    page(&state, &wanted, |sum| Cost {
+    // The box's own is nobody's and of no model.
+    let is_all = wanted.users.is_empty() && wanted.keys.is_empty() && wanted.models.is_empty();
+    let own = if is_all { state.ledger.own_electricity_by_day()? } else { BTreeMap::new() };
+    let of_box = BucketSum { model: wanted.by.contains(&Part::Model).then(|| BOX.to_owned()), ..BucketSum::default() };
+    let (mut buckets, next) = state.ledger.buckets(&wanted)?;
+    for bucket in &mut buckets {
+        let Some(electricity) = own.get(&state.ledger.day(bucket.start)).filter(|cost| **cost > 0) else { continue };
+        match bucket.sums.first_mut().filter(|_| wanted.by.is_empty()) {
+            Some(sum) => sum.cost_here += electricity,
+            None => bucket.sums.push(BucketSum { cost_here: *electricity, ..of_box.clone() }),
+        }
+    }
+    Ok(pages(buckets, next, |sum| Cost {
         object: "organization.costs.result",
         #[expect(clippy::cast_precision_loss, reason = "exact up to nine millions, and a sum for people beyond")]
-        amount: Amount { value: sum.cost as f64 / BILLION, currency: currency.clone() },
+        amount: Amount { value: (sum.cost + sum.cost_here) as f64 / BILLION, currency: currency.clone() },
         line_item: sum.model,
         project_id: None,
         api_key_id: sum.key,
-    })
+    }))
 }
 
 fn page<T>(state: &AppState, wanted: &Wanted, result: impl Fn(BucketSum) -> T) -> Result<Json<UsagePage<T>>, ApiError> {
     // A read of milliseconds: see what `books_speed` measures of a million requests.
     let (buckets, next) = state.ledger.buckets(wanted)?;
+    Ok(pages(buckets, next, result))
+}
+
+fn pages<T>(buckets: Vec<Bucket>, next: Option<i64>, result: impl Fn(BucketSum) -> T) -> Json<UsagePage<T>> {
     let bucket = |Bucket { start, end, sums }: Bucket| UsageBucket {
         object: "bucket",
         start_time: start,
@@ -200,7 +220,7 @@ fn page<T>(state: &AppState, wanted: &Wanted, result: impl Fn(BucketSum) -> T) -
     };
     let data = buckets.into_iter().map(bucket).collect();
     let next_page = next.map(|next| format!("{PAGE}{next}"));
-    Ok(Json(UsagePage { object: "page", data, has_more: next_page.is_some(), next_page }))
+    Json(UsagePage { object: "page", data, has_more: next_page.is_some(), next_page })
 }
 
 fn wanted(mut params: Params, endpoints: &[&'static str]) -> Result<Wanted, ApiError> {

@@ -145,7 +145,8 @@ pub(crate) async fn update(
     let mut stored = find(&state, &caller, &id).await?;
     stored.metadata = metadata;
     let created = stored.completion["created"].as_i64().unwrap_or_else(now_s);
-    state.store.put(New { owner: caller.0.salt, ..stored.object(created) }).await?;
+    let new = New { owner: caller.0.salt, ..stored.object(created) };
+    state.store.put_within(new, caller.0.storage_bytes()).await?;
     Ok(Json(stored.told()))
 }
 

@@ -11,10 +11,13 @@ use crate::handlers::objects::{
     AuditObject, InvitationObject, KeyObject, KeyRequest, LinkObject, PersonObject, PlanObject, RotateRequest,
     SecretObject, SessionObject, TeamObject,
 };
+use crate::handlers::passkeys::PasskeyObject;
+use crate::handlers::sso::IdentityObject;
 use crate::openapi::Operation;
 
 pub(super) fn operations() -> Vec<Operation> {
-    let people = under("Administration: people", people_()).chain(under("Administration: people", sessions()));
+    let people = under("Administration: people", people_()).chain(under("Administration: people", ways_in()));
+    let people = people.chain(under("Administration: people", sessions()));
     let keys = under("Administration: keys", keys_()).chain(under("Administration: invitations", invitations_()));
     let teams = under("Administration: teams", teams_()).chain(under("Administration: plans", plans()));
     people.chain(keys).chain(teams).chain(under("Administration: what was done", done())).collect()
@@ -34,6 +37,27 @@ fn people_() -> [Operation; 5] {
             .gives::<PersonObject>(200),
         Operation::delete(ONE, delete(people::remove), "Remove somebody; what they used stays in the books")
             .in_path("id", "The name.")
+            .gives_none(),
+    ]
+}
+
+fn ways_in() -> [Operation; 4] {
+    const PASSKEYS: &str = "/v1/admin/people/{id}/passkeys";
+    const IDENTITIES: &str = "/v1/admin/people/{id}/identities";
+    [
+        Operation::get(PASSKEYS, get(people::passkeys), "The passkeys of somebody")
+            .in_path("id", "The name.")
+            .lists::<PasskeyObject>(PAGE_MAX),
+        Operation::delete("/v1/admin/people/{id}/passkeys/{passkey}", delete(people::remove_passkey), "Remove one")
+            .in_path("id", "The name.")
+            .in_path("passkey", "Its id.")
+            .gives_none(),
+        Operation::get(IDENTITIES, get(people::identities), "By which other providers somebody signs in")
+            .in_path("id", "The name.")
+            .lists::<IdentityObject>(PAGE_MAX),
+        Operation::delete("/v1/admin/people/{id}/identities/{identity}", delete(people::remove_identity), "Unlink one")
+            .in_path("id", "The name.")
+            .in_path("identity", "Its id.")
             .gives_none(),
     ]
 }

@@ -26,7 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get(
             "/v1/organization/costs",
             get(organization::costs),
-            "What other servers took; for owners, admins and auditors",
+            "What other servers took, and what electricity and the machine cost; for owners, admins and auditors",
         )
         .in_query("start_time", "A moment in the first day, in seconds since 1970.", moment())
         .required()

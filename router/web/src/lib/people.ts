@@ -33,6 +33,7 @@ export interface Account {
   team: string | null;
   signed_in: boolean;
   rights: string[];
+  storage: { used_bytes: number; limit_bytes: number | null };
 }
 
 export interface Key {
@@ -79,6 +80,7 @@ export interface Limits {
   parameters_below: number | null;
   models: string[];
   upstreams: boolean;
+  storage_bytes: number | null;
 }
 
 export interface Plan {
@@ -104,6 +106,18 @@ export interface Used {
   prompt_tokens: number;
   cached_tokens: number;
   completion_tokens: number;
+  energy_kwh: number;
+  cpu_seconds: number;
+  cost: number;
+}
+
+/** What was used in a month, and the energy of the box. */
+export interface MonthUsage {
+  month: string;
+  months: string[];
+  used: Used[];
+  currency: string;
+  energy: { counters: string[]; unreadable: string[]; own_kwh: number; own_cost: number };
 }
 
 export interface Identity {
@@ -262,7 +276,7 @@ export class People {
   };
   verifyAudit = () => this.get<{ whole: boolean; entries: number; head: string; problem: string | null }>("/v1/admin/audit_logs/verification");
   usage = (month: string | null) =>
-    this.get<{ month: string; months: string[]; used: Used[] }>(`/v1/admin/usage${month ? `?month=${month}` : ""}`);
+    this.get<MonthUsage>(`/v1/admin/usage${month ? `?month=${month}` : ""}`);
   change = (name: string, change: Record<string, unknown>) =>
     this.send<Person>(`/v1/admin/people/${encodeURIComponent(name)}`, change);
   removePerson = (name: string) => this.remove(`/v1/admin/people/${encodeURIComponent(name)}`);
@@ -286,4 +300,13 @@ export const words = (count: number) => count.toLocaleString("en-GB");
 /** What was used of a month, in words. */
 export function spent({ used, limit }: Month): string {
   return limit === null ? `${words(used)} tokens` : `${words(used)} of ${words(limit)} tokens`;
+}
+
+/** A size in gigabytes, as plans have it. */
+export const gigabytes = (bytes: number) => `${(bytes / 1e9).toLocaleString("en-GB", { maximumFractionDigits: 1 })} GB`;
+
+/** What somebody keeps, in words. */
+export function kept({ used_bytes, limit_bytes }: Account["storage"]): string {
+  const megabytes = `${words(Math.ceil(used_bytes / 1e6))} MB kept`;
+  return limit_bytes === null ? megabytes : `${megabytes} of ${gigabytes(limit_bytes)}`;
 }

@@ -3,7 +3,7 @@
 pub(crate) mod keys;
 pub(crate) mod security;
 
-use allerac_ledger::{Ledger, Principal};
+use allerac_ledger::{Ledger, Principal, Role};
 use axum::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
@@ -26,6 +26,15 @@ pub(crate) struct AccountObject {
     signed_in: bool,
     /// What the person's role may: `ask models`...
     rights: Vec<&'static str>,
+    storage: StorageObject,
+}
+
+/// What somebody keeps: files, responses, batches.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct StorageObject {
+    used_bytes: u64,
+    /// Null for no limit.
+    limit_bytes: Option<u64>,
 }
 
 /// The ledger in the hands of whoever asks.
@@ -34,7 +43,8 @@ pub(crate) fn acting(state: &AppState, caller: &Principal) -> Ledger {
         Some(session) => format!("{}, session {session}", caller.user_name),
         None => format!("{}, key {}", caller.user_name, caller.key_id),
     };
-    state.ledger.clone().acting_as(&by)
+    let ledger = state.ledger.clone().acting_as(&by);
+    if caller.role == Role::Admin { ledger.by_admin(&caller.user_name) } else { ledger }
 }
 
 /// `GET /v1/account`.
@@ -43,7 +53,9 @@ pub(crate) async fn get(
     Authenticated(caller): Authenticated,
 ) -> Result<Json<AccountObject>, ApiError> {
     let teams = state.ledger.teams(Some(&caller.user_name))?.into_iter().map(TeamObject::from).collect();
+    let used_bytes = state.store.kept_bytes(caller.salt).await?;
     Ok(Json(AccountObject {
+        storage: StorageObject { used_bytes, limit_bytes: caller.storage_bytes() },
         object: "account",
         person: state.ledger.user(&caller.user_name)?.into(),
         teams,

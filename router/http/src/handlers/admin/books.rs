@@ -42,6 +42,8 @@ pub(crate) struct PlanLimits {
     /// `batch`, `chat` or `voice`.
     class: Option<String>,
     upstreams: Option<bool>,
+    /// What somebody may keep in files, responses and batches.
+    storage_bytes: Option<u64>,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -23,6 +23,23 @@ pub(crate) struct UsageObject {
     months: Vec<String>,
     /// By person and model.
     used: Vec<UsedObject>,
+    /// What amounts are in, as ISO 4217 has it, in lower case.
+    currency: String,
+    energy: EnergyObject,
+}
+
+/// Energy in a month, beside that of requests.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EnergyObject {
+    /// What is measured: processors, memory, graphics cards. Where there is nothing, the time of processors says who took
+    /// how much.
+    counters: Vec<String>,
+    /// Counters that are there and that the server may not read.
+    unreadable: Vec<String>,
+    /// What the box took while no request was computed, in kilowatt hours.
+    own_kwh: f64,
+    /// What that cost.
+    own_cost: f64,
 }
 
 /// What a person used of a model.
@@ -35,6 +52,12 @@ struct UsedObject {
     /// Of these, known from before.
     cached_tokens: u64,
     completion_tokens: u64,
+    /// Their part of the measured energy, in kilowatt hours.
+    energy_kwh: f64,
+    /// Their part of the time of processors.
+    cpu_seconds: f64,
+    /// What it cost: electricity and the machine here, and what other servers took.
+    cost: f64,
 }
 
 /// Whether the audit log is as it was written.
@@ -79,8 +102,34 @@ pub(crate) async fn usage(
         sum.prompt_tokens += row.prompt_tokens;
         sum.cached_tokens += row.cached_tokens;
         sum.completion_tokens += row.completion_tokens;
+        sum.energy_kwh += kwh(row.energy_uj);
+        sum.cpu_seconds += whole(row.cpu_us) / 1e6;
+        sum.cost += money(row.cost) + money(row.electricity) + money(row.machine);
     }
-    Ok(Json(UsageObject { object: "month_usage", month, months, used: sums.into_values().collect() }))
+    let (own, sources) = (state.ledger.own_energy(Some(&month))?, state.ledger.energy_sources()?.unwrap_or_default());
+    let energy = EnergyObject {
+        counters: sources.counters,
+        unreadable: sources.unreadable,
+        own_kwh: kwh(own.energy_uj),
+        own_cost: money(own.electricity),
+    };
+    let (used, currency) = (sums.into_values().collect(), state.ledger.currency()?);
+    Ok(Json(UsageObject { object: "month_usage", month, months, used, currency, energy }))
+}
+
+/// Millionths of a joule in kilowatt hours.
+fn kwh(energy_uj: u64) -> f64 {
+    whole(energy_uj) / 3.6e12
+}
+
+/// Billionths of the currency in the currency.
+fn money(billionths: u64) -> f64 {
+    whole(billionths) / 1e9
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, and a sum for people beyond")]
+fn whole(number: u64) -> f64 {
+    number as f64
 }
 
 /// `GET /v1/admin/audit_logs/verification`.

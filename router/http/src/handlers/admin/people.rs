@@ -1,10 +1,11 @@
 //! People: added, changed, removed; their sessions ended.
 
-use allerac_ledger::{Hours, Increase, NoHours, PersonChange};
+use allerac_ledger::{Hours, Increase, LedgerError, NoHours, PersonChange, Principal};
 use allerac_objects::Order;
 use allerac_wire::ListPage;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,6 +17,8 @@ use crate::error::ApiError;
 use crate::handlers::account::acting;
 use crate::handlers::list::{Params, told};
 use crate::handlers::objects::{PersonObject, SessionObject};
+use crate::handlers::passkeys::PasskeyObject;
+use crate::handlers::sso::IdentityObject;
 use crate::handlers::{Bounded, SmallBody, now_s, parse};
 use crate::state::AppState;
 
@@ -51,6 +54,8 @@ pub(crate) struct PersonUpdate {
     remove_second_factor: Option<bool>,
     /// `true` takes all their passkeys away, for who lost their devices.
     remove_passkeys: Option<bool>,
+    /// `true` lets no other provider sign them in any more; they can be linked again.
+    remove_identities: Option<bool>,
     /// More tokens a month for a while; one of 0 tokens ends all of them.
     increase: Option<IncreaseRequest>,
 }
@@ -137,6 +142,9 @@ pub(crate) async fn update(
     if update.remove_passkeys == Some(true) {
         ledger.remove_passkeys(&name).await?;
     }
+    if update.remove_identities == Some(true) {
+        ledger.unlink_identities(&name).await?;
+    }
     match update.increase {
         Some(IncreaseRequest { tokens: 0, .. }) => {
             ledger.end_increases(&name).await?;
@@ -148,6 +156,66 @@ pub(crate) async fn update(
         None => {}
     }
     Ok(Json(ledger.user(&name)?.into()))
+}
+
+/// `GET /v1/admin/people/{id}/passkeys`.
+pub(crate) async fn passkeys(
+    State(state): State<AppState>,
+    _: Authenticated,
+    path: Named,
+    params: Params,
+) -> Result<Json<ListPage<Value>>, ApiError> {
+    let user = state.ledger.user(&name(path)?)?.user;
+    let rows = state.ledger.passkeys(&user)?.into_iter().map(|row| json!(PasskeyObject::from(row)));
+    told(rows.collect(), params, Order::Ascending)
+}
+
+/// `DELETE /v1/admin/people/{id}/passkeys/{passkey}`.
+pub(crate) async fn remove_passkey(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    path: OneOf,
+) -> Result<StatusCode, ApiError> {
+    let (user, id) = below(&state, &caller, path)?;
+    acting(&state, &caller).remove_passkey(&user, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /v1/admin/people/{id}/identities`.
+pub(crate) async fn identities(
+    State(state): State<AppState>,
+    _: Authenticated,
+    path: Named,
+    params: Params,
+) -> Result<Json<ListPage<Value>>, ApiError> {
+    let user = state.ledger.user(&name(path)?)?.user;
+    let rows = state.ledger.identities(&user)?.into_iter().map(|row| json!(IdentityObject::from(row)));
+    told(rows.collect(), params, Order::Ascending)
+}
+
+/// `DELETE /v1/admin/people/{id}/identities/{identity}`.
+pub(crate) async fn remove_identity(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    path: OneOf,
+) -> Result<StatusCode, ApiError> {
+    let (user, id) = below(&state, &caller, path)?;
+    acting(&state, &caller).unlink_identity(&user, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A person, and something of theirs.
+type OneOf = Result<Path<(String, String)>, PathRejection>;
+
+/// Refuses to take something from people who are not below whoever asks.
+fn below(state: &AppState, caller: &Principal, path: OneOf) -> Result<(String, String), ApiError> {
+    let Path((user, id)) = path.map_err(|error| ApiError::invalid_value("id", &error.body_text()))?;
+    let known = state.ledger.user(&user)?;
+    if !caller.role.governs(known.role) {
+        let message = format!("only an owner of the box may change people with the role {}", known.role);
+        return Err(LedgerError::Forbidden(message).into());
+    }
+    Ok((known.user, id))
 }
 
 /// `DELETE /v1/admin/people/{id}`: they are nobody here from now on; what they used stays in the books.

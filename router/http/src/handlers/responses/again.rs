@@ -96,7 +96,8 @@ async fn begin_again(state: &AppState, owner: u64, kept: &Kept, mut again: Again
     let created_at = kept.response["created_at"].as_i64().unwrap_or_default();
     let writer =
         writer(state, owner, &request, (name, created_at), &place).counting_from((again.runs - 1) * EVENTS_MAX);
-    let run = Run { store: state.store.clone(), owner, context, is_kept: true, writer, again: Some(again) };
+    let (store, bytes_max) = (state.store.clone(), caller.0.storage_bytes());
+    let run = Run { store, owner, bytes_max, context, is_kept: true, writer, again: Some(again) };
     let running = run.go_background(&state.background)?;
     // It had its place in the limits of a minute when it came.
     let (accepted, accounts) = (Instant::now(), Vec::new());

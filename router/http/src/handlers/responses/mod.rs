@@ -62,8 +62,13 @@ pub(crate) async fn respond(
     let name = admitted.request_id.simple().to_string();
     let context = Context::of(state, owner, &mut request, &name).await?;
     let writer = writer(state, owner, &request, (&name, now_s()), &place);
-    let (stream, background, store) = (request.chat.options.stream, request.background, request.chat.store);
-    let run = Run { store: state.store.clone(), owner, context, is_kept: store, writer, again };
+    let (stream, background, is_kept) = (request.chat.options.stream, request.background, request.chat.store);
+    let bytes_max = caller.0.storage_bytes();
+    if is_kept {
+        // Before anything is computed that could not be kept.
+        state.store.refuse_full(owner, bytes_max).await?;
+    }
+    let run = Run { store: state.store.clone(), owner, bytes_max, context, is_kept, writer, again };
     // A place in the background is taken before anything is computed.
     let running = background.then(|| run.go_background(&state.background)).transpose()?;
     let job = Job { admitted, endpoint: Endpoint::Responses, ask: Ask::Chat(Box::new(request.chat)) };

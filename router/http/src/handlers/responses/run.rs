@@ -24,6 +24,8 @@ const EVENTS_WAITING_MAX: usize = 64;
 pub(crate) struct Run {
     pub(crate) store: Store,
     pub(crate) owner: u64,
+    /// What its owner may keep in all.
+    pub(crate) bytes_max: Option<u64>,
     pub(crate) context: Context,
     pub(crate) is_kept: bool,
     pub(crate) writer: Writer,
@@ -108,14 +110,14 @@ impl Run {
             return Ok(());
         }
         let tail = running.map(|running| running.transcript().into_bytes());
-        Ok(self.store.put(self.kept().object(self.owner, false, tail)).await?)
+        Ok(self.store.put_within(self.kept().object(self.owner, false, tail), self.bytes_max).await?)
     }
 
     /// Keeps that it is not complete, and how to begin it again.
     async fn keep_open(&self) -> Result<(), ApiError> {
         let mut kept = self.kept();
         kept.again.clone_from(&self.again);
-        Ok(self.store.put(kept.object(self.owner, true, None)).await?)
+        Ok(self.store.put_within(kept.object(self.owner, true, None), self.bytes_max).await?)
     }
 
     fn kept(&self) -> Kept {

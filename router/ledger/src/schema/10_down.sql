@@ -1,0 +1,17 @@
+ALTER TABLE invitations DROP COLUMN by_admin;
+ALTER TABLE users DROP COLUMN admin_knows;
+ALTER TABLE plans DROP COLUMN storage_bytes;
+DROP TABLE own_energy;
+ALTER TABLE usage_monthly DROP COLUMN cost;
+ALTER TABLE usage_monthly DROP COLUMN machine;
+ALTER TABLE usage_monthly DROP COLUMN electricity;
+ALTER TABLE usage_monthly DROP COLUMN cpu_us;
+ALTER TABLE usage_monthly DROP COLUMN energy_uj;
+ALTER TABLE usage_daily DROP COLUMN machine;
+ALTER TABLE usage_daily DROP COLUMN electricity;
+ALTER TABLE usage_daily DROP COLUMN cpu_us;
+ALTER TABLE usage_daily DROP COLUMN energy_uj;
+ALTER TABLE usage DROP COLUMN machine;
+ALTER TABLE usage DROP COLUMN electricity;
+ALTER TABLE usage DROP COLUMN cpu_us;
+ALTER TABLE usage DROP COLUMN energy_uj;
