@@ -13,7 +13,7 @@ mod report;
 pub mod settings;
 mod supervisor;
 
-pub use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
+pub use allerac_engine_core::{AdapterId, Attention, AttentionError, FlashAttention, KvType};
 pub use allerac_hardware::CpuSet;
 pub use encoding::{EncodeSpec, Encoding};
 pub use error::EngineError;

@@ -8,7 +8,7 @@ use allerac_engine_core::stats::Stats;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a message changes shape; both sides refuse another version.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// The longest frame either side accepts, in bytes. A prompt of 1 million characters fits several times.
 pub const FRAME_BYTES_MAX: u32 = 64 * 1024 * 1024;

@@ -225,6 +225,12 @@ impl Principal {
         self.plans().all(|plan| plan.allows_model(model)) && self.models.iter().all(|names| names_model(names, model))
     }
 
+    /// Whether both plans have a model of this name that is somebody's own.
+    #[must_use]
+    pub fn allows_own_model(&self, model: &str) -> bool {
+        self.plans().all(|plan| plan.allows_own_model(model))
+    }
+
     /// How urgent its requests may be.
     #[must_use]
     pub fn urgency(&self) -> Urgency {

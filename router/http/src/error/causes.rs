@@ -249,7 +249,9 @@ impl From<&ModelsError> for ApiError {
             ModelsError::Hub(_) => {
                 Self::new(StatusCode::NOT_FOUND, INVALID, "model_not_found", message).with_param("model")
             }
-            ModelsError::NotModel { .. } => Self::new(StatusCode::BAD_REQUEST, INVALID, "model_not_usable", message),
+            ModelsError::NotModel { .. } | ModelsError::Misfit { .. } | ModelsError::NoBase { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, INVALID, "model_not_usable", message)
+            }
             ModelsError::Download(_)
             | ModelsError::WrongDigest { .. }
             | ModelsError::Package { .. }
