@@ -1,7 +1,8 @@
 //! The files of installed models, by content.
 //!
 //! `models/blobs/sha256-HEX` are the files, `models/blocks/HEX` the digests of their blocks, `models/installed/ID.toml` say
-//! which model each is, `models/split/HEX/` are links to the files of a model in several, and and `models/partial/` holds what is still being fetched. `models/pins.toml` says what came from hubs,
+//! which model each is, `models/split/HEX/` are links to the files of a model in several, and `models/orders/` says
+//! what is to be fetched, and `models/partial/` holds what is still being fetched. `models/pins.toml` says what came from hubs,
 //! `models/licences.toml` which licences were accepted. Whoever fetches holds `models/lock` together with others who do;
 //! whoever removes files holds it alone.
 
