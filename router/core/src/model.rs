@@ -92,7 +92,7 @@ impl LocalModel {
         let draft = drafts.get(&base.model).and_then(|draft| all.iter().find(|model| model.id == *draft));
         // Adapters are loaded with the model: with others it is another engine.
         let digests: Vec<&str> =
-            base.files().map(|(_, sha256)| sha256).chain(adapters.iter().map(|(_, one)| one.sha256.as_str())).collect();
+            base.files().map(|(_, sha256)| sha256).chain(adapters.values().map(|one| one.sha256.as_str())).collect();
         Some(Self {
             id: installed.id.clone(),
             model: installed.model.clone(),
@@ -100,7 +100,7 @@ impl LocalModel {
             matryoshka: entry.is_some_and(|entry| entry.matryoshka),
             base: installed.base.clone(),
             adapter,
-            adapters_bytes: adapters.iter().map(|(_, one)| one.size_bytes).sum(),
+            adapters_bytes: adapters.values().map(|one| one.size_bytes).sum(),
             path: base.path.clone(),
             load_path: base.load_path.clone(),
             parts: base.parts.iter().map(|part| (part.name.clone(), part.path.clone())).collect(),
