@@ -16,7 +16,7 @@ PIECE_BYTES = 1 << 17
 
 
 class Hub:
-    """One repository with the test model, under the licence that `licence` says."""
+    """One repository with the test model, under the licence that `licence` says, and with the files in `more`."""
 
     def __init__(self):
         self.content = allerac.MODEL_FILE.read_bytes()
@@ -27,7 +27,7 @@ class Hub:
 
     def reset(self):
         self.licence, self.gated, self.faults, self.ranges, self.bytes_a_second = "apache-2.0", False, [], [], None
-        self.sent = 0
+        self.sent, self.more = 0, {}
 
     @property
     def url(self) -> str:
@@ -41,11 +41,14 @@ class Hub:
         self.server.server_close()
 
     def description(self) -> dict:
-        size, sha256 = len(self.content), hashlib.sha256(self.content).hexdigest()
-        file = {"rfilename": FILE, "size": size, "blobId": COMMIT, "lfs": {"sha256": sha256, "size": size, "pointerSize": 134}}
+        def file(name, content):
+            size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+            return {"rfilename": name, "size": size, "blobId": COMMIT, "lfs": {"sha256": sha256, "size": size, "pointerSize": 134}}
+
+        files = [file(name, content) for name, content in {FILE: self.content, **self.more}.items()]
         readme = {"rfilename": "README.md", "size": 3, "blobId": "b" * 40}
         return {"id": REPOSITORY, "sha": COMMIT, "gated": "auto" if self.gated else False,
-                "cardData": {"license": self.licence}, "siblings": [file, readme]}  # fmt: skip
+                "cardData": {"license": self.licence}, "siblings": [*files, readme]}  # fmt: skip
 
     def _handler(hub):
         class Handler(BaseHTTPRequestHandler):
@@ -65,22 +68,24 @@ class Hub:
             def do_GET(self):
                 if self.path.startswith(f"/api/models/{REPOSITORY}/revision/"):
                     return self.plain(200, json.dumps(hub.description()).encode(), content_type="application/json")
-                if self.path == f"/{REPOSITORY}/resolve/{COMMIT}/{FILE}":
+                asked = self.path.removeprefix(f"/{REPOSITORY}/resolve/{COMMIT}/")
+                if asked == FILE or asked in hub.more:
                     if hub.gated and self.headers.get("authorization") != "Bearer hf_family":
                         return self.plain(403, x_error_code="GatedRepo", x_error_message="ask its makers")
-                    return self.plain(302, location=f"http://localhost:{hub.server.server_port}/cdn")
-                if self.path == "/cdn":
-                    return self.part()
+                    return self.plain(302, location=f"http://localhost:{hub.server.server_port}/cdn/{asked}")
+                if self.path.startswith("/cdn/"):
+                    asked = self.path.removeprefix("/cdn/")
+                    return self.part(hub.content if asked == FILE else hub.more[asked])
                 return self.plain(401, x_error_code="RepoNotFound")
 
-            def part(self):
+            def part(self, content):
                 assert "authorization" not in self.headers
                 fault = hub.faults.pop(0) if hub.faults else None
                 if isinstance(fault, str):
                     return self.plain(int(fault), retry_after="1")
                 first, last = map(int, re.match(r"bytes=(\d+)-(\d+)", self.headers["range"]).groups())
                 hub.ranges.append((first, last + 1))
-                size = len(hub.content)
+                size = len(content)
                 self.send_response(206)
                 self.send_header("content-range", f"bytes {first}-{last}/{size}")
                 self.send_header("content-length", str(last + 1 - first))
@@ -88,7 +93,7 @@ class Hub:
                 end = min(last + 1, first + fault) if isinstance(fault, int) else last + 1
                 for place in range(first, end, PIECE_BYTES):
                     try:
-                        self.wfile.write(hub.content[place : min(place + PIECE_BYTES, end)])
+                        self.wfile.write(content[place : min(place + PIECE_BYTES, end)])
                     except OSError:
                         return
                     hub.sent += min(place + PIECE_BYTES, end) - place

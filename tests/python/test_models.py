@@ -158,26 +158,64 @@ def test_a_wrong_file_is_never_installed(empty, shop):
     assert empty.cli("models", "list", "--installed").stdout.count(allerac.MODEL) == 1
 
 
-def test_who_leaves_finds_what_was_fetched(empty, shop):
-    shop.bytes_a_second = 20_000_000
-    with empty.http(empty.owner) as http, http.stream("POST", "/api/pull", json={"model": allerac.MODEL}) as answer:
+def begin(server, bytes_here=10_000_000):
+    """Orders the model and leaves once so much of it is there."""
+    with server.http(server.owner) as http, http.stream("POST", "/api/pull", json={"model": allerac.MODEL}) as answer:
         for line in answer.iter_lines():
-            if json.loads(line).get("completed", 0) > 10_000_000:
-                break
-    # Nobody wants it any more: it ends.
+            if json.loads(line).get("completed", 0) > bytes_here:
+                return
+
+
+def downloads(server) -> list[dict]:
+    with server.http(server.owner) as http:
+        return http.get("/v1/admin/downloads").json()["data"]
+
+
+def test_a_download_goes_on_without_whoever_ordered_it(empty, shop):
+    shop.bytes_a_second = 20_000_000
+    begin(empty)
+    (running,) = downloads(empty)
+    assert (running["id"], running["status"]) == (allerac.MODEL, "fetching")
+    assert 10_000_000 < running["completed"] < running["total"]
+    wait_for("the model", lambda: listed(empty) == {allerac.MODEL}, 30)
+    wait_for("its end", lambda: [(one["id"], one["status"]) for one in downloads(empty)] == [(allerac.MODEL, "done")])
+    assert shop.ranges == [0]
+    assert list((empty.data / "models/orders").iterdir()) == []
+
+
+def test_a_download_that_is_cancelled_keeps_what_came(empty, shop):
+    shop.bytes_a_second = 20_000_000
+    begin(empty)
+    with empty.http(empty.owner) as http:
+        # Who looks on hears of it.
+        with http.stream("POST", "/api/pull", json={"model": allerac.MODEL}) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            path = f"/v1/admin/downloads/{allerac.MODEL}"
+            assert http.delete(path).status_code == 204
+            assert "was cancelled" in list(lines)[-1]
+        assert http.delete(path).status_code == 404
+    assert [one["status"] for one in downloads(empty)] == ["cancelled"]
     part = next((empty.data / "models/partial").glob("*.whl.part"))
-    sizes = []
-
-    def has_ended():
-        sizes.append(part.stat().st_size)
-        time.sleep(0.2)
-        return len(sizes) > 2 and sizes[-1] == sizes[-2] == sizes[-3]
-
-    wait_for("the end of the download", has_ended)
-    assert 10_000_000 < sizes[-1] < SIZE
+    size = part.stat().st_size
+    assert 10_000_000 < size < SIZE
+    assert list((empty.data / "models/orders").iterdir()) == []
     shop.bytes_a_second = None
     assert client(empty).pull(allerac.MODEL).status == "success"
-    assert shop.ranges == [0, sizes[-1]]
+    assert shop.ranges == [0, size]
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_download_goes_on_after_a_restart(empty, shop, how):
+    shop.bytes_a_second = 20_000_000
+    begin(empty)
+    empty.stop() if how == "stopped" else empty.kill()
+    shop.bytes_a_second = None
+    empty.start(ready=False)
+    wait_for("the model", lambda: listed(empty) == {allerac.MODEL}, 30)
+    first, then = shop.ranges
+    assert first == 0 and 10_000_000 < then < SIZE
+    wait_for("the end of the order", lambda: list((empty.data / "models/orders").iterdir()) == [])
 
 
 def test_a_full_disk_is_said_beforehand_and_the_model_fetched_when_there_is_room(tmp_path, shop):

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 
 use allerac_engine_core::Kept;
 use allerac_engine_core::archive::AfterPrompt;
-use allerac_engine_core::request::TokenId;
+use allerac_engine_core::request::{Scope, TokenId};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -25,14 +25,14 @@ const DESCRIPTION_BYTES_MAX: usize = BLOCK_BYTES / 2;
 /// What is left free for others on the file system.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 /// Begins every block; the last byte is the version.
-const MAGIC: [u8; 8] = *b"ALLRKV\0\x01";
+const MAGIC: [u8; 8] = *b"ALLRKV\0\x02";
 /// The number of the sealed description among the pieces.
 const DESCRIPTION: u32 = u32::MAX;
 
 /// The part of an entry that is read at the start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Description {
-    pub(crate) salt: u64,
+    pub(crate) scope: Scope,
     pub(crate) common: u32,
     pub(crate) tokens: Vec<TokenId>,
     after_prompt: Option<u32>,
@@ -223,8 +223,8 @@ impl BlockFile {
         let state_bytes = usize::try_from(description.state_bytes).ok()?;
         let logits = content.split_off(state_bytes.min(content.len()));
         let after_prompt = description.after_prompt.map(|length| AfterPrompt { length, logits: floats(&logits) });
-        let Description { salt, common, tokens, .. } = description;
-        Some(Kept { salt, common, tokens, after_prompt, state: content })
+        let Description { scope, common, tokens, .. } = description;
+        Some(Kept { scope, common, tokens, after_prompt, state: content })
     }
 
     /// Forgets an entry, also for the next start.
@@ -284,7 +284,7 @@ impl<'a> Content<'a> {
 
 fn describe(kept: &Kept) -> Vec<u8> {
     let description = Description {
-        salt: kept.salt,
+        scope: kept.scope,
         common: kept.common,
         tokens: kept.tokens.clone(),
         after_prompt: kept.after_prompt.as_ref().map(|after| after.length),

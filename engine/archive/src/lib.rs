@@ -116,9 +116,9 @@ impl KvArchive {
     fn note(&mut self, done: Done) {
         match done {
             Done::Found(id, description, blocks) => {
-                let blocks::Description { salt, common, tokens, .. } = description;
+                let blocks::Description { scope, common, tokens, .. } = description;
                 let length = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-                self.known.insert(id, salt, common, &tokens);
+                self.known.insert(id, scope, common, &tokens);
                 self.ticks += 1;
                 self.blocks += blocks;
                 let bytes = u64::from(blocks) * BLOCK_BYTES as u64;
@@ -203,7 +203,7 @@ impl KvArchive {
             return true;
         }
         let length = u32::try_from(kept.tokens.len()).unwrap_or(u32::MAX);
-        for (id, common) in self.known.of_owner(kept.salt, &kept.tokens) {
+        for (id, common) in self.known.of_owner(kept.scope, &kept.tokens) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             if common == length {
                 self.ticks += 1;
@@ -257,7 +257,7 @@ impl Archive for KvArchive {
         self.make_memory(bytes.min(self.memory_bytes_max));
         (self.next_id, self.ticks, self.blocks) = (self.next_id + 1, self.ticks + 1, self.blocks + blocks);
         let id = EntryId(self.next_id);
-        self.known.insert(id, kept.salt, kept.common, &kept.tokens);
+        self.known.insert(id, kept.scope, kept.common, &kept.tokens);
         let length = u32::try_from(kept.tokens.len()).unwrap_or(u32::MAX);
         let kept = Arc::new(kept);
         let disk = if blocks > 0 { OnDisk::Waiting } else { OnDisk::No };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use allerac_engine_archive::{BLOCK_BYTES, DiskParams, Key, KvArchive, Params};
 use allerac_engine_core::archive::{AfterPrompt, Tier};
-use allerac_engine_core::request::{Class, SamplingParams};
+use allerac_engine_core::request::{AdapterId, Class, SamplingParams, Scope};
 use allerac_engine_core::{Archive, Fetched, Generate, Kept, RequestId, TokenId};
 use proptest::prelude::*;
 
@@ -75,9 +75,9 @@ struct Print {
 
 impl Print {
     fn of(kept: &Kept) -> Self {
-        let Kept { salt, tokens, after_prompt, state, .. } = kept.clone();
+        let Kept { scope, tokens, after_prompt, state, .. } = kept.clone();
         let sum = state.iter().fold(1, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-        Self { salt, tokens, after_prompt, bytes: state.len(), sum }
+        Self { salt: scope.salt, tokens, after_prompt, bytes: state.len(), sum }
     }
 }
 
@@ -85,6 +85,7 @@ fn request(salt: u64, tokens: &[u32]) -> Generate {
     Generate {
         id: RequestId(1),
         salt,
+        adapter: AdapterId::NONE,
         class: Class::Chat,
         prompt: tokens.iter().copied().map(TokenId).collect(),
         common: 0,
@@ -103,7 +104,8 @@ fn kept(salt: u64, tokens: &[u32], bytes: usize) -> Kept {
     let seed = tokens.iter().fold(salt, |seed, token| seed.wrapping_mul(31).wrapping_add(u64::from(*token)));
     let state = (0..bytes).map(|place| (seed.wrapping_mul(place as u64 + 1) >> 7) as u8).collect();
     let after_prompt = Some(AfterPrompt { length: tokens.len() as u32, logits: vec![0.5, -1.0, seed as f32] });
-    Kept { salt, common: 0, tokens: request(salt, tokens).prompt, after_prompt, state }
+    let scope = Scope { salt, adapter: AdapterId::NONE };
+    Kept { scope, common: 0, tokens: request(salt, tokens).prompt, after_prompt, state }
 }
 
 #[test]
@@ -171,7 +173,7 @@ fn a_file_of_nonsense_is_an_empty_one() {
         (0..3 * BLOCK_BYTES as u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     std::fs::write(&path, &nonsense).unwrap();
     // A header that promises more blocks than there can be.
-    let mut header = b"ALLRKV\0\x01".to_vec();
+    let mut header = b"ALLRKV\0\x02".to_vec();
     header.extend([1; 24]);
     header.extend([0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 17, 0, 0, 0, 17, 0, 0, 0]);
     file(&path).write_all_at(&header, 0).unwrap();

@@ -42,7 +42,7 @@ impl<B: Backend> Engine<B> {
         self.count_passed();
         let cached_tokens = self.take_over(slot, request);
         self.ticks += 1;
-        self.known.insert(slot, request.salt, request.common, &request.prompt);
+        self.known.insert(slot, request.scope(), request.common, &request.prompt);
         let bytes = |token| self.backend.token_bytes(token);
         let sampler = Sampler::after(request.sampling.clone(), &request.prompt, bytes);
         self.slots[slot].state = State::Active(Box::new(Active::new(job, sampler, cached_tokens, self.ticks)));

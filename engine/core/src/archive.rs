@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::request::{Generate, TokenId};
+use crate::request::{Generate, Scope, TokenId};
 pub use crate::slot::AfterPrompt;
 
 /// Keeps sequences outside the context. Nothing in it is needed: what it loses is computed again.
@@ -75,8 +75,8 @@ pub enum Tier {
 /// A sequence with its KV.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
-    /// Whose it is; see [`Generate::salt`].
-    pub salt: u64,
+    /// Whose it is, and under what it was computed.
+    pub scope: Scope,
     /// See [`Generate::common`].
     pub common: u32,
     /// The sequence.

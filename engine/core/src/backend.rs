@@ -2,20 +2,26 @@
 
 use std::time::Duration;
 
-use crate::request::TokenId;
+use crate::request::{AdapterId, TokenId};
 
 /// A model with a KV cache of several sequences. Implemented by llama.cpp and, in tests, by a fake.
 pub trait Backend {
     /// Sizes that do not change while the model is loaded.
     fn limits(&self) -> Limits;
 
-    /// Computes a batch and appends it to the sequences' KV: either the next tokens of several sequences or
-    /// a piece of one sequence's prompt, at most `limits().batch` tokens. A sequence's tokens stand together.
-    /// Returns how long it took, or zero where that is not measured.
+    /// Computes a batch with an adapter that it [has](Self::has_adapter) and appends it to the sequences' KV: either the
+    /// next tokens of several sequences or a piece of one sequence's prompt, at most `limits().batch` tokens. A sequence's
+    /// tokens stand together, and are all computed with the same adapter. Returns how long it took, or zero where that is
+    /// not measured.
     ///
     /// # Errors
     /// [`BackendError`]; the KV of the batch's sequences is then undefined and must be cleared.
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError>;
+    fn decode(&mut self, batch: &[BatchToken], adapter: AdapterId) -> Result<Duration, BackendError>;
+
+    /// Whether batches can be computed with this adapter.
+    fn has_adapter(&self, adapter: AdapterId) -> bool {
+        adapter == AdapterId::NONE
+    }
 
     /// The logits of the batch's token at `index` (its place in the last batch), one for each token of
     /// the vocabulary. The token had `wants_logits`.
@@ -124,6 +130,9 @@ pub enum BackendError {
     /// No room in the KV cache for this batch.
     #[error("no room in the KV cache")]
     CacheFull,
+    /// The adapter cannot be used.
+    #[error("the adapter cannot be used")]
+    NoAdapter,
     /// The computation failed; the code is llama.cpp's.
     #[error("decode failed with code {0}")]
     Failed(i32),

@@ -24,6 +24,7 @@ use crate::queue::Queue;
 use crate::request::{Class, Generate, Job, RequestId, TokenId};
 use crate::slot::{Slot, State};
 use crate::stats::Counters;
+use crate::turns::Turns;
 use crate::work::{Work, WorkLog};
 
 /// How the engine schedules.
@@ -68,6 +69,8 @@ pub struct Engine<B> {
     pub(crate) pace: Pace,
     pub(crate) counters: Counters,
     pub(crate) work: WorkLog,
+    /// With which adapter answers are computed.
+    pub(crate) turns: Turns,
     /// Counts admissions; orders slots by age and by last use without a clock.
     pub(crate) ticks: u64,
     steps: u64,
@@ -98,6 +101,7 @@ impl<B: Backend> Engine<B> {
             pace,
             counters: Counters::default(),
             work: WorkLog::default(),
+            turns: Turns::default(),
             ticks: 0,
             steps: 0,
             has_progressed: false,
@@ -121,6 +125,11 @@ impl<B: Backend> Engine<B> {
         let request = &job.request;
         if request.prompt.is_empty() {
             let failure = Failure::Backend("a request needs a prompt".to_owned());
+            events.push(Event::Failed { id: request.id, failure, usage: Usage::default() });
+            return;
+        }
+        if !self.backend.has_adapter(request.adapter) {
+            let failure = Failure::Backend("its adapter could not be loaded; the log says why".to_owned());
             events.push(Event::Failed { id: request.id, failure, usage: Usage::default() });
             return;
         }
@@ -154,7 +163,7 @@ impl<B: Backend> Engine<B> {
         let slot = &mut self.slots[index];
         events.extend(slot.end(outcome, self.ticks));
         match slot.resident() {
-            Some(resident) => self.known.insert(index, resident.salt, resident.common, &resident.tokens),
+            Some(resident) => self.known.insert(index, resident.scope, resident.common, &resident.tokens),
             None => self.known.remove(index),
         }
     }

@@ -5,6 +5,7 @@
 //! The sampler draws at each place as it would have, and only guesses that equal what it drew are kept: so no
 //! answer and no distribution depends on them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::backend::{Backend, BatchToken, DRAFT_BACKLOG_MAX};
@@ -18,12 +19,16 @@ use crate::slot::Slot;
 const CATCH_UP_PART: u32 = 4;
 
 impl<B: Backend> Engine<B> {
-    /// One token for everyone who generates, with guesses of what follows where they are likely to pay.
+    /// One token for everyone who generates with the adapter whose turn it is, with guesses of what follows where they are likely to pay.
     pub(crate) fn next_tokens(&mut self) -> Vec<BatchToken> {
         let with_batch = self.takes_part(Class::Batch);
-        let takes_part = |slot: &Slot| {
-            slot.is_decoding() && slot.active().is_some_and(|active| with_batch || active.request.class > Class::Batch)
+        let adapter = |slot: &Slot| {
+            let active = slot.active().filter(|active| with_batch || active.request.class > Class::Batch);
+            active.filter(|_| slot.is_decoding()).map(|active| active.request.adapter)
         };
+        let wanted: BTreeSet<_> = self.slots.iter().filter_map(adapter).collect();
+        let Some(turn) = self.turns.next(&wanted) else { return Vec::new() };
+        let takes_part = |slot: &Slot| adapter(slot) == Some(turn);
         let decoding = self.slots.iter().filter(|slot| takes_part(slot)).count();
         let mut spare = self.limits.batch.saturating_sub(u32::try_from(decoding).unwrap_or(u32::MAX));
         let guesses = self.limits.drafts && self.config.speculate;

@@ -28,6 +28,7 @@ mod slot;
 pub mod stats;
 pub mod stop;
 mod trial;
+mod turns;
 pub mod utf8;
 pub mod work;
 
@@ -38,6 +39,8 @@ pub use constraint::{Constraint, ConstraintError, Grammar, TokenMask};
 pub use encode::{Batcher, BatcherConfig, Encode, EncodeError, EncodeFailure, Encoded, Encoder, Sequence};
 pub use engine::{Config, Engine};
 pub use event::{Chunk, Event, Failure, FinishReason, TokenLogprob, Usage};
-pub use request::{Class, Dry, Generate, Job, Mirostat, Repetition, RequestId, SamplingParams, TokenId, Xtc};
+pub use request::{
+    AdapterId, Class, Dry, Generate, Job, Mirostat, Repetition, RequestId, SamplingParams, Scope, TokenId, Xtc,
+};
 pub use stats::Stats;
 pub use work::{Work, WorkLog};

@@ -82,7 +82,7 @@ impl<B: Backend> Engine<B> {
         let slot = &mut self.slots[index];
         let is_restored = state.is_none_or(|state| self.backend.restore(slot.sequence, &state));
         let request = &active.request;
-        self.known.insert(index, request.salt, request.common, &request.prompt);
+        self.known.insert(index, request.scope(), request.common, &request.prompt);
         (slot.state, slot.after_prompt) = (State::Active(active), after_prompt);
         if !is_restored {
             self.end(

@@ -12,10 +12,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::request::{Generate, TokenId};
+use crate::request::{Generate, Scope, TokenId};
 
-/// Sequences that begin like a prompt: those of the prompt's owner, and of others where the prompt begins with what is
-/// marked as common to all.
+/// Sequences that begin like a prompt, computed with the same adapter: those of the prompt's owner, and of others where
+/// the prompt begins with what is marked as common to all.
 #[derive(Debug)]
 pub struct Prefixes<H> {
     own: PrefixTree<H>,
@@ -25,11 +25,11 @@ pub struct Prefixes<H> {
 /// The salt of what is common to all.
 const COMMON: u64 = 0;
 
-/// Sequences of holders, each under a salt. A prompt finds only sequences of its own salt.
+/// Sequences of holders, each in a scope. A prompt finds only sequences of its own scope.
 #[derive(Debug)]
 pub struct PrefixTree<H> {
-    roots: HashMap<u64, Node<H>>,
-    sequences: HashMap<H, (u64, Vec<TokenId>)>,
+    roots: HashMap<Scope, Node<H>>,
+    sequences: HashMap<H, (Scope, Vec<TokenId>)>,
 }
 
 /// Tokens that follow the parent's, and what follows them.
@@ -50,11 +50,12 @@ impl<H> Default for Prefixes<H> {
 
 impl<H: Copy + Eq + Hash> Prefixes<H> {
     /// Notes a holder's sequence in place of what it had. Its first `common` tokens are common to all.
-    pub fn insert(&mut self, holder: H, salt: u64, common: u32, tokens: &[TokenId]) {
+    pub fn insert(&mut self, holder: H, scope: Scope, common: u32, tokens: &[TokenId]) {
         self.remove(holder);
-        self.own.insert(holder, salt, tokens);
+        self.own.insert(holder, scope, tokens);
         if common > 0 {
-            self.common.insert(holder, COMMON, &tokens[..tokens.len().min(common as usize)]);
+            let scope = Scope { salt: COMMON, ..scope };
+            self.common.insert(holder, scope, &tokens[..tokens.len().min(common as usize)]);
         }
     }
 
@@ -68,16 +69,16 @@ impl<H: Copy + Eq + Hash> Prefixes<H> {
     #[must_use]
     pub fn common(&self, request: &Generate) -> HashMap<H, u32> {
         let of_all = &request.prompt[..request.prompt.len().min(request.common as usize)];
-        let mut found = self.common.common(COMMON, of_all);
+        let mut found = self.common.common(Scope { salt: COMMON, ..request.scope() }, of_all);
         // What the owner has is at least as long.
-        found.extend(self.own.common(request.salt, &request.prompt));
+        found.extend(self.own.common(request.scope(), &request.prompt));
         found
     }
 
     /// The same for a sequence of an owner, whatever is common to all.
     #[must_use]
-    pub fn of_owner(&self, salt: u64, tokens: &[TokenId]) -> HashMap<H, u32> {
-        self.own.common(salt, tokens)
+    pub fn of_owner(&self, scope: Scope, tokens: &[TokenId]) -> HashMap<H, u32> {
+        self.own.common(scope, tokens)
     }
 
     /// Checks what must hold after every change; for tests.
@@ -97,28 +98,28 @@ impl<H> Default for PrefixTree<H> {
 }
 
 impl<H: Copy + Eq + Hash> PrefixTree<H> {
-    /// Notes a holder's sequence under a salt, in place of what it had.
-    pub fn insert(&mut self, holder: H, salt: u64, tokens: &[TokenId]) {
+    /// Notes a holder's sequence in a scope, in place of what it had.
+    pub fn insert(&mut self, holder: H, scope: Scope, tokens: &[TokenId]) {
         self.remove(holder);
-        self.roots.entry(salt).or_insert_with(Node::root).insert(holder, tokens);
-        self.sequences.insert(holder, (salt, tokens.to_vec()));
+        self.roots.entry(scope).or_insert_with(Node::root).insert(holder, tokens);
+        self.sequences.insert(holder, (scope, tokens.to_vec()));
     }
 
     /// Forgets a holder's sequence. Forgetting nothing is no error.
     pub fn remove(&mut self, holder: H) {
-        let Some((salt, tokens)) = self.sequences.remove(&holder) else { return };
-        let root = self.roots.get_mut(&salt).expect("a sequence is under the root of its salt");
+        let Some((scope, tokens)) = self.sequences.remove(&holder) else { return };
+        let root = self.roots.get_mut(&scope).expect("a sequence is under the root of its scope");
         root.remove(holder, &tokens);
         if root.holders.is_empty() {
-            self.roots.remove(&salt);
+            self.roots.remove(&scope);
         }
     }
 
     /// The holders whose sequences begin like these tokens, and how many tokens they have in common, at least one.
     #[must_use]
-    pub fn common(&self, salt: u64, tokens: &[TokenId]) -> HashMap<H, u32> {
+    pub fn common(&self, scope: Scope, tokens: &[TokenId]) -> HashMap<H, u32> {
         let mut found = HashMap::new();
-        let (mut node, mut depth) = (self.roots.get(&salt), 0);
+        let (mut node, mut depth) = (self.roots.get(&scope), 0);
         while let Some(parent) = node {
             let Some(child) = tokens.get(depth).and_then(|first| parent.child(*first)) else { break };
             let common = common_length(&child.run, &tokens[depth..]);
@@ -227,7 +228,12 @@ fn common_length(a: &[TokenId], b: &[TokenId]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::AdapterId;
     use proptest::prelude::*;
+
+    fn scope(salt: u64) -> Scope {
+        Scope { salt, adapter: AdapterId::NONE }
+    }
 
     fn tokens(ids: &[u32]) -> Vec<TokenId> {
         ids.iter().copied().map(TokenId).collect()
@@ -236,11 +242,11 @@ mod tests {
     #[test]
     fn two_that_begin_alike_share_the_beginning() {
         let mut tree = PrefixTree::default();
-        tree.insert('a', 7, &tokens(&[1, 2, 3, 4]));
-        tree.insert('b', 7, &tokens(&[1, 2, 5]));
-        tree.insert('c', 8, &tokens(&[1, 2, 3]));
+        tree.insert('a', scope(7), &tokens(&[1, 2, 3, 4]));
+        tree.insert('b', scope(7), &tokens(&[1, 2, 5]));
+        tree.insert('c', scope(8), &tokens(&[1, 2, 3]));
         let common = |ids: &[u32]| {
-            let mut found: Vec<(char, u32)> = tree.common(7, &tokens(ids)).into_iter().collect();
+            let mut found: Vec<(char, u32)> = tree.common(scope(7), &tokens(ids)).into_iter().collect();
             found.sort_unstable();
             found
         };
@@ -252,14 +258,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_computed_with_another_adapter_is_not_alike() {
+        let with = |adapter| Scope { salt: 7, adapter: AdapterId(adapter) };
+        let mut known = Prefixes::default();
+        known.insert('a', with(1), 2, &tokens(&[1, 2, 3]));
+        let of = |scope, ids: &[u32]| known.of_owner(scope, &tokens(ids));
+        assert_eq!(of(with(1), &[1, 2, 3]), HashMap::from([('a', 3)]));
+        assert_eq!(of(with(0), &[1, 2, 3]), HashMap::new());
+        let common = |salt, adapter| known.common.common(Scope { salt, ..with(adapter) }, &tokens(&[1, 2]));
+        assert_eq!((common(COMMON, 1).len(), common(COMMON, 2).len()), (1, 0));
+    }
+
+    #[test]
     fn what_nobody_has_any_more_takes_no_room() {
         let mut tree = PrefixTree::default();
-        tree.insert(1, 7, &tokens(&[1, 2, 3]));
-        tree.insert(2, 7, &tokens(&[1, 2, 4]));
-        assert_eq!(tree.roots[&7].children[0].children.len(), 2);
+        tree.insert(1, scope(7), &tokens(&[1, 2, 3]));
+        tree.insert(2, scope(7), &tokens(&[1, 2, 4]));
+        assert_eq!(tree.roots[&scope(7)].children[0].children.len(), 2);
         tree.remove(2);
-        assert_eq!(tree.roots[&7].children[0].run, tokens(&[1, 2, 3]));
-        assert_eq!(tree.roots[&7].children[0].children.len(), 0);
+        assert_eq!(tree.roots[&scope(7)].children[0].run, tokens(&[1, 2, 3]));
+        assert_eq!(tree.roots[&scope(7)].children[0].children.len(), 0);
         tree.remove(1);
         assert!(tree.roots.is_empty() && tree.sequences.is_empty());
     }
@@ -282,7 +300,7 @@ mod tests {
             let asked = tokens(&asked);
             for (salt, holder, sequence) in changes {
                 if let Some(sequence) = sequence {
-                    tree.insert(holder, salt, &tokens(&sequence));
+                    tree.insert(holder, scope(salt), &tokens(&sequence));
                     known.insert(holder, (salt, tokens(&sequence)));
                 } else {
                     tree.remove(holder);
@@ -290,7 +308,7 @@ mod tests {
                 }
                 tree.check_invariants();
                 for salt in 0..3 {
-                    prop_assert_eq!(tree.common(salt, &asked), naive(&known, salt, &asked));
+                    prop_assert_eq!(tree.common(scope(salt), &asked), naive(&known, salt, &asked));
                 }
             }
         }

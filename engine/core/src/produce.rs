@@ -6,7 +6,7 @@ use crate::active::{Active, Outcome};
 use crate::backend::{Backend, BatchToken};
 use crate::engine::{Engine, len};
 use crate::event::{Chunk, Event, Failure, FinishReason, TokenLogprob};
-use crate::request::TokenId;
+use crate::request::{AdapterId, TokenId};
 use crate::slot::{Slot, State};
 
 impl<B: Backend> Engine<B> {
@@ -16,13 +16,20 @@ impl<B: Backend> Engine<B> {
             return;
         }
         self.has_progressed = true;
-        match self.backend.decode(batch) {
+        let adapter = self.adapter_of(batch[0].sequence);
+        match self.backend.decode(batch, adapter) {
             Ok(took) => {
                 self.measure(batch, took);
                 self.apply(batch, events);
             }
             Err(error) => self.fail(batch, &error.to_string(), events),
         }
+    }
+
+    /// What the request in the slot of a sequence is computed with.
+    fn adapter_of(&self, sequence: u32) -> AdapterId {
+        let slot = self.slots.iter().find(|slot| slot.sequence == sequence);
+        slot.and_then(Slot::active).map_or(AdapterId::NONE, |active| active.request.adapter)
     }
 
     /// Learns from how long a batch took.

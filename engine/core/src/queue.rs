@@ -136,13 +136,14 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{SamplingParams, TokenId};
+    use crate::request::{AdapterId, SamplingParams, TokenId};
     use crate::shares::OWNERS_MAX;
 
     fn request(id: u64, owner: u64) -> Generate {
         Generate {
             id: RequestId(id),
             salt: owner,
+            adapter: AdapterId::NONE,
             class: Class::Chat,
             common: 0,
             prompt: vec![TokenId(1)],

@@ -14,6 +14,27 @@ pub struct TokenId(pub u32);
 #[serde(transparent)]
 pub struct RequestId(pub u64);
 
+/// Names an adapter: small matrices that are added to those of the model (Hu et al., "LoRA", 2021). It follows from the
+/// adapter's content, so that what is known under it stays true whatever else is installed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AdapterId(pub u64);
+
+impl AdapterId {
+    /// The model as it is.
+    pub const NONE: Self = Self(0);
+}
+
+/// Whose and what a sequence is. KV means something only under the adapter that it was computed with, and is nobody
+/// else's business.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Scope {
+    /// See [`Generate::salt`].
+    pub salt: u64,
+    /// See [`Generate::adapter`].
+    pub adapter: AdapterId,
+}
+
 /// How urgent a request is, least first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Class {
@@ -49,6 +70,8 @@ pub struct Generate {
     /// Whose request it is: owners share the machine fairly, and cached prefixes are shared only under an equal
     /// salt, so that timing tells nobody what another owner asked.
     pub salt: u64,
+    /// What is added to the model for it.
+    pub adapter: AdapterId,
     /// How urgent it is.
     pub class: Class,
     /// The whole prompt, at least one token.
@@ -71,6 +94,14 @@ pub struct Generate {
     /// Whether the prompt's own tokens have their log probabilities reported too, with as many likely ones as
     /// `top_logprobs` says. All of the prompt is computed then, whatever is known of it.
     pub score_prompt: bool,
+}
+
+impl Generate {
+    /// What its KV is known under.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope { salt: self.salt, adapter: self.adapter }
+    }
 }
 
 /// A request and what its answer is limited to.

@@ -143,7 +143,7 @@ impl<B: Backend> Engine<B> {
         if let Some(state) = self.backend.save(slot.sequence) {
             resident.is_archived = true;
             archive.keep(Kept {
-                salt: resident.salt,
+                scope: resident.scope,
                 common: resident.common,
                 tokens: resident.tokens.clone(),
                 after_prompt: slot.after_prompt.clone(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::active::{Active, Outcome, length};
 use crate::event::Event;
-use crate::request::{Generate, RequestId, TokenId};
+use crate::request::{Generate, RequestId, Scope, TokenId};
 
 /// A sequence and what it is used for.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) enum State {
 /// What is left of an ended request.
 #[derive(Debug)]
 pub(crate) struct Resident {
-    pub(crate) salt: u64,
+    pub(crate) scope: Scope,
     /// How many of the first tokens are common to all.
     pub(crate) common: u32,
     pub(crate) tokens: Vec<TokenId>,
@@ -136,8 +136,8 @@ impl Slot {
         let State::Active(active) = std::mem::replace(&mut self.state, State::Empty) else { return None };
         let (event, request, tokens) = active.end(outcome);
         if !tokens.is_empty() {
-            let (salt, common) = (request.salt, request.common);
-            let resident = Resident { salt, common, tokens, last_used, is_archived: false };
+            let (scope, common) = (request.scope(), request.common);
+            let resident = Resident { scope, common, tokens, last_used, is_archived: false };
             self.state = State::Resident(Box::new(resident));
         }
         Some(event)

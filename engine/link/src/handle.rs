@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use allerac_engine_core::{
-    Chunk, Class, FinishReason, Generate, Grammar, RequestId, SamplingParams, TokenLogprob, Usage,
+    AdapterId, Chunk, Class, FinishReason, Generate, Grammar, RequestId, SamplingParams, TokenLogprob, Usage,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -42,6 +42,8 @@ pub struct EngineConfig {
     pub parts: Vec<(String, PathBuf)>,
     /// The file of a smaller model that guesses what this one says.
     pub draft_path: Option<PathBuf>,
+    /// The files of adapters that requests may name.
+    pub adapters: Vec<(AdapterId, PathBuf)>,
     /// The model's id, for the log.
     pub name: String,
     /// Sizes and switches.
@@ -108,6 +110,8 @@ pub struct Engine {
 pub struct GenerateSpec {
     /// See [`Generate::salt`].
     pub salt: u64,
+    /// See [`Generate::adapter`].
+    pub adapter: AdapterId,
     /// See [`Generate::class`].
     pub class: Class,
     /// The prompt.
@@ -258,12 +262,13 @@ impl Engine {
         let id = self.new_id();
         let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
         let cancel = self.requests.clone().reserve_owned().await.map_err(|_| EngineError::Stopped)?;
-        let GenerateSpec { salt, class, prompt, max_tokens, sampling, stop, control_words, .. } = spec;
+        let GenerateSpec { salt, adapter, class, prompt, max_tokens, sampling, stop, control_words, .. } = spec;
         let GenerateSpec { top_logprobs, score_prompt, grammar, worked, .. } = spec;
         let Prompt { tokens: prompt, common, prediction, .. } = prompt;
         let request = Generate {
             id,
             salt,
+            adapter,
             class,
             prompt,
             common,

@@ -14,7 +14,7 @@ pub mod settings;
 mod supervisor;
 mod worked;
 
-pub use allerac_engine_core::{Attention, AttentionError, FlashAttention, KvType};
+pub use allerac_engine_core::{AdapterId, Attention, AttentionError, FlashAttention, KvType};
 pub use allerac_hardware::CpuSet;
 pub use encoding::{EncodeSpec, Encoding};
 pub use error::EngineError;

@@ -45,6 +45,12 @@ impl Process {
             .args(config.encodes.then_some("--encode"))
             .args(config.parts.iter().flat_map(|(name, path)| [OsString::from("--part"), part(name, path)]))
             .args(config.draft_path.iter().flat_map(|path| [OsStr::new("--draft-model"), path.as_os_str()]))
+            .args(
+                config
+                    .adapters
+                    .iter()
+                    .flat_map(|(id, path)| [OsString::from("--adapter"), part(&id.0.to_string(), path)]),
+            )
             .args(config.settings.to_args())
             .args(config.kv_file.iter().flat_map(|file| [OsStr::new("--kv-file"), file.path.as_os_str()]))
             .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_core::{Class, FinishReason, SamplingParams, TokenId, Usage};
+use allerac_engine_core::{AdapterId, Class, FinishReason, SamplingParams, TokenId, Usage};
 use allerac_engine_link::protocol::{PROTOCOL_VERSION, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{
     Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent, Report, Worked,
@@ -31,6 +31,7 @@ fn config(model: &str) -> EngineConfig {
         encodes: false,
         parts: Vec::new(),
         draft_path: None,
+        adapters: Vec::new(),
         name: "stub".into(),
         settings: EngineSettings::default(),
         kv_file: None,
@@ -51,6 +52,7 @@ fn start_crashing(directory: &tempfile::TempDir, crashes: u32) -> Engine {
         encodes: false,
         parts: Vec::new(),
         draft_path: None,
+        adapters: Vec::new(),
         name: "stub".into(),
         settings: EngineSettings::default(),
         kv_file: None,
@@ -61,6 +63,7 @@ fn start_crashing(directory: &tempfile::TempDir, crashes: u32) -> Engine {
 fn spec(prompt: &str, max_tokens: u32) -> GenerateSpec {
     GenerateSpec {
         salt: 0,
+        adapter: AdapterId::NONE,
         class: Class::Chat,
         prompt: Prompt { tokens: prompt.bytes().map(|byte| TokenId(u32::from(byte))).collect(), ..Prompt::default() },
         max_tokens,
@@ -259,6 +262,7 @@ async fn a_program_that_is_missing_is_a_load_failure() {
         encodes: false,
         parts: Vec::new(),
         draft_path: None,
+        adapters: Vec::new(),
         name: "m".into(),
         settings: EngineSettings::default(),
         kv_file: None,

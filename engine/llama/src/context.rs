@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use allerac_engine_core::{
-    Attention, Backend, BackendError, BatchToken, Draft, FlashAttention, KvType, Limits, TokenId,
+    AdapterId, Attention, Backend, BackendError, BatchToken, Draft, FlashAttention, KvType, Limits, TokenId,
 };
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
@@ -13,6 +13,7 @@ use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
+use crate::adapter::Adapters;
 use crate::draft::DraftModel;
 use crate::model::{LoadError, Model};
 use crate::threads::{Governor, compute_alone};
@@ -69,6 +70,9 @@ pub struct Context {
     governor: Option<Governor>,
     attention: Attention,
     draft_model: Option<DraftModel>,
+    adapters: Adapters,
+    /// The one that the next batch is computed with.
+    adapter: AdapterId,
 }
 
 impl Context {
@@ -113,13 +117,20 @@ impl Context {
         };
         let batch = LlamaBatch::new(params.batch as usize, 1);
         let governor = params.sheds_threads.then(Governor::default);
-        Ok(Self { model, inner, batch, limits, governor, attention, draft_model: None })
+        let (draft_model, adapters, adapter) = (None, Adapters::default(), AdapterId::NONE);
+        Ok(Self { model, inner, batch, limits, governor, attention, draft_model, adapters, adapter })
     }
 
     /// Lets a smaller model guess what follows.
     #[must_use]
     pub fn with_draft_model(self, draft_model: Option<DraftModel>) -> Self {
         Self { draft_model, ..self }
+    }
+
+    /// Lets batches be computed with adapters of its model.
+    #[must_use]
+    pub fn with_adapters(self, adapters: Adapters) -> Self {
+        Self { adapters, ..self }
     }
 
     /// What decides whether KV of this context means anything in another one.
@@ -151,8 +162,13 @@ impl Backend for Context {
         self.limits
     }
 
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
+    fn decode(&mut self, batch: &[BatchToken], adapter: AdapterId) -> Result<Duration, BackendError> {
         let begun = Instant::now();
+        let has_changed = adapter != self.adapter;
+        if has_changed {
+            self.adapters.set(adapter, &mut self.inner)?;
+            self.adapter = adapter;
+        }
         self.govern(batch, begun);
         self.batch.clear();
         for token in batch {
@@ -167,8 +183,15 @@ impl Backend for Context {
             DecodeError::Unknown(code) => BackendError::Failed(code),
         })?;
         let ended = Instant::now();
-        self.learn(batch, begun, ended);
+        // After a change llama.cpp plans anew, which says nothing of how busy the machine is.
+        if !has_changed {
+            self.learn(batch, begun, ended);
+        }
         Ok(ended - begun)
+    }
+
+    fn has_adapter(&self, adapter: AdapterId) -> bool {
+        self.adapters.has(adapter)
     }
 
     fn logits(&self, index: usize) -> &[f32] {

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "see the crate documentation")]
 
+mod adapter;
 mod context;
 mod draft;
 mod encoder;
@@ -12,6 +13,7 @@ mod model;
 mod special;
 mod threads;
 
+pub use adapter::Adapters;
 pub use context::{Context, ContextParams};
 pub use draft::DraftModel;
 pub use encoder::{Embedder, EmbedderParams, Produced};

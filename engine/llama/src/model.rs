@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use allerac_engine_core::attention::KV_BLOCK;
-use allerac_engine_core::{Attention, AttentionError, KvType, TokenId};
+use allerac_engine_core::{AdapterId, Attention, AttentionError, KvType, TokenId};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
@@ -15,6 +15,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
+use crate::adapter::Adapters;
 use crate::kernels::loaded_kernels;
 use crate::special::Specials;
 
@@ -62,6 +63,9 @@ pub enum LoadError {
         /// Why.
         why: String,
     },
+    /// It is no adapter for the model.
+    #[error("llama.cpp cannot use the adapter {0}: it is damaged, or for another model; the log says more")]
+    Adapter(PathBuf),
     /// It makes no vectors and no scores.
     #[error(
         "this model file cannot encode texts: {0}; install it as a chat model, or choose one that is made for embeddings or reranking"
@@ -97,6 +101,18 @@ impl Model {
     /// # Errors
     /// [`LoadError`] when the file is missing, damaged, unknown or too large.
     pub fn load(path: &Path, progress: impl FnMut(f32) + 'static) -> Result<&'static Self, LoadError> {
+        Ok(Self::load_with(path, &[], progress)?.0)
+    }
+
+    /// The same with adapters. Those that cannot be used are told of, and missing.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with(
+        path: &Path,
+        adapters: &[(AdapterId, PathBuf)],
+        progress: impl FnMut(f32) + 'static,
+    ) -> Result<(&'static Self, Adapters), LoadError> {
         check_magic(path)?;
         let backend = library()?;
         let mut progress = progress;
@@ -104,8 +120,9 @@ impl Model {
             progress(share);
             true
         });
-        let inner =
+        let mut inner =
             LlamaModel::load_from_file(backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
+        let adapters = Adapters::load(&mut inner, adapters);
         let vocabulary = inner.vocab();
         let pieces: Vec<Vec<u8>> =
             vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, false, None)).collect();
@@ -113,7 +130,8 @@ impl Model {
         let ends = vocabulary.tokens().map(|token| vocabulary.is_eog(token)).collect();
         let specials = Specials::new(&vocabulary);
         // A context borrows its model. Both live until the process ends, so the borrow may be 'static.
-        Ok(Box::leak(Box::new(Self { backend, inner, pieces, names, ends, specials })))
+        let this = Box::leak(Box::new(Self { backend, inner, pieces, names, ends, specials }));
+        Ok((this, adapters))
     }
 
     /// Tokenises text. `special` parses control tokens in it, as a rendered chat template needs; text of

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use allerac_engine_core::{Attention, AttentionError, Backend, BatchToken, FlashAttention, KvType, TokenId};
+use allerac_engine_core::{AdapterId, Attention, AttentionError, Backend, BatchToken, FlashAttention, KvType, TokenId};
 use allerac_engine_llama::{Context, ContextParams, LoadError, Model};
 
 const MODEL: &str =
@@ -39,7 +39,7 @@ fn next(context: &mut Context, tokens: &[TokenId], position: u32) -> TokenId {
         sequence: 0,
         wants_logits: index == last,
     });
-    context.decode(&batch.collect::<Vec<_>>()).unwrap();
+    context.decode(&batch.collect::<Vec<_>>(), AdapterId::NONE).unwrap();
     let logits = context.logits(last);
     assert!(logits.iter().all(|logit| logit.is_finite()));
     let best = (0..).zip(logits).max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use allerac_engine_core::{
-    Attention, Backend, BackendError, BatchToken, Class, Config, Draft, Engine, Event, FlashAttention, Generate,
-    KvType, Limits, RequestId, SamplingParams, TokenId,
+    AdapterId, Attention, Backend, BackendError, BatchToken, Class, Config, Draft, Engine, Event, FlashAttention,
+    Generate, KvType, Limits, RequestId, SamplingParams, TokenId,
 };
 use allerac_engine_llama::{Context, ContextParams, DraftModel, Model};
 
@@ -49,9 +49,9 @@ impl Backend for Cheap {
         self.context.limits()
     }
 
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
+    fn decode(&mut self, batch: &[BatchToken], adapter: AdapterId) -> Result<Duration, BackendError> {
         self.steps += 1;
-        self.context.decode(batch).map(|_| Duration::from_millis(1))
+        self.context.decode(batch, adapter).map(|_| Duration::from_millis(1))
     }
 
     fn logits(&self, index: usize) -> &[f32] {
@@ -115,6 +115,7 @@ fn answers(model: &'static Model, draft: Option<DraftModel>, texts: &[&str], tog
         let request = Generate {
             id: RequestId(id),
             salt: id,
+            adapter: AdapterId::NONE,
             class: Class::Chat,
             prompt: model.tokenise(text, false),
             common: 0,

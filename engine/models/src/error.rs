@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::adapter::Misfit;
+
 /// A model that is not there, or cannot be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelsError {
@@ -75,6 +77,24 @@ pub enum ModelsError {
         path: PathBuf,
         /// Why not.
         reason: String,
+    },
+    /// An adapter that does not go with a model.
+    #[error("{path} is no adapter for {model}: {why}")]
+    Misfit {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The model.
+        model: String,
+        /// What does not fit.
+        why: Misfit,
+    },
+    /// An adapter of which nobody knows whose.
+    #[error("{path} is an adapter, and {why}")]
+    NoBase {
+        /// Which file.
+        path: PathBuf,
+        /// What to do.
+        why: String,
     },
     /// Another process fetches the same file.
     #[error("another process is fetching {0}; wait for it")]

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-pub use weights::Weights;
+pub use weights::{Tensor, Weights};
 
 /// Values of one header. Real files have less than a hundred.
 const VALUES_MAX: u64 = 10_000;
@@ -37,8 +37,10 @@ pub enum Value {
     Unsigned(u64),
     /// A whole number.
     Signed(i64),
-    /// A number.
+    /// A number of 32 bits.
     Float(f64),
+    /// A number of 64 bits.
+    Double(f64),
     /// Yes or no.
     Bool(bool),
     /// A text.
@@ -130,6 +132,11 @@ impl Header {
         Ok(Self { values, weights })
     }
 
+    /// Adds the tensors of another part of the same model.
+    pub(crate) fn join(&mut self, part: Self) -> Result<(), GgufError> {
+        self.weights.join(part.weights)
+    }
+
     /// Its tensors.
     #[must_use]
     pub fn weights(&self) -> &Weights {
@@ -145,6 +152,12 @@ impl Header {
     /// All values, in the order of their names.
     pub fn values(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// A value, where it is there.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
     }
 
     /// A text, where the value is there and is one.
@@ -296,7 +309,7 @@ impl<R: BufRead> Source<R> {
             7 => Value::Bool(self.bytes::<1>()? != [0]),
             10 => Value::Unsigned(self.u64()?),
             11 => Value::Signed(i64::from_le_bytes(self.bytes()?)),
-            12 => Value::Float(f64::from_le_bytes(self.bytes()?)),
+            12 => Value::Double(f64::from_le_bytes(self.bytes()?)),
             _ => return Err(GgufError::Damaged("a value is of an unknown kind")),
         })
     }

@@ -1,29 +1,118 @@
-//! Takes a file of this machine, or of a stick, for a model.
+//! Takes files of this machine, or of a stick, for a model.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::adapter::{self, Misfit};
 use crate::blocks;
-use crate::catalogue::ModelKind;
+use crate::catalogue::{Catalogue, ModelKind};
 use crate::downloads::check_room;
 use crate::error::ModelsError;
 use crate::gguf::Header;
 use crate::hub::pins::KnownFile;
 use crate::order::check_name;
 use crate::record::{Record, sync_directory};
+use crate::split::{PartName, all_parts};
 use crate::store::{Installed, Store};
 
+/// Files that may become a model, as far as their headers say.
+#[derive(Debug)]
+pub struct Import {
+    /// All files, in order.
+    pub files: Vec<PathBuf>,
+    /// The model that it is an adapter of.
+    pub base: Option<Installed>,
+    parameters: u64,
+}
+
+impl Import {
+    /// What it is called where nobody says: as its file, behind the model that it is an adapter of.
+    #[must_use]
+    pub fn usual_name(&self) -> String {
+        let file = self.files[0].file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let stem = PartName::parse(file).map(|part| part.stem).or_else(|| Path::new(file).file_stem()?.to_str());
+        let stem = stem.unwrap_or_default().to_lowercase();
+        self.base.as_ref().map_or(stem.clone(), |base| format!("{}:{stem}", base.id))
+    }
+}
+
 impl Store {
-    /// Installs a GGUF file under a name. Its file is shared by a hard link where it lies on the same disk, else copied.
-    /// What its engine says of it is for the caller to ask before.
+    /// Looks at the headers of a file, and of the other parts of its model that lie beside it. An adapter is one of `base`,
+    /// or of the only installed model that it fits.
     ///
     /// # Errors
-    /// [`ModelsError::NotModel`] for a file that is none, [`ModelsError::Name`] and [`ModelsError::Taken`] for the name.
-    pub async fn import(&self, file: &Path, id: &str, licence: Option<&str>) -> Result<Installed, ModelsError> {
+    /// [`ModelsError::NotModel`] for what is none, [`ModelsError::Misfit`] and [`ModelsError::NoBase`] for an adapter
+    /// that no installed model can be used with.
+    pub fn look(&self, file: &Path, base: Option<&str>) -> Result<Import, ModelsError> {
+        let not = |reason: String| ModelsError::NotModel { path: file.to_owned(), reason };
+        if !fs::metadata(file).map_err(ModelsError::file("read", file))?.is_file() {
+            return Err(not("it is no file".to_owned()));
+        }
+        let files = all_parts(file);
+        if let Some(missing) = files.iter().find(|part| !part.is_file()) {
+            return Err(not(format!("it is one of several parts, and {} does not lie beside it", missing.display())));
+        }
+        let header = Header::read_all(&files).map_err(|error| not(error.to_string()))?;
+        if header.architecture().is_empty() || header.weights().parameters == 0 {
+            return Err(not("it has no model in it".to_owned()));
+        }
+        let parameters = header.parameters();
+        if adapter::is_adapter(&header) {
+            let base = self.base_of(&header, file, base)?;
+            return Ok(Import { files, base: Some(base), parameters });
+        }
+        if base.is_some() {
+            return Err(not("it is a whole model and no adapter".to_owned()));
+        }
+        match header.text("general.type") {
+            Some(kind) if kind != "model" => Err(not(format!("it is of the type {kind}"))),
+            _ => Ok(Import { files, base: None, parameters }),
+        }
+    }
+
+    /// The model that an adapter is used with: the one that is named, or the only installed one that it fits.
+    pub(crate) fn base_of(&self, adapter: &Header, path: &Path, named: Option<&str>) -> Result<Installed, ModelsError> {
+        let models = self.list()?.into_iter().filter(|model| model.kind == ModelKind::Chat && model.base.is_none());
+        let fits = |model: &Installed| -> Result<(), Misfit> {
+            let header = Header::read_all(&model.paths()).unwrap_or_default();
+            adapter::fits(adapter, &header)
+        };
+        if let Some(named) = named {
+            let model = models.into_iter().find(|model| model.id == named);
+            let model = model.ok_or_else(|| ModelsError::NotInstalled(named.to_owned()))?;
+            return match fits(&model) {
+                Ok(()) => Ok(model),
+                Err(why) => Err(ModelsError::Misfit { path: path.to_owned(), model: model.id, why }),
+            };
+        }
+        // Of several names of the same files its own one counts.
+        let originals = models.into_iter().filter(|model| model.id == model.model || model.id.contains(':'));
+        let (fitting, others): (Vec<_>, Vec<_>) = originals.partition(|model| fits(model).is_ok());
+        let no_base = |why: String| ModelsError::NoBase { path: path.to_owned(), why };
+        match (&fitting[..], &others[..]) {
+            ([only], _) => Ok(only.clone()),
+            // What is wrong with it is best said of the only model that it can be for.
+            ([], [only]) => {
+                let why = fits(only).err().unwrap_or(Misfit::Empty);
+                Err(ModelsError::Misfit { path: path.to_owned(), model: only.id.clone(), why })
+            }
+            ([], _) => Err(no_base("no installed model fits; install the model that it was made for first".to_owned())),
+            (several, _) => {
+                let ids: Vec<&str> = several.iter().map(|model| model.id.as_str()).collect();
+                Err(no_base(format!("several models fit; name one with --base: {}", ids.join(", "))))
+            }
+        }
+    }
+
+    /// Installs what was looked at under a name. A file is shared by a hard link where it lies on the same disk, else
+    /// copied. What its engine says of it is for the caller to ask before.
+    ///
+    /// # Errors
+    /// [`ModelsError::Name`] and [`ModelsError::Taken`] for the name, others for the disk.
+    pub async fn import(&self, import: &Import, id: &str, licence: Option<&str>) -> Result<Installed, ModelsError> {
         check_name(id)?;
-        let header = check_model(file)?;
-        if crate::Catalogue::builtin().get(id).is_some() {
+        if Catalogue::builtin().order(id).is_some() {
             return Err(ModelsError::Taken(id.to_owned()));
         }
         for directory in ["blobs", "blocks", "installed", "partial"] {
@@ -31,20 +120,24 @@ impl Store {
             fs::create_dir_all(&path).map_err(ModelsError::file("create", &path))?;
         }
         let _kept = self.keep_files()?;
-        let size_bytes = fs::metadata(file).map_err(ModelsError::file("read", file))?.len();
-        let (sha256, _) = blocks::of_path(file.to_owned()).await?;
+        let mut known = Vec::new();
+        for file in &import.files {
+            known.push(known_file(file).await?);
+        }
         if let Some(there) = self.get(id)? {
-            return if there.sha256 == sha256 { Ok(there) } else { Err(ModelsError::Taken(id.to_owned())) };
+            return if there.sha256 == known[0].sha256 { Ok(there) } else { Err(ModelsError::Taken(id.to_owned())) };
         }
-        let known = KnownFile { name: file.display().to_string(), size_bytes, sha256 };
-        if !self.blob_path(&known.sha256).exists() {
-            let _lock = crate::pull::lock(&self.part_path(&known.sha256).with_extension("lock"), id)?;
-            self.take(file, id, &known).await?;
-            self.install(&known).await?;
-            sync_directory(&self.root().join("blobs"))?;
+        for (file, known) in import.files.iter().zip(&known) {
+            if !self.blob_path(&known.sha256).exists() {
+                let _lock = crate::pull::lock(&self.part_path(&known.sha256).with_extension("lock"), id)?;
+                self.take(file, id, known).await?;
+                self.install(known).await?;
+            }
         }
-        let mut record = Record::own(ModelKind::Chat, &known.sha256, header.parameters());
+        sync_directory(&self.root().join("blobs"))?;
+        let mut record = Record::own(ModelKind::Chat, &known, import.parameters);
         record.licence = licence.map(str::to_owned);
+        record.base = import.base.as_ref().map(|base| base.id.clone());
         record.write(&self.record_path(id))?;
         self.get(id)?.ok_or_else(|| ModelsError::NotInstalled(id.to_owned()))
     }
@@ -67,21 +160,9 @@ impl Store {
     }
 }
 
-/// The header of a file that may be a model.
-fn check_model(file: &Path) -> Result<Header, ModelsError> {
-    let not = |reason: String| ModelsError::NotModel { path: file.to_owned(), reason };
-    if !fs::metadata(file).map_err(ModelsError::file("read", file))?.is_file() {
-        return Err(not("it is no file".to_owned()));
-    }
-    let header = Header::read(file).map_err(|error| not(error.to_string()))?;
-    if header.architecture().is_empty() || header.weights().parameters == 0 {
-        return Err(not("it has no model in it, a vocabulary alone or an adapter".to_owned()));
-    }
-    if header.number("split.count").is_some_and(|count| count > 1) {
-        return Err(not("it is one of several parts; join them with llama.cpp's llama-gguf-split --merge".to_owned()));
-    }
-    if header.text("general.type").is_some_and(|kind| kind != "model") {
-        return Err(not(format!("it is of the type {}", header.text("general.type").unwrap_or_default())));
-    }
-    Ok(header)
+async fn known_file(file: &Path) -> Result<KnownFile, ModelsError> {
+    let size_bytes = fs::metadata(file).map_err(ModelsError::file("read", file))?.len();
+    let (sha256, _) = blocks::of_path(file.to_owned()).await?;
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    Ok(KnownFile { name, size_bytes, sha256 })
 }

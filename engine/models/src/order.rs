@@ -72,7 +72,9 @@ impl Store {
             if !wanted.contains(&path) && !in_use.contains(&path) {
                 fs::remove_file(&path).map_err(ModelsError::file("remove", &path))?;
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let _ = fs::remove_file(self.blocks_path(name.trim_start_matches("sha256-")));
+                let sha256 = name.trim_start_matches("sha256-");
+                let _ = fs::remove_file(self.blocks_path(sha256));
+                let _ = fs::remove_dir_all(self.split_path(sha256));
             }
         }
         Ok(true)

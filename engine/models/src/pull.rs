@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 
+use crate::adapter;
 use crate::blocks;
 use crate::catalogue::{Entry, FileSpec, Source};
 use crate::digest;
@@ -307,10 +308,14 @@ impl Store {
     fn record(&self, entry: &Entry, known: Known) -> Result<(), ModelsError> {
         let mut record = Record::of(entry, &known.files);
         if entry.is_reference {
-            let blob = self.blob_path(&record.sha256);
-            let header =
-                Header::read(&blob).map_err(|error| ModelsError::NotModel { path: blob, reason: error.to_string() })?;
+            let blobs: Vec<PathBuf> = known.files.iter().map(|file| self.blob_path(&file.sha256)).collect();
+            let header = Header::read_all(&blobs)
+                .map_err(|error| ModelsError::NotModel { path: blobs[0].clone(), reason: error.to_string() })?;
             record.parameters = header.parameters();
+            if adapter::is_adapter(&header) {
+                let named = Path::new(&entry.file.name);
+                record.base = Some(self.base_of(&header, named, entry.base.as_deref())?.id);
+            }
             (record.origin, record.licence) = (known.origin, Some(entry.licence.clone()));
         } else if let Some((id, _)) = entry.id.split_once(':') {
             // Another quantisation of a model of the catalogue.

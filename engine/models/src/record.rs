@@ -31,6 +31,9 @@ pub(crate) struct Record {
     pub(crate) licence: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<Origin>,
+    /// The id of the model that it is an adapter of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) parts: Vec<PartRecord>,
 }
@@ -62,24 +65,24 @@ fn is_chat(kind: &ModelKind) -> bool {
 impl Record {
     /// Of a model that is installed now, whose files are these, that of the weights first.
     pub(crate) fn of(entry: &Entry, files: &[KnownFile]) -> Self {
-        let part =
-            |KnownFile { name, sha256, .. }: &KnownFile| PartRecord { name: name.clone(), sha256: sha256.clone() };
-        let parts = files[1..].iter().map(part).collect();
-        Self { parts, ..Self::own(entry.kind, &files[0].sha256, entry.parameters) }
+        Self { base: entry.base.clone(), ..Self::own(entry.kind, files, entry.parameters) }
     }
 
-    /// Of a model of one file that is installed now, and nothing else is known of.
-    pub(crate) fn own(kind: ModelKind, sha256: &str, parameters: u64) -> Self {
+    /// Of a model of these files that is installed now, and nothing else is known of.
+    pub(crate) fn own(kind: ModelKind, files: &[KnownFile], parameters: u64) -> Self {
+        let part =
+            |KnownFile { name, sha256, .. }: &KnownFile| PartRecord { name: name.clone(), sha256: sha256.clone() };
         Self {
             version: VERSION,
             kind,
-            sha256: sha256.to_owned(),
+            sha256: files[0].sha256.clone(),
             parameters,
             installed_at: now_s(),
             model: None,
             origin: None,
             licence: None,
-            parts: Vec::new(),
+            base: None,
+            parts: files[1..].iter().map(part).collect(),
         }
     }
 

@@ -141,8 +141,10 @@ impl Store {
             is_hub: true,
         };
         let mut origins = Vec::new();
-        if let (Some(origin), None) = (&model.origin, part) {
-            origins.push(of_hub(&origin.repository, &origin.revision, &origin.file));
+        if let Some(origin) = &model.origin {
+            // Parts lie beside the first.
+            let file = part.map_or_else(|| origin.file.clone(), |part| beside(&origin.file, "", part));
+            origins.push(of_hub(&origin.repository, &origin.revision, &file));
         }
         let Some(entry) = Catalogue::builtin().get(&model.model).filter(|_| model.origin.is_none()) else {
             return Ok(origins);

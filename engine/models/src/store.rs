@@ -1,11 +1,14 @@
 //! The files of installed models, by content.
 //!
 //! `models/blobs/sha256-HEX` are the files, `models/blocks/HEX` the digests of their blocks, `models/installed/ID.toml` say
-//! which model each is, and `models/partial/` holds what is still being fetched. `models/pins.toml` says what came from hubs,
+//! which model each is, `models/split/HEX/` are links to the files of a model in several, and `models/orders/` says
+//! what is to be fetched, and `models/partial/` holds what is still being fetched. `models/pins.toml` says what came from hubs,
 //! `models/licences.toml` which licences were accepted. Whoever fetches holds `models/lock` together with others who do;
 //! whoever removes files holds it alone.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::catalogue::ModelKind;
@@ -13,6 +16,7 @@ use crate::digest;
 use crate::downloads::Downloads;
 use crate::error::ModelsError;
 use crate::record::{Origin, PartRecord, Record};
+use crate::split;
 
 /// An installed model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +27,10 @@ pub struct Installed {
     pub model: String,
     /// What it is for.
     pub kind: ModelKind,
-    /// Its file, or that of its weights.
+    /// Its file, or that of its weights; of a model to chat with that is in several files, the first of them.
     pub path: PathBuf,
+    /// By which path its engine loads it: `path`, or a link whose name tells how many files follow.
+    pub load_path: PathBuf,
     /// All files together, in bytes.
     pub size_bytes: u64,
     /// The digest of the file at `path`.
@@ -39,6 +45,8 @@ pub struct Installed {
     pub origin: Option<Origin>,
     /// Its licence, where the catalogue does not say it.
     pub licence: Option<String>,
+    /// The id of the model that it is an adapter of; `None` for models.
+    pub base: Option<String>,
 }
 
 /// One of the other files of a model.
@@ -60,6 +68,12 @@ pub struct Store {
 }
 
 impl Installed {
+    /// Where all files are, that of the weights first.
+    #[must_use]
+    pub fn paths(&self) -> Vec<&Path> {
+        self.files().map(|(path, _)| path).collect()
+    }
+
     /// All files, that of the weights first, each with its digest.
     pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
         let parts = self.parts.iter().map(|part| (part.path.as_path(), part.sha256.as_str()));
@@ -143,11 +157,15 @@ impl Store {
             size_bytes += length(&path)?;
             parts.push(Part { name, path, sha256 });
         }
+        let is_part = |part: &Part| split::PartName::parse(&part.name).is_some();
+        let is_split = record.kind == ModelKind::Chat && !parts.is_empty() && parts.iter().all(is_part);
+        let load_path = if is_split { self.lay_out(&record.sha256, &blob, &parts)? } else { blob.clone() };
         Ok(Some(Installed {
             id: id.to_owned(),
             model: record.model.unwrap_or_else(|| id.to_owned()),
             kind: record.kind,
             path: blob,
+            load_path,
             size_bytes,
             sha256: record.sha256,
             parts,
@@ -155,7 +173,33 @@ impl Store {
             installed_at: record.installed_at,
             origin: record.origin,
             licence: record.licence,
+            base: record.base,
         }))
+    }
+
+    /// Links the files of a model under names by which llama.cpp finds them all, where they are not yet.
+    fn lay_out(&self, sha256: &str, first: &Path, parts: &[Part]) -> Result<PathBuf, String> {
+        let folder = self.split_path(sha256);
+        let links = split::laid_out(&folder, parts.len() + 1);
+        let files = std::iter::once(first).chain(parts.iter().map(|part| part.path.as_path()));
+        for (link, file) in links.iter().zip(files) {
+            let name = file.file_name().unwrap_or_default();
+            let target = Path::new("../../blobs").join(name);
+            if fs::read_link(link).is_ok_and(|there| there == target) {
+                continue;
+            }
+            let made = fs::create_dir_all(&folder).and_then(|()| match fs::remove_file(link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => symlink(&target, link),
+            });
+            made.map_err(|error| format!("{}: {error}", link.display()))?;
+        }
+        links.into_iter().next().ok_or_else(|| "it has no files".to_owned())
+    }
+
+    /// Where the files of a model lie under names that llama.cpp knows, by the digest of the first.
+    pub(crate) fn split_path(&self, sha256: &str) -> PathBuf {
+        self.root.join("split").join(sha256)
     }
 
     pub(crate) fn root(&self) -> &Path {

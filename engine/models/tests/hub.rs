@@ -8,7 +8,9 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use allerac_models::{Catalogue, Downloads, Entry, Hub, Mended, ModelsError, Pace, Progress, Reference, Store};
+use allerac_models::{
+    Catalogue, Downloads, Entry, Hub, Installed, Mended, ModelsError, Pace, Progress, Reference, Store,
+};
 use server::{COMMIT, Fault, HubServer, gguf, sha256};
 
 const MIB: usize = 1 << 20;
@@ -324,21 +326,21 @@ async fn a_file_of_ones_own_is_shared_where_it_lies() {
     let store = it.store();
     let own = it.folder.path().join("own.gguf");
     std::fs::write(&own, gguf(2 * MIB)).unwrap();
-    let model = store.import(&own, "mine", Some("MIT")).await.unwrap();
+    let model = import(&store, &own, "mine", Some("MIT")).await.unwrap();
     assert_eq!((model.parameters, model.licence.as_deref()), (1024, Some("MIT")));
     use std::os::unix::fs::MetadataExt;
     assert_eq!(inode(&model.path), inode(&own));
     assert_eq!(std::fs::metadata(&own).unwrap().nlink(), 2);
-    assert_eq!(store.import(&own, "mine", None).await.unwrap().sha256, model.sha256);
+    assert_eq!(import(&store, &own, "mine", None).await.unwrap().sha256, model.sha256);
     // From another disk it is copied.
     let stick = tempfile::tempdir_in("/dev/shm").unwrap();
     let there = stick.path().join("other.gguf");
     std::fs::write(&there, gguf(3 * MIB)).unwrap();
-    let copied = store.import(&there, "other", None).await.unwrap();
+    let copied = import(&store, &there, "other", None).await.unwrap();
     assert_eq!(sha256(&std::fs::read(&copied.path).unwrap()), copied.sha256);
     store.verify(&copied).unwrap();
-    assert!(matches!(store.import(&there, "mine", None).await, Err(ModelsError::Taken(_))));
-    assert!(matches!(store.import(&there, "../x", None).await, Err(ModelsError::Name(_))));
+    assert!(matches!(import(&store, &there, "mine", None).await, Err(ModelsError::Taken(_))));
+    assert!(matches!(import(&store, &there, "../x", None).await, Err(ModelsError::Name(_))));
     for (content, said) in [
         (b"hello".to_vec(), "no GGUF"),
         (gguf(MIB)[..60].to_vec(), "damaged"),
@@ -346,14 +348,18 @@ async fn a_file_of_ones_own_is_shared_where_it_lies() {
         (gguf(0)[..].to_vec(), "longer than the file"),
     ] {
         std::fs::write(&own, content).unwrap();
-        let error = store.import(&own, "bad", None).await.unwrap_err().to_string();
+        let error = import(&store, &own, "bad", None).await.unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
-    assert!(store.import(stick.path(), "bad", None).await.unwrap_err().to_string().contains("it is no file"));
+    assert!(import(&store, stick.path(), "bad", None).await.unwrap_err().to_string().contains("it is no file"));
     assert_eq!(store.list().unwrap().len(), 2);
 }
 
 fn inode(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(path).unwrap().ino()
+}
+
+async fn import(store: &Store, file: &Path, id: &str, licence: Option<&str>) -> Result<Installed, ModelsError> {
+    store.import(&store.look(file, None)?, id, licence).await
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use allerac_engine_core::{Attention, BatcherConfig, Config, FlashAttention, KvType};
+use allerac_engine_core::{AdapterId, Attention, BatcherConfig, Config, FlashAttention, KvType};
 use allerac_engine_llama::{ContextParams, EmbedderParams};
 use allerac_hardware::tuning::{Effort, Workload};
 use allerac_hardware::{CpuSet, Topology};
@@ -21,9 +21,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) encode: bool,
     /// Another file of the model, as NAME=PATH; may be given several times. An encoder of several files has its weights in
-    /// MODEL (safetensors), one without any is all there (GGUF).
-    #[arg(long = "part", value_parser = part, requires = "encode")]
+    /// MODEL (safetensors), one without any is all there (GGUF). Of a model to chat with they are what llama.cpp finds
+    /// by the name of MODEL, which says how many there are.
+    #[arg(long = "part", value_parser = part)]
     pub(crate) parts: Vec<(String, PathBuf)>,
+    /// An adapter that requests may name, as NUMBER=PATH (GGUF); may be given several times.
+    #[arg(long = "adapter", value_parser = adapter, conflicts_with = "encode")]
+    pub(crate) adapters: Vec<(AdapterId, PathBuf)>,
     /// A smaller model of the same family that guesses what follows (GGUF).
     #[arg(long)]
     draft_model: Option<PathBuf>,
@@ -177,6 +181,13 @@ impl Args {
 fn part(text: &str) -> Result<(String, PathBuf), &'static str> {
     let (name, path) = text.split_once('=').ok_or("it is not of the form NAME=PATH")?;
     Ok((name.to_owned(), path.into()))
+}
+
+/// Parses `NUMBER=PATH`.
+fn adapter(text: &str) -> Result<(AdapterId, PathBuf), &'static str> {
+    let (number, path) = part(text)?;
+    let number = number.parse().ok().filter(|number| *number != AdapterId::NONE.0);
+    Ok((AdapterId(number.ok_or("its name is no number above 0")?), path))
 }
 
 /// Parses one of a few words.

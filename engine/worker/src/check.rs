@@ -15,7 +15,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.no_sandbox {
         sandbox::confine(args)?;
     }
-    let model = Model::load(args.model(), |_| {})?;
+    let (model, adapters) = Model::load_with(args.model(), &args.adapters, |_| {})?;
+    if let Some(refused) = adapters.refused.into_iter().next() {
+        return Err(refused.into());
+    }
     let template = match model.chat_template() {
         None => "it has no chat template and only goes on with texts",
         Some(source) => {

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use allerac_engine_core::{Backend, BackendError, BatchToken, TokenId};
+use allerac_engine_core::{AdapterId, Backend, BackendError, BatchToken, TokenId};
 use allerac_engine_llama::{Context, Model, load_kernels};
 use allerac_hardware::tuning::{DEPTHS, Effort, Measurement, Part, Phase, Report, Workload};
 use anyhow::Context as _;
@@ -284,7 +284,7 @@ impl<B: Backend> Meter<'_, B> {
     }
 
     fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
-        let took = self.backend.decode(batch)?;
+        let took = self.backend.decode(batch, AdapterId::NONE)?;
         self.spent += took;
         Ok(took)
     }

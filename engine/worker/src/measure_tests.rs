@@ -31,7 +31,7 @@ impl Backend for Fake {
         self.limits
     }
 
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
+    fn decode(&mut self, batch: &[BatchToken], _: AdapterId) -> Result<Duration, BackendError> {
         assert!(batch.len() <= self.limits.batch as usize && !batch.is_empty());
         for token in batch {
             let length = &mut self.lengths[token.sequence as usize];

@@ -120,7 +120,8 @@ fn confine_files(args: &Args) -> anyhow::Result<RulesetStatus> {
 /// The model files.
 fn models(args: &Args) -> impl Iterator<Item = &Path> {
     let parts = args.parts.iter().map(|(_, path)| path.as_path());
-    [args.model()].into_iter().chain(args.draft_model()).chain(parts)
+    let adapters = args.adapters.iter().map(|(_, path)| path.as_path());
+    [args.model()].into_iter().chain(args.draft_model()).chain(parts).chain(adapters)
 }
 
 fn deny_system_calls() -> anyhow::Result<()> {

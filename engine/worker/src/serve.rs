@@ -15,7 +15,7 @@ use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
     Begin, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Produces, PromptInput, ToEngine,
 };
-use allerac_engine_llama::{Context, DraftModel, LoadError, Model, load_kernels};
+use allerac_engine_llama::{Adapters, Context, DraftModel, LoadError, Model, load_kernels};
 use anyhow::Context as _;
 
 use crate::args::Args;
@@ -77,18 +77,23 @@ fn socket_from_stdin() -> anyhow::Result<UnixStream> {
 
 /// Loads the model and makes its context; on failure tells the router why.
 fn load(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Context), LoadError> {
-    let loaded = load_file(args, outbox).and_then(|model| Ok((model, Context::new(model, args.context_params())?)));
+    let loaded = load_file(args, outbox).and_then(|(model, adapters)| {
+        for error in &adapters.refused {
+            tracing::error!("the model is served without an adapter: {error}");
+        }
+        Ok((model, Context::new(model, args.context_params())?.with_adapters(adapters)))
+    });
     if let Err(error) = &loaded {
         let _ = outbox.send(vec![FromEngine::LoadFailed(error.to_string())]);
     }
     loaded.map(|(model, context)| (model, context.with_draft_model(draft_model(args, model))))
 }
 
-/// Loads the model's file, telling the router how far it is.
-pub(crate) fn load_file(args: &Args, outbox: &Outbox) -> Result<&'static Model, LoadError> {
+/// Loads the model's file and those of its adapters, telling the router how far it is.
+pub(crate) fn load_file(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Adapters), LoadError> {
     let progress_lane = outbox.clone();
     let mut told = 0.0;
-    Model::load(args.model(), move |share| {
+    Model::load_with(args.model(), &args.adapters, move |share| {
         // Every twentieth is enough for a progress bar.
         if share >= told + 0.05 {
             told = share;

@@ -25,7 +25,7 @@ pub use kv::KvFolder;
 pub use limits::{Away, Count, Limits, NotAdmitted, Permit, SharedRates, TakenTokens};
 pub use model::{LocalModel, default_model};
 pub use outlook::{Measured, Outcome, Outlook, Prospect};
-pub use pulls::{Pull, Pulling, Pulls};
+pub use pulls::{Pull, Pulling, Pulls, TooManyPulls};
 pub use rate::{Gauge, Gauges, Limited, Measure, RateLimits, Rates, Refused};
 pub use registry::{Models, Registry, RegistryConfig, Warmth};
 pub use residency::{Lease, plan};

@@ -98,7 +98,7 @@ impl Registry {
     pub fn prospects(&self, measured: &Measured) -> Vec<Prospect> {
         let models = self.models();
         let prospect = |entry: &'static Entry| {
-            let local = models.iter().find(|model| model.model == entry.id);
+            let local = models.iter().find(|model| model.model == entry.id && model.base.is_none());
             let facts = local.and_then(|local| of_file(local)).or_else(|| Facts::of_entry(entry));
             let outcome = facts.map(|facts| self.outcome(&facts, measured));
             Prospect { entry, is_installed: local.is_some(), outcome }
@@ -115,7 +115,7 @@ impl Registry {
 
 /// The file that is here knows best.
 fn of_file(local: &LocalModel) -> Option<Facts> {
-    Facts::of_header(local.header.as_ref()?, local.size_bytes)
+    Facts::of_header(local.header.as_ref()?, local.weights_bytes)
 }
 
 #[cfg(test)]

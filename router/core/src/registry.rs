@@ -150,7 +150,11 @@ impl Registry {
     #[must_use]
     pub fn default_model(&self) -> Option<String> {
         let models = self.models();
-        let kinds = models.iter().map(|model| (model.id.as_str(), model.kind));
+        // An adapter is what somebody wanted to try: it answers for others where it is preferred, or nothing else is there.
+        let (whole, adapters) =
+            (|model: &&Arc<LocalModel>| model.base.is_none(), |model: &&Arc<LocalModel>| model.base.is_some());
+        let ordered = models.iter().filter(whole).chain(models.iter().filter(adapters));
+        let kinds = ordered.map(|model| (model.id.as_str(), model.kind));
         default_model(&self.config.preferred, kinds).map(str::to_owned)
     }
 
@@ -270,8 +274,8 @@ impl Registry {
     #[must_use]
     pub fn engines(&self) -> Vec<ModelState> {
         let mut states = self.states();
-        // Its own name before others.
-        states.sort_by_key(|state| state.model.id != state.model.model);
+        // Its own name before others, and before those of its adapters.
+        states.sort_by_key(|state| (state.model.base.is_some(), state.model.id != state.model.model));
         let mut seen = HashSet::new();
         states.retain(|state| seen.insert(Arc::clone(&state.model.key)));
         states.sort_by(|a, b| a.model.id.cmp(&b.model.id));
@@ -337,5 +341,6 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn local_models(config: &RegistryConfig, installed: &[Installed], headers: &mut Headers) -> Vec<Arc<LocalModel>> {
-    installed.iter().map(|model| Arc::new(LocalModel::new(model, installed, &config.drafts, headers))).collect()
+    let local = |model| LocalModel::new(model, installed, &config.drafts, headers).map(Arc::new);
+    installed.iter().filter_map(local).collect()
 }

@@ -12,6 +12,8 @@ pub trait Access {
     fn allows_parameters(&self, parameters: u64) -> bool;
     /// Whether a model of this name may be used, wherever it is.
     fn allows_model(&self, model: &str) -> bool;
+    /// Whether a model of this name may be used that is somebody's own: an adapter, or one that no catalogue has.
+    fn allows_own_model(&self, model: &str) -> bool;
     /// Whether the box may be left for this upstream.
     fn allows_upstream(&self, upstream: &str) -> bool;
 }
@@ -34,6 +36,8 @@ pub enum NoRoute {
     TooLargeForPlan,
     /// The plan does not include a model of this name.
     NotInPlan,
+    /// The plan does not include models that are somebody's own.
+    OwnModel,
     /// The model is on another server, and this key may not leave the box for it.
     MayNotLeave,
 }
@@ -51,10 +55,12 @@ pub fn route<'a>(
     if let Some(local) = registry.find(model) {
         return if !access.allows_model(&local.id) {
             Err(NoRoute::NotInPlan)
-        } else if access.allows_parameters(local.parameters) {
-            Ok(Route::Local(local))
-        } else {
+        } else if !access.allows_parameters(local.parameters) {
             Err(NoRoute::TooLargeForPlan)
+        } else if local.is_own() && !access.allows_own_model(&local.id) {
+            Err(NoRoute::OwnModel)
+        } else {
+            Ok(Route::Local(local))
         };
     }
     let mut reason = NoRoute::Unknown;
@@ -81,6 +87,8 @@ mod tests {
         upstream: &'static str,
         /// A model that is not in the plan.
         without: &'static str,
+        /// Whether own models are.
+        own: bool,
     }
 
     impl Access for Key {
@@ -89,6 +97,9 @@ mod tests {
         }
         fn allows_model(&self, model: &str) -> bool {
             model != self.without
+        }
+        fn allows_own_model(&self, _: &str) -> bool {
+            self.own
         }
         fn allows_upstream(&self, upstream: &str) -> bool {
             upstream == self.upstream
@@ -113,13 +124,15 @@ mod tests {
 
     #[tokio::test]
     async fn local_wins_and_leaving_needs_permission() {
-        let home = Key { parameters: 5, upstream: "", without: "" };
-        let away = Key { parameters: 5, upstream: "b", without: "" };
+        let home = Key { parameters: 5, upstream: "", without: "", own: true };
+        let away = Key { parameters: 5, upstream: "b", without: "", own: true };
         let narrow = |without| Key { without, ..away };
         assert_eq!(place("small", &narrow("small")), Err(NoRoute::NotInPlan));
         // The name is the server's own: an alias is no way around.
         assert_eq!(place("fast", &narrow("big")), Err(NoRoute::NotInPlan));
         assert_eq!(place("fast", &narrow("fast")), Ok("b big".into()));
+        // None of these is in the catalogue.
+        assert_eq!(place("small", &Key { own: false, ..away }), Err(NoRoute::OwnModel));
         assert_eq!(place("small", &away), Ok("local small".into()));
         assert_eq!(place("large", &away), Err(NoRoute::TooLargeForPlan));
         assert_eq!(place("big", &home), Err(NoRoute::MayNotLeave));

@@ -171,6 +171,10 @@ impl Access for Authenticated {
         self.0.allows_model(model)
     }
 
+    fn allows_own_model(&self, model: &str) -> bool {
+        self.0.allows_own_model(model)
+    }
+
     fn allows_upstream(&self, upstream: &str) -> bool {
         self.0.allows_upstream(upstream)
     }

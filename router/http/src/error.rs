@@ -191,6 +191,10 @@ impl ApiError {
                 "model_not_allowed",
                 format!("your plan, or what you and this key are bound to, does not include `{model}`"),
             ),
+            NoRoute::OwnModel => forbidden(
+                "model_not_allowed",
+                format!("`{model}` is not of the catalogue, and your plan includes no adapters and no own models"),
+            ),
             NoRoute::MayNotLeave => forbidden(
                 "upstream_not_allowed",
                 format!("`{model}` runs on another server, and this key may not leave the box for it"),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use allerac_engine_core::{Class, Grammar, SamplingParams, TokenId};
+use allerac_engine_core::{Class, Grammar, SamplingParams, Scope, TokenId};
 use allerac_engine_link::protocol::{ModelInfo, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{Engine, EngineError, GenerateSpec, Worked};
 use allerac_ledger::{Principal, Reserve};
@@ -158,7 +158,8 @@ pub(crate) async fn prepare(
         max_output_tokens: max_output_tokens.saturating_mul(options.choices),
     };
     let payment = till.set_aside(principal, &admitted.accounts, reserve).await?;
-    let specs = specs(&prepared, &limits, (&ask, principal.salt), &payment.worked());
+    let scope = Scope { salt: principal.salt, adapter: model.adapter };
+    let specs = specs(&prepared, &limits, (&ask, scope), &payment.worked());
     let mut choices: Vec<Choice> = specs.iter().map(|spec| prepared.choice(&spec.prompt)).collect();
     if let Ask::Completion(request) = &ask {
         for (place, choice) in choices.iter_mut().enumerate().filter(|_| request.echo) {
@@ -344,7 +345,7 @@ fn output_limit(prompt_tokens: usize, options: &Options, context: u32) -> Result
 }
 
 /// One generation for each choice of each prompt, in the order of their indices.
-fn specs(prepared: &Prepared, limits: &[u32], (ask, salt): (&Ask, u64), worked: &Arc<Worked>) -> Vec<GenerateSpec> {
+fn specs(prepared: &Prepared, limits: &[u32], (ask, scope): (&Ask, Scope), worked: &Arc<Worked>) -> Vec<GenerateSpec> {
     let options = ask.options();
     let sampling = sampling::params(&options.sampling);
     let mut specs = Vec::new();
@@ -352,7 +353,8 @@ fn specs(prepared: &Prepared, limits: &[u32], (ask, salt): (&Ask, u64), worked: 
         for choice in 0..options.choices {
             let seed = sampling.seed.wrapping_add(u64::from(choice));
             specs.push(GenerateSpec {
-                salt,
+                salt: scope.salt,
+                adapter: scope.adapter,
                 class: class(options.service_tier),
                 prompt: prompt.clone(),
                 max_tokens: *limit,

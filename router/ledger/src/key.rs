@@ -231,6 +231,12 @@ impl Principal {
         self.plans().filter_map(|plan| plan.storage_bytes).min()
     }
 
+    /// Whether both plans have a model of this name that is somebody's own.
+    #[must_use]
+    pub fn allows_own_model(&self, model: &str) -> bool {
+        self.plans().all(|plan| plan.allows_own_model(model))
+    }
+
     /// How urgent its requests may be.
     #[must_use]
     pub fn urgency(&self) -> Urgency {

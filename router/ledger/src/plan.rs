@@ -130,6 +130,14 @@ impl Plan {
         names_model(&self.models, model)
     }
 
+    /// Whether a model of this name is in the plan that is somebody's own: an adapter, or one that no catalogue has. A plan
+    /// that bounds the size of models has those of the catalogue only, unless it names others.
+    #[must_use]
+    pub fn allows_own_model(&self, model: &str) -> bool {
+        let names = !self.models.is_empty();
+        self.allows_model(model) && (names || self.parameters_below.is_none())
+    }
+
     /// What tokens of a model cost.
     pub(crate) fn rate(&self, model: &str) -> Rate {
         match self.counts {
@@ -338,6 +346,19 @@ mod tests {
             [true, true, false, false]
         );
         assert!(Plan::open("p").allows_model("anything"));
+    }
+
+    #[test]
+    fn own_models_are_in_plans_of_all_sizes_or_named() {
+        let bounded = Plan { parameters_below: Some(9_000_000_000), ..Plan::open("p") };
+        let names =
+            |models: &[&str]| Plan { models: models.iter().map(ToString::to_string).collect(), ..bounded.clone() };
+        assert_eq!(
+            [Plan::open("p"), bounded.clone(), names(&["phi"]), names(&["phi", "phi:mine"]), names(&["*"])]
+                .map(|plan| plan.allows_own_model("phi:mine")),
+            [true, false, false, true, true]
+        );
+        assert!(!Plan { models: vec!["phi".into()], ..Plan::open("p") }.allows_own_model("phi:mine"));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use allerac_engine_core::archive::{ArchiveStats, Tier};
 use allerac_engine_core::prefix::Prefixes;
 use allerac_engine_core::{
-    Archive, Backend, BackendError, BatchToken, Class, Config, Draft, Engine, EntryId, Event, Fetched, FinishReason,
-    Found, Generate, Kept, Limits, RequestId, SamplingParams, TokenId,
+    AdapterId, Archive, Backend, BackendError, BatchToken, Class, Config, Draft, Engine, EntryId, Event, Fetched,
+    FinishReason, Found, Generate, Kept, Limits, RequestId, SamplingParams, TokenId,
 };
 
 use crate::drafting::Drafting;
@@ -28,7 +28,15 @@ pub(crate) const LIMITS: Limits = Limits {
     drafts: true,
 };
 
-/// A model whose next token depends on the whole sequence, so that any mistake in the KV changes the answer,
+/// The adapters that the fake has besides none.
+pub(crate) const ADAPTERS: u64 = 2;
+
+/// What a token is to the fake when it is computed with an adapter: another one.
+pub(crate) fn adapted(token: TokenId, adapter: AdapterId) -> TokenId {
+    TokenId(token.0 + u32::try_from(adapter.0).unwrap() * 10_007)
+}
+
+/// A model whose next token depends on the whole sequence, and with what it was computed, so that any mistake in the KV changes the answer,
 /// and which repeats itself, so that some guesses are right. It checks that positions follow on, that the cells suffice, and what a batch may hold.
 pub(crate) struct Fake {
     pub(crate) limits: Limits,
@@ -40,6 +48,8 @@ pub(crate) struct Fake {
     pub(crate) computed: usize,
     /// Lengths of the batches so far.
     pub(crate) batches: Vec<usize>,
+    /// With what each was computed.
+    pub(crate) adapters: Vec<AdapterId>,
     /// A smaller model that guesses.
     pub(crate) drafting: Option<Drafting>,
     /// How long all of it took.
@@ -66,8 +76,8 @@ pub(crate) struct Faults {
 impl Fake {
     pub(crate) fn new(limits: Limits, faults: Faults) -> Self {
         let (sequences, logits, batches) = (HashMap::new(), Vec::new(), Vec::new());
-        let (drafting, took) = (None, Duration::ZERO);
-        Self { limits, sequences, logits, faults, steps: 0, computed: 0, batches, drafting, took }
+        let (adapters, drafting, took) = (Vec::new(), None, Duration::ZERO);
+        Self { limits, sequences, logits, faults, steps: 0, computed: 0, batches, adapters, drafting, took }
     }
 
     pub(crate) fn with_drafting(self, drafting: Option<Drafting>) -> Self {
@@ -89,7 +99,9 @@ impl Backend for Fake {
         self.limits
     }
 
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<Duration, BackendError> {
+    fn decode(&mut self, batch: &[BatchToken], adapter: AdapterId) -> Result<Duration, BackendError> {
+        assert!(self.has_adapter(adapter));
+        self.adapters.push(adapter);
         self.steps += 1;
         if let Some(drafting) = &mut self.drafting {
             drafting.caught_up = 0;
@@ -106,7 +118,7 @@ impl Backend for Fake {
             let sequence = self.sequences.entry(token.sequence).or_default();
             assert_eq!(sequence.len(), token.position as usize, "positions follow on");
             let changed = u32::from(self.faults.minds_pieces && is_short) * 1000;
-            sequence.push(TokenId(token.token.0 + changed));
+            sequence.push(adapted(TokenId(token.token.0 + changed), adapter));
             if token.wants_logits {
                 self.logits[index] = vec![0.0; VOCABULARY as usize];
                 let is_nan = self.faults.nan_at.contains(&self.steps);
@@ -119,6 +131,10 @@ impl Backend for Fake {
             Duration::from_micros(self.faults.step_us + 10 * batch.len() as u64 * u64::from(self.faults.step_us > 0));
         self.took += took;
         if self.faults.fail_at.contains(&self.steps) { Err(BackendError::Failed(-1)) } else { Ok(took) }
+    }
+
+    fn has_adapter(&self, adapter: AdapterId) -> bool {
+        adapter.0 <= ADAPTERS
     }
 
     fn logits(&self, index: usize) -> &[f32] {
@@ -221,7 +237,7 @@ impl Archive for FakeArchive {
     fn keep(&mut self, kept: Kept) {
         let entry = EntryId(self.asked.len() as u64 + 1);
         self.asked.insert(entry, 0);
-        self.known.insert(entry, kept.salt, kept.common, &kept.tokens);
+        self.known.insert(entry, kept.scope, kept.common, &kept.tokens);
         self.entries.insert(entry, Arc::new(kept));
     }
 
@@ -247,6 +263,7 @@ pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
     Generate {
         id: RequestId(id),
         salt: id % 2,
+        adapter: AdapterId::NONE,
         class: Class::Chat,
         common: 0,
         prompt: prompt.iter().copied().map(TokenId).collect(),
@@ -262,15 +279,22 @@ pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
 
 /// What the fake model answers to a prompt, computed without an engine.
 pub(crate) fn expected(prompt: &[TokenId], max_tokens: u32) -> (Vec<TokenId>, FinishReason) {
-    let mut tokens = prompt.to_vec();
-    while tokens.len() < prompt.len() + max_tokens as usize {
+    expected_with(AdapterId::NONE, prompt, max_tokens)
+}
+
+/// The same with an adapter.
+pub(crate) fn expected_with(adapter: AdapterId, prompt: &[TokenId], max_tokens: u32) -> (Vec<TokenId>, FinishReason) {
+    let mut tokens: Vec<TokenId> = prompt.iter().map(|token| adapted(*token, adapter)).collect();
+    let mut answer = Vec::new();
+    while answer.len() < max_tokens as usize {
         let next = Fake::next(&tokens);
         if next == END {
-            return (tokens[prompt.len()..].to_vec(), FinishReason::Stop);
+            return (answer, FinishReason::Stop);
         }
-        tokens.push(next);
+        answer.push(next);
+        tokens.push(adapted(next, adapter));
     }
-    (tokens[prompt.len()..].to_vec(), FinishReason::Length)
+    (answer, FinishReason::Length)
 }
 
 pub(crate) fn id_of(event: &Event) -> RequestId {

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 
-use allerac_engine_core::{Class, Config, Engine, Event, FinishReason, Generate, Limits, RequestId, TokenId};
+use allerac_engine_core::{
+    AdapterId, Class, Config, Engine, Event, FinishReason, Generate, Limits, RequestId, TokenId,
+};
 use proptest::prelude::*;
 
 use crate::drafting::Drafting;
-use crate::fake::{Fake, FakeArchive, Faults, LIMITS, config, drain, expected, id_of, is_last, request};
+use crate::fake::{ADAPTERS, Fake, FakeArchive, Faults, LIMITS, config, drain, expected_with, id_of, is_last, request};
 
 #[derive(Debug, Clone)]
 enum Action {
-    Submit { prompt: Vec<u32>, max_tokens: u32, class: Class, common: u32, score_prompt: bool },
+    Submit { prompt: Vec<u32>, max_tokens: u32, class: Class, common: u32, score_prompt: bool, adapter: AdapterId },
     ArchiveOne,
     Cancel(u64),
     Step,
@@ -69,9 +71,9 @@ fn archive() -> impl Strategy<Value = Option<FakeArchive>> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        2 => (prompt(), 0u32..24, class(), 0u32..20, proptest::bool::weighted(0.2))
-            .prop_map(|(prompt, max_tokens, class, common, score_prompt)| Action::Submit {
-                prompt, max_tokens, class, common, score_prompt,
+        2 => (prompt(), 0u32..24, class(), 0u32..20, proptest::bool::weighted(0.2), 0..=ADAPTERS)
+            .prop_map(|(prompt, max_tokens, class, common, score_prompt, adapter)| Action::Submit {
+                prompt, max_tokens, class, common, score_prompt, adapter: AdapterId(adapter),
             }),
         1 => Just(Action::ArchiveOne),
         1 => (0u64..60).prop_map(Action::Cancel),
@@ -119,10 +121,10 @@ proptest! {
         let (mut events, mut requests) = (Vec::new(), HashMap::new());
         for action in actions {
             match action {
-                Action::Submit { prompt, max_tokens, class, common, score_prompt } => {
+                Action::Submit { prompt, max_tokens, class, common, score_prompt, adapter } => {
                     let id = requests.len() as u64;
                     let common = common.min(prompt.len().try_into().unwrap());
-                    let request = Generate { class, common, score_prompt, ..request(id, &prompt, max_tokens) };
+                    let request = Generate { class, common, score_prompt, adapter, ..request(id, &prompt, max_tokens) };
                     requests.insert(id, request.clone());
                     engine.submit(request, &mut events);
                 }
@@ -152,7 +154,7 @@ proptest! {
                 }
             }
             prop_assert!(request.prompt.starts_with(&scored));
-            let (wanted, wanted_reason) = expected(&request.prompt, request.max_tokens);
+            let (wanted, wanted_reason) = expected_with(request.adapter, &request.prompt, request.max_tokens);
             prop_assert!(wanted.starts_with(&tokens));
             if let Event::Finished { reason, usage, .. } = own.last().unwrap() {
                 prop_assert_eq!(usage.completion_tokens as usize, tokens.len());

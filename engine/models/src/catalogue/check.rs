@@ -1,6 +1,6 @@
 //! What must hold between the models of a catalogue.
 
-use super::Entry;
+use super::{Entry, ModelKind};
 
 /// What is wrong with them, by name.
 pub(super) fn all(models: &[Entry]) -> Result<(), String> {
@@ -11,8 +11,21 @@ pub(super) fn all(models: &[Entry]) -> Result<(), String> {
             return Err(format!("model `{}` is there twice", entry.id));
         }
         drafts(entry, models).map_err(|what| named(&what))?;
+        base(entry, models).map_err(|what| named(&what))?;
     }
     Ok(())
+}
+
+/// An adapter is of a model that goes on with texts, and of no other adapter.
+fn base(entry: &Entry, models: &[Entry]) -> Result<(), String> {
+    let Some(base) = &entry.base else { return Ok(()) };
+    let found = models.iter().find(|other| other.id == *base);
+    let found = found.ok_or_else(|| format!("the model `{base}` that it is an adapter of is not there"))?;
+    if found.kind == ModelKind::Chat && entry.kind == ModelKind::Chat && found.base.is_none() && found.id != entry.id {
+        Ok(())
+    } else {
+        Err(format!("it cannot be an adapter of `{base}`; adapters are of models that chat"))
+    }
 }
 
 /// Follows the models that guess for one another.

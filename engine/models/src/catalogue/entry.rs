@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::hub::is_hex;
+use crate::split;
 
 /// A model that can be fetched.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -44,6 +45,9 @@ pub struct Entry {
     /// What is unusual about it, for people: its template, its way to think.
     #[serde(default)]
     pub notes: Option<String>,
+    /// It is an adapter of this model of the catalogue.
+    #[serde(default)]
+    pub base: Option<String>,
     /// A smaller model of this catalogue that may guess what it says.
     #[serde(default)]
     pub draft: Option<String>,
@@ -278,13 +282,23 @@ impl Entry {
             }),
             Source::Url { .. } | Source::Pypi { .. } => None,
         })?;
+        let is_split = |file: &str| !split::others(file).is_empty();
+        let keeps_parts = !is_split(&other.file) && !is_split(&self.file.name);
         Some(Self {
             id: format!("{}:{}", self.id, other.name.to_ascii_lowercase()),
             quant: Some(other.name.clone()),
             file: FileSpec { name: other.file.clone(), size_bytes: other.size_bytes, sha256: None },
+            parts: if keeps_parts { self.parts.clone() } else { other_parts(&other.file) },
             sources: vec![source],
             ..self.clone()
         })
+    }
+
+    /// Adds the other files of a model in several parts, which the name of the first one tells.
+    pub(super) fn find_parts(&mut self) {
+        if self.parts.is_empty() {
+            self.parts = other_parts(&self.file.name);
+        }
     }
 
     /// What is wrong with it.
@@ -321,6 +335,11 @@ impl SamplingDefaults {
         let within = |value: Option<f32>, max| value.is_none_or(|value| (0.0..=max).contains(&value));
         within(self.temperature, 2.0) && within(self.top_p, 1.0) && within(self.min_p, 1.0)
     }
+}
+
+/// The other files of a model whose first one has this name. The hub knows their sizes.
+fn other_parts(first: &str) -> Vec<FileSpec> {
+    split::others(first).into_iter().map(|name| FileSpec { name, ..FileSpec::default() }).collect()
 }
 
 /// Hundredths of a bit of a weight, of the usual quantisation of models.

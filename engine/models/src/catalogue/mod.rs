@@ -38,7 +38,8 @@ impl Catalogue {
     /// # Errors
     /// [`ModelsError::Catalogue`] naming what is wrong.
     pub fn parse(text: &str) -> Result<Self, ModelsError> {
-        let catalogue: Self = toml::from_str(text).map_err(|error| ModelsError::Catalogue(error.to_string()))?;
+        let mut catalogue: Self = toml::from_str(text).map_err(|error| ModelsError::Catalogue(error.to_string()))?;
+        catalogue.models.iter_mut().for_each(Entry::find_parts);
         if catalogue.version != VERSION {
             let message = format!("version {} is not {VERSION}; update allerac", catalogue.version);
             return Err(ModelsError::Catalogue(message));
@@ -147,6 +148,21 @@ mod tests {
                 "go round in a circle: gpt-oss-20b",
             ),
             (
+                "id = \"gpt-oss-20b\"",
+                "id = \"gpt-oss-20b\"\nbase = \"gpt-oss\"",
+                "the model `gpt-oss` that it is an adapter of is not there",
+            ),
+            (
+                "id = \"gpt-oss-20b\"",
+                "id = \"gpt-oss-20b\"\nbase = \"gpt-oss-20b\"",
+                "it cannot be an adapter of `gpt-oss-20b`",
+            ),
+            (
+                "id = \"gpt-oss-20b\"",
+                "id = \"gpt-oss-20b\"\nbase = \"all-minilm-l6-v2\"",
+                "it cannot be an adapter of `all-minilm-l6-v2`",
+            ),
+            (
                 "active_parameters = 3_600_000_000",
                 "active_parameters = 36_000_000_000",
                 "active parameters are some of all",
@@ -179,6 +195,11 @@ mod tests {
         );
         assert_eq!(catalogue.order("qwen2.5-7b-instruct:q4_k_m").unwrap().id, "qwen2.5-7b-instruct");
         assert_eq!(catalogue.order("qwen2.5-7b-instruct:q1"), None);
+        let large = catalogue.order("llama-3.3-70b-instruct:q6_k").unwrap();
+        let files: Vec<&str> = large.files().map(|file| file.name.as_str()).collect();
+        let folder = "Llama-3.3-70B-Instruct-Q6_K/";
+        let second = "Llama-3.3-70B-Instruct-Q6_K-00002-of-00002.gguf";
+        assert_eq!(files, [&format!("{folder}Llama-3.3-70B-Instruct-Q6_K-00001-of-00002.gguf"), second]);
         // What is not known is reckoned from its parameters: within a tenth of what the hub shows, 8.1 and 4.7 GB.
         let near = |bytes: u64, gigabytes: f64| (bytes as f64 / 1e9 / gigabytes - 1.0).abs() < 0.1;
         assert!(

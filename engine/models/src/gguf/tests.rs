@@ -77,7 +77,7 @@ fn every_kind_of_value_is_read() {
         (7, vec![1], Value::Bool(true)),
         (10, u64::MAX.to_le_bytes().to_vec(), Value::Unsigned(u64::MAX)),
         (11, i64::MIN.to_le_bytes().to_vec(), Value::Signed(i64::MIN)),
-        (12, 0.25f64.to_le_bytes().to_vec(), Value::Float(0.25)),
+        (12, 0.25f64.to_le_bytes().to_vec(), Value::Double(0.25)),
         (9, list(0, 2, &[1, 2]), Value::Numbers(vec![1, 2])),
         (9, list(6, 1, &[0; 4]), Value::List(1)),
         (9, list(4, 2000, &[0; 8000]), Value::List(2000)),

@@ -10,7 +10,7 @@ pub(super) const TENSORS_MAX: u64 = 65_536;
 /// The longest name of a tensor, in bytes; ggml has 64.
 const NAME_BYTES_MAX: u64 = 512;
 /// ggml's `GGML_MAX_DIMS`.
-const DIMENSIONS_MAX: u32 = 4;
+const DIMENSIONS_MAX: usize = 4;
 /// Begins the names of the table that tokens are looked up in.
 const TOKEN_TABLE: &str = "token_embd.";
 
@@ -66,6 +66,17 @@ pub struct Weights {
     pub has_output: bool,
     /// Bytes of matrices by ggml's number of their kind: what kernels may lay out anew.
     pub matrices: BTreeMap<u32, u64>,
+    /// Each of them, by its name.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// One tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tensor {
+    /// Numbers in each dimension, that of the rows' length first; 1 beyond the last.
+    pub lengths: [u64; DIMENSIONS_MAX],
+    /// ggml's number of the kind of its numbers.
+    pub kind: u32,
 }
 
 impl Weights {
@@ -78,16 +89,39 @@ impl Weights {
         Ok(weights)
     }
 
+    /// Adds those of another file of the same model.
+    pub(super) fn join(&mut self, part: Self) -> Result<(), GgufError> {
+        let sum = |all: u64, part: u64| all.checked_add(part).ok_or(GgufError::Damaged("its tensors are too large"));
+        self.parameters = sum(self.parameters, part.parameters)?;
+        self.expert_parameters = sum(self.expert_parameters, part.expert_parameters)?;
+        self.bytes = sum(self.bytes, part.bytes)?;
+        self.expert_bytes = sum(self.expert_bytes, part.expert_bytes)?;
+        self.table_bytes = self.table_bytes.max(part.table_bytes);
+        self.has_output |= part.has_output;
+        for (kind, bytes) in part.matrices {
+            let all = self.matrices.entry(kind).or_default();
+            *all = sum(*all, bytes)?;
+        }
+        for (name, tensor) in part.tensors {
+            if self.tensors.insert(name, tensor).is_some() {
+                return Err(GgufError::Damaged("two of its parts have the same tensor"));
+            }
+        }
+        Ok(())
+    }
+
     fn add<R: BufRead>(&mut self, source: &mut Source<R>) -> Result<(), GgufError> {
         let name = source.text(NAME_BYTES_MAX)?;
-        let dimensions = source.u32()?;
+        let dimensions = source.u32()? as usize;
         if dimensions > DIMENSIONS_MAX {
             return Err(GgufError::Damaged("a tensor has too many dimensions"));
         }
         let mut numbers = 1u64;
         let mut rows = 1u64;
-        for dimension in 0..dimensions {
+        let mut lengths = [1; DIMENSIONS_MAX];
+        for (dimension, place) in lengths.iter_mut().enumerate().take(dimensions) {
             let length = source.u64()?;
+            *place = length;
             numbers = numbers.checked_mul(length).ok_or(GgufError::Damaged("a tensor is too large"))?;
             rows = if dimension == 0 { rows } else { rows * length };
         }
@@ -114,6 +148,9 @@ impl Weights {
             *self.matrices.entry(kind).or_default() += bytes;
         }
         self.has_output |= name == "output.weight";
+        if self.tensors.insert(name, Tensor { lengths, kind }).is_some() {
+            return Err(GgufError::Damaged("a tensor is there twice"));
+        }
         Ok(())
     }
 }

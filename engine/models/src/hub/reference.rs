@@ -7,6 +7,8 @@ use super::{RemoteFile, Repository};
 use crate::catalogue::{Entry, FileSpec, ModelKind, SamplingDefaults, Source};
 use crate::error::ModelsError;
 use crate::hub::RemoteDigest;
+use crate::pull::beside;
+use crate::split::{self, PartName};
 
 /// Where a repository is fetched from unless the reference names another revision.
 const REVISION: &str = "main";
@@ -88,15 +90,15 @@ impl Reference {
     /// The model that it means in a repository.
     pub(crate) fn entry(&self, repository: &Repository) -> Result<Entry, ModelsError> {
         let file = self.choose(repository)?;
-        if is_split(&file.name) {
-            return Err(ModelsError::Hub(format!(
-                "{} is one of several parts; choose a quantisation that is one file",
-                file.name
-            )));
-        }
-        let RemoteDigest::Sha256(sha256) = &file.digest else {
-            return Err(ModelsError::Hub(format!("{} has no sha256 at the hub", file.name)));
-        };
+        let parts = split::others(&file.name).into_iter().map(|name| {
+            let remote = beside(&file.name, "", &name);
+            let found = repository.files.iter().find(|file| file.name == remote);
+            let found = found.ok_or_else(|| {
+                ModelsError::Hub(format!("{} is one of several parts, and {remote} is not there", file.name))
+            })?;
+            Ok(FileSpec { name, ..spec(found)? })
+        });
+        let parts = parts.collect::<Result<Vec<FileSpec>, ModelsError>>()?;
         let name = self.repository.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
         let name = name.strip_suffix("-gguf").unwrap_or(&name).to_owned();
         let stem = stem(&file.name).to_ascii_lowercase();
@@ -105,8 +107,6 @@ impl Reference {
             None if stem.starts_with(&name) => stem,
             None => format!("{name}:{stem}"),
         };
-        let file =
-            FileSpec { name: file.name.clone(), size_bytes: Some(file.size_bytes), sha256: Some(sha256.clone()) };
         Ok(Entry {
             id,
             name: self.to_string(),
@@ -124,16 +124,21 @@ impl Reference {
                 file: file.name.clone(),
                 revision: repository.commit.clone(),
             }],
-            file,
+            file: spec(file)?,
+            parts,
             is_reference: true,
             ..Entry::default()
         })
     }
 
     fn choose<'a>(&self, repository: &'a Repository) -> Result<&'a RemoteFile, ModelsError> {
-        let models = || repository.files.iter().filter(|file| is_gguf(&file.name) && !is_helper(&file.name));
+        let models = || {
+            repository.files.iter().filter(|file| is_gguf(&file.name) && !is_helper(&file.name) && is_first(&file.name))
+        };
         if let Some(name) = &self.file {
-            let found = models().find(|file| file.name == *name);
+            // Whichever part is named, a model begins with the first.
+            let first = first_part(name);
+            let found = models().find(|file| file.name == first);
             return found.ok_or_else(|| ModelsError::Hub(format!("{} has no file {name}", self.repository)));
         }
         let of = |quant: &str| {
@@ -161,31 +166,42 @@ impl Reference {
     }
 }
 
+/// What a file must be.
+fn spec(file: &RemoteFile) -> Result<FileSpec, ModelsError> {
+    let RemoteDigest::Sha256(sha256) = &file.digest else {
+        return Err(ModelsError::Hub(format!("{} has no sha256 at the hub", file.name)));
+    };
+    Ok(FileSpec { name: file.name.clone(), size_bytes: Some(file.size_bytes), sha256: Some(sha256.clone()) })
+}
+
+/// The path of a model's first file, by that of any.
+fn first_part(path: &str) -> String {
+    let own = path.rsplit('/').next().unwrap_or(path);
+    let first = PartName::parse(own).and_then(|part| part.all().next());
+    first.map_or_else(|| path.to_owned(), |first| beside(path, "", &first))
+}
+
+/// Whether a file is a whole model, or the first part of one.
+fn is_first(path: &str) -> bool {
+    first_part(path) == path
+}
+
 /// Files that belong to a model and are none: projectors of pictures, matrices for quantising.
 fn is_helper(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     name.starts_with("mmproj") || name.contains("imatrix")
 }
 
-/// `...-00001-of-00003.gguf`.
-fn is_split(name: &str) -> bool {
-    let stem = stem(name);
-    let mut words = stem.rsplit('-');
-    let number =
-        |word: Option<&str>| word.is_some_and(|word| word.len() == 5 && word.bytes().all(|byte| byte.is_ascii_digit()));
-    number(words.next()) && words.next() == Some("of") && number(words.next())
-}
-
+/// The name of a file without its end, and without the number of a part.
 fn stem(name: &str) -> &str {
     let name = name.rsplit('/').next().unwrap_or(name);
-    name.get(..name.len().saturating_sub(5)).unwrap_or(name)
+    let part = PartName::parse(name).map(|part| part.stem);
+    part.unwrap_or_else(|| name.get(..name.len().saturating_sub(5)).unwrap_or(name))
 }
 
 /// The quantisation in the name of a file, like `Q4_K_M`, `IQ3_XS`, `BF16`, `MXFP4`; also of one that is cut into parts.
 pub(crate) fn quant_of(name: &str) -> Option<String> {
-    let stem = stem(name);
-    let whole = if is_split(name) { &stem[..stem.len() - "-00001-of-00001".len()] } else { stem };
-    let last = whole.rsplit(['-', '.']).next()?.to_ascii_uppercase();
+    let last = stem(name).rsplit(['-', '.']).next()?.to_ascii_uppercase();
     let digit_after = |prefix: &str| {
         last.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
     };
@@ -233,8 +249,20 @@ mod tests {
         let missing = chosen("u/Model-1B-GGUF:Q2_K", &files).unwrap_err();
         assert_eq!(missing, "u/Model-1B-GGUF does not have Q2_K; it has Q4_K_M, Q8_0");
         assert!(chosen("u/Model-1B-GGUF", &["README.md"]).unwrap_err().contains("no GGUF file"));
-        let split = chosen("u/Model-1B-GGUF:Q8_0", &["m-Q8_0-00001-of-00002.gguf"]).unwrap_err();
-        assert!(split.contains("one of several parts"), "{split}");
+    }
+
+    #[test]
+    fn a_model_in_parts_is_all_of_them() {
+        let files = ["q/m-Q8_0-00002-of-00002.gguf", "q/m-Q8_0-00001-of-00002.gguf", "x/m-Q8_0-00002-of-00002.gguf"];
+        for named in ["u/Model-1B-GGUF:Q8_0", "u/Model-1B-GGUF", "u/Model-1B-GGUF/q/m-Q8_0-00002-of-00002.gguf"] {
+            let reference: Reference = named.parse().unwrap();
+            let entry = reference.entry(&repository(&files)).unwrap();
+            assert_eq!((entry.id.as_str(), entry.file.name.as_str()), ("model-1b:q8_0", files[1]), "{named}");
+            let parts: Vec<&str> = entry.parts.iter().map(|part| part.name.as_str()).collect();
+            assert_eq!((parts, entry.size_bytes()), (vec!["m-Q8_0-00002-of-00002.gguf"], Some(10)));
+        }
+        let missing = chosen("u/Model-1B-GGUF:Q8_0", &["m-Q8_0-00001-of-00002.gguf"]).unwrap_err();
+        assert!(missing.contains("one of several parts, and m-Q8_0-00002-of-00002.gguf is not there"), "{missing}");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use allerac_engine_core::stats::Counters;
-use allerac_engine_core::{Class, Event, FinishReason, Generate, Grammar, RequestId, SamplingParams, TokenId, Usage};
+use allerac_engine_core::{
+    AdapterId, Class, Event, FinishReason, Generate, Grammar, RequestId, SamplingParams, TokenId, Usage,
+};
 use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
     Begin, ChatInput, FromEngine, KvKey, ModelInfo, PrepareError, PromptInput, ToEngine,
@@ -165,6 +167,7 @@ pub(crate) fn constrained(id: u64, prompt: Vec<TokenId>, max_tokens: u32, gramma
     let request = Generate {
         id: RequestId(id),
         salt: id,
+        adapter: AdapterId::NONE,
         class: Class::Chat,
         prompt,
         common: 0,

@@ -14,7 +14,7 @@ pub(crate) enum Models {
     List(ModelsList),
     /// Fetch a model; verified, and resumed where it stopped
     Pull(ModelsPull),
-    /// Install a GGUF file of this machine or of a stick
+    /// Install a GGUF file of this machine or of a stick: a model, or an adapter
     Import(ModelsImport),
     /// Say what models would take on this machine, and how fast they would be
     Fit(ModelsFit),
@@ -63,23 +63,31 @@ pub(crate) struct ModelsPull {
     /// Take what is at the hub now, not what was there at the first fetch
     #[arg(long)]
     pub(crate) update: bool,
+    /// The model that it is an adapter of [default: the only installed one that it fits]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Option<String>,
     /// A configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
 
 /// The file is shared by a hard link where it lies on the same disk. An engine loads it first, confined as always, and renders
-/// a conversation with its template.
+/// a conversation with its template. Of a model in several parts any of them is named. A LoRA adapter is used with a model
+/// that is installed.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   allerac models import /media/usb/my-model-Q4_K_M.gguf
-  allerac models import my-model.gguf --name my-model --licence MIT")]
+  allerac models import my-model.gguf --name my-model --licence MIT
+  allerac models import pirate-lora.gguf --base smollm2-135m-instruct   # becomes smollm2-135m-instruct:pirate-lora")]
 pub(crate) struct ModelsImport {
     /// A GGUF file
     pub(crate) file: PathBuf,
-    /// The name that clients use [default: that of the file]
+    /// The name that clients use [default: that of the file, for an adapter behind its model's]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// The model that it is an adapter of [default: the only installed one that it fits]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Option<String>,
     /// Its licence, for the record
     #[arg(long)]
     pub(crate) licence: Option<String>,

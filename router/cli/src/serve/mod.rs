@@ -137,6 +137,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
 impl Server {
     async fn serve(mut self, signals: &mut Signals) -> Result<(), Failure> {
         self.registry.warm();
+        self.registry.pulls().resume(&self.registry);
         let registry = self.registry.clone();
         let follower = tokio::spawn(async move { registry.follow().await });
         let label = self.prepared.config.label();

@@ -18,19 +18,23 @@ const F32: u64 = 4;
 pub(crate) fn need(model: &LocalModel, settings: &EngineSettings) -> Need {
     let shape = || model.header.as_ref().and_then(|header| header.shape()).unwrap_or_default();
     if model.kind != ModelKind::Chat && model.parts.is_empty() {
-        return Need { mapped: model.size_bytes, own: encoder_bytes(&shape(), settings).saturating_add(PROCESS_BYTES) };
+        return Need {
+            mapped: model.weights_bytes,
+            own: encoder_bytes(&shape(), settings).saturating_add(PROCESS_BYTES),
+        };
     }
     if model.kind != ModelKind::Chat {
-        return Need { mapped: model.size_bytes, own: model.size_bytes * (ENCODER_COPIES - 1) + PROCESS_BYTES };
+        return Need { mapped: model.weights_bytes, own: model.weights_bytes * (ENCODER_COPIES - 1) + PROCESS_BYTES };
     }
     let archive = u64::from(settings.kv_memory_mib) << 20;
     // A file that cannot be read is tried all the same: the engine says best what is wrong with it.
     let header = model.header.as_ref();
-    let facts = header.and_then(|header| Facts::of_header(header, model.size_bytes));
-    let facts = facts.unwrap_or(Facts { file_bytes: model.size_bytes, ..Facts::default() });
+    let facts = header.and_then(|header| Facts::of_header(header, model.weights_bytes));
+    let facts = facts.unwrap_or(Facts { file_bytes: model.weights_bytes, ..Facts::default() });
     let needed = facts.needed(&plan(settings));
     let mapped = needed.mapped.saturating_sub(needed.weights).saturating_add(model.draft_bytes);
-    Need { mapped, own: needed.own().saturating_add(archive) }
+    // Adapters are read, not mapped.
+    Need { mapped, own: needed.own().saturating_add(archive).saturating_add(model.adapters_bytes) }
 }
 
 /// An engine's settings, as an estimate looks at them.

@@ -201,12 +201,12 @@ impl Keeper {
                 let keys: Vec<Key> = models.iter().map(|model| Arc::clone(&model.key)).collect();
                 self.residents.installed(&keys);
                 self.reports.retain(|key, _| keys.contains(key));
-                for gone in self.installed.iter().filter(|model| !keys.contains(&model.key)) {
+                let before = std::mem::replace(&mut self.installed, models);
+                for gone in before.iter().filter(|model| !keys.contains(&model.key)) {
                     if !self.running.contains_key(&gone.key) {
                         self.remove_kv(gone);
                     }
                 }
-                self.installed = models;
                 self.sweep_at = Some(Instant::now());
             }
             Command::Swept(done) => self.sweep_at = (!done).then(|| Instant::now() + SWEEP_AGAIN),
@@ -286,13 +286,14 @@ impl Keeper {
         let kv = self.config.kv.as_ref().filter(|_| model.kind == ModelKind::Chat);
         EngineConfig {
             binary: self.config.binary.clone(),
-            model_path: model.path.clone(),
+            model_path: model.load_path.clone(),
             encodes: model.kind != ModelKind::Chat,
             parts: model.parts.clone(),
             draft_path: model.draft.clone(),
+            adapters: model.adapters.clone(),
             name: model.id.clone(),
             settings: self.config.settings.clone(),
-            kv_file: kv.map(|folder| folder.file(&model.digest)),
+            kv_file: kv.map(|folder| folder.file(&model.weights_digest)),
             common_prompts: self.config.common_prompts.clone(),
         }
     }
@@ -330,10 +331,11 @@ impl Keeper {
         self.installed.iter().any(|model| model.key == *key)
     }
 
-    /// What an engine knew of prompts goes with its model.
+    /// What an engine knew of prompts goes with its model; it stays where only the model's adapters are others.
     fn remove_kv(&self, model: &LocalModel) {
-        if let Some(kv) = &self.config.kv {
-            let _ = std::fs::remove_file(kv.file(&model.digest).path);
+        let is_there = self.installed.iter().any(|other| other.weights_digest == model.weights_digest);
+        if let Some(kv) = self.config.kv.as_ref().filter(|_| !is_there) {
+            let _ = std::fs::remove_file(kv.file(&model.weights_digest).path);
         }
     }
 
@@ -345,7 +347,9 @@ impl Keeper {
         self.sweep_at = None;
         let files = |model: &LocalModel| {
             let parts = model.parts.iter().map(|(_, path)| path.clone());
-            let all: Vec<PathBuf> = parts.chain([model.path.clone()]).chain(model.draft.clone()).collect();
+            let adapters = model.adapters.iter().map(|(_, path)| path.clone());
+            let all: Vec<PathBuf> =
+                parts.chain(adapters).chain([model.path.clone()]).chain(model.draft.clone()).collect();
             all
         };
         let in_use: HashSet<PathBuf> = self.running.values().flat_map(|running| files(&running.model)).collect();

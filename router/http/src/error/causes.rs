@@ -7,7 +7,7 @@ use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
 use allerac_ledger::{AuthError, Denied, LedgerError, ReserveError, Right};
 use allerac_objects::StoreError;
-use allerac_router_core::{Measure, ModelsError, NoEngine, NoRoute, NotAdmitted, Refused, UpstreamError};
+use allerac_router_core::{Measure, ModelsError, NoEngine, NoRoute, NotAdmitted, Refused, TooManyPulls, UpstreamError};
 use allerac_wire::WireError;
 use axum::http::StatusCode;
 
@@ -103,6 +103,12 @@ impl From<LedgerError> for ApiError {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "ledger_error", "the ledger failed; see the log")
             }
         }
+    }
+}
+
+impl From<TooManyPulls> for ApiError {
+    fn from(error: TooManyPulls) -> Self {
+        Self::busy("too_many_downloads", error.to_string())
     }
 }
 
@@ -249,7 +255,9 @@ impl From<&ModelsError> for ApiError {
             ModelsError::Hub(_) => {
                 Self::new(StatusCode::NOT_FOUND, INVALID, "model_not_found", message).with_param("model")
             }
-            ModelsError::NotModel { .. } => Self::new(StatusCode::BAD_REQUEST, INVALID, "model_not_usable", message),
+            ModelsError::NotModel { .. } | ModelsError::Misfit { .. } | ModelsError::NoBase { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, INVALID, "model_not_usable", message)
+            }
             ModelsError::Download(_)
             | ModelsError::WrongDigest { .. }
             | ModelsError::Package { .. }

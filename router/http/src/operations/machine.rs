@@ -3,7 +3,7 @@
 use axum::routing::{delete, get, post};
 
 use super::under;
-use crate::handlers::admin::models;
+use crate::handlers::admin::{downloads, models};
 use crate::handlers::list::PAGE_MAX;
 use crate::hardware::Hardware;
 use crate::openapi::Operation;
@@ -29,6 +29,15 @@ pub(super) fn operations() -> Vec<Operation> {
         .gives::<models::CatalogueObject>(200),
         Operation::delete("/v1/admin/models/{id}", delete(models::remove), "Remove a model; what runs on it ends well")
             .in_path("id", "Its id.")
+            .gives_none(),
+        Operation::get(
+            "/v1/admin/downloads",
+            get(downloads::list),
+            "Models that are being fetched, and how far they are",
+        )
+        .lists::<downloads::DownloadObject>(PAGE_MAX),
+        Operation::delete("/v1/admin/downloads/{id}", delete(downloads::cancel), "End a download; what came is kept")
+            .in_path("id", "The model's id.")
             .gives_none(),
     ];
     under("Administration: models", all).collect()

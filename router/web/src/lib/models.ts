@@ -13,6 +13,8 @@ export interface Installed {
   id: string;
   model: string;
   kind: string;
+  /** The model that it is an adapter of. */
+  base: string | null;
   size_bytes: number;
   status: "loaded" | "loading" | "failed" | "on_disk";
   reason: string | null;
@@ -55,6 +57,17 @@ export interface Hardware {
   advice: { subject: string; found: string; hint: string }[];
 }
 
+/** A download that runs in the box, whoever ordered it. */
+export interface Download {
+  id: string;
+  status: "waiting" | "fetching" | "verifying" | "done" | "failed" | "cancelled";
+  total: number | null;
+  completed: number | null;
+  eta_seconds: number | null;
+  starts_in_seconds: number | null;
+  error: string | null;
+}
+
 /** A line of a download. */
 export interface Progress {
   status?: string;
@@ -82,7 +95,14 @@ export class Models {
     await request(path, { method: "DELETE", headers: bearer(this.key) });
   }
 
-  /** Fetches a model until it is there, or until `signal` ends it; what came is kept for the next time. */
+  downloads = async () => (await this.get<{ data: Download[] }>("/v1/admin/downloads?limit=1000")).data;
+
+  /** Ends a download; what came is kept for the next time. */
+  async cancel(id: string) {
+    await request(`/v1/admin/downloads/${encodeURIComponent(id)}`, { method: "DELETE", headers: bearer(this.key) });
+  }
+
+  /** Fetches a model, and looks on until it is there or `signal` ends that; the box fetches it in any case. */
   async pull(id: string, accept_licence: boolean, signal: AbortSignal, told: (progress: Progress) => void) {
     const response = await request("/api/pull", { ...post(this.key, { name: id, accept_licence }), signal });
     const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
@@ -126,6 +146,18 @@ export function words(progress: Progress): string {
   if (!status.startsWith("pulling ") || !total) return status === "verifying sha256 digest" ? "checking what came" : status;
   const percent = Math.floor((100 * (completed ?? 0)) / total);
   return `${percent} % of ${size(total)}${eta_seconds === undefined ? "" : `, ${left(eta_seconds)} left`}`;
+}
+
+/** Whether a download goes on. */
+export const isRunning = ({ status }: Download) => status === "waiting" || status === "fetching" || status === "verifying";
+
+/** How far a download is, in a few words. */
+export function standing({ status, total, completed, eta_seconds, starts_in_seconds }: Download): string {
+  if (status === "fetching" && total !== null) {
+    return words({ status: "pulling ", total, completed: completed ?? 0, ...(eta_seconds === null ? {} : { eta_seconds }) });
+  }
+  if (status === "waiting") return starts_in_seconds === null ? "waits" : `waits ${left(starts_in_seconds)} for the hours of downloads`;
+  return status === "verifying" ? "checking what came" : status;
 }
 
 function left(seconds: number): string {

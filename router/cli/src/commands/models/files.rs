@@ -1,12 +1,13 @@
 //! The files of models: taken from this machine, swept, and looked through for damage.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use allerac_ledger::{LedgerError, ServeLock};
-use allerac_models::{Mended, Scrubbed, Store};
+use allerac_models::{Import, Mended, ModelsError, Scrubbed, Store};
 use tokio::process::Command;
 
 use super::{installed, models_failure, store};
@@ -19,29 +20,51 @@ use crate::{place, setup};
 /// What a model may take to be loaded from a slow stick.
 const CHECK_WAIT: Duration = Duration::from_secs(600);
 
+/// What an adapter is called while it is looked at.
+const CHECKED: &str = "1";
+
 /// Installs a file of this machine, after an engine has looked at it behind its confinement.
 pub(super) async fn import(args: &ModelsImport, place: &Place) -> Result<(), Failure> {
     let config = ConfigFile::load(args.config.as_deref())?;
-    let stem = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_lowercase();
-    let id = args.name.clone().unwrap_or(stem);
     place::prepare(&place.data_dir()?)?;
     let file = std::path::absolute(&args.file).map_err(|error| Failure::from_io("use", &args.file, &error))?;
     let store = store(place)?;
     // What its header says is looked at first: nothing is loaded that is no model.
-    allerac_models::Header::read(&file).map_err(|error| {
-        Failure::new(Exit::Failure, format!("{} cannot be used: {error}", file.display()))
-            .hint("a model is a GGUF file; fetch it again where it came from")
-    })?;
-    let said = check(&setup::engine_binary(&config)?, &file).await?;
-    let model = store.import(&file, &id, args.licence.as_deref()).await.map_err(|error| models_failure(&error))?;
-    print_line(&format!("{} is installed ({}); {said}", model.id, bytes(model.size_bytes)))?;
+    let import = store.look(&file, args.base.as_deref()).map_err(|error| look_failure(&error))?;
+    let id = args.name.clone().unwrap_or_else(|| import.usual_name());
+    let said = check(&setup::engine_binary(&config)?, &import).await?;
+    let model = store.import(&import, &id, args.licence.as_deref()).await.map_err(|error| models_failure(&error))?;
+    let what = model.base.as_ref().map_or(said, |base| format!("an adapter of {base}"));
+    print_line(&format!("{} is installed ({}); {what}", model.id, bytes(model.size_bytes)))?;
     Ok(())
 }
 
-/// What an engine says of a file.
-async fn check(binary: &Path, file: &Path) -> Result<String, Failure> {
+fn look_failure(error: &ModelsError) -> Failure {
+    let failure = models_failure(error);
+    match error {
+        ModelsError::NotModel { .. } => failure.hint("a model is a GGUF file; fetch it again where it came from"),
+        _ => failure,
+    }
+}
+
+/// What an engine says of a model, or of an adapter with its model.
+async fn check(binary: &Path, import: &Import) -> Result<String, Failure> {
     let mut ask = Command::new(binary);
-    ask.args(["--check", "--model"]).arg(file).stdin(Stdio::null()).kill_on_drop(true);
+    ask.arg("--check").stdin(Stdio::null()).kill_on_drop(true);
+    let file = &import.files[0];
+    let parts: Vec<&Path> = match &import.base {
+        None => {
+            ask.arg("--model").arg(file);
+            import.files.iter().map(PathBuf::as_path).collect()
+        }
+        Some(base) => {
+            ask.arg("--model").arg(&base.load_path).arg("--adapter").arg(named(CHECKED, file));
+            base.paths()
+        }
+    };
+    for part in &parts[1..] {
+        ask.arg("--part").arg(named("part", part));
+    }
     let broken = |reason: String| Failure::new(Exit::Failure, format!("{} cannot be used: {reason}", file.display()));
     match tokio::time::timeout(CHECK_WAIT, ask.output()).await {
         Err(_) => Err(broken(format!("it was not loaded within {} s", CHECK_WAIT.as_secs()))),
@@ -57,6 +80,13 @@ async fn check(binary: &Path, file: &Path) -> Result<String, Failure> {
             Err(broken(last.trim_start_matches(|character: char| character.is_whitespace()).to_owned()))
         }
     }
+}
+
+/// `NAME=PATH`, of a path that may be anything.
+fn named(name: &str, path: &Path) -> OsString {
+    let mut named = OsString::from(format!("{name}="));
+    named.push(path);
+    named
 }
 
 /// Removes what belongs to no model.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use allerac_hardware::{BANDWIDTH_BYTES, bandwidth, compute};
 use allerac_models::fit::{Facts, Needed, Plan, Rates, Speed, verdict};
-use allerac_models::{Catalogue, Header, ModelKind};
+use allerac_models::{Catalogue, Header, ModelKind, all_parts};
 use serde::Serialize;
 
 use super::{installed, order};
@@ -101,20 +101,28 @@ fn candidates(model: Option<&str>, place: &Place) -> Result<Vec<(String, Facts)>
     };
     let here = installed(place)?.into_iter().find(|model| model.id == name);
     if let Some(model) = here {
-        return Ok(vec![(name.to_owned(), of_file(&model.path)?)]);
+        if let Some(base) = &model.base {
+            return Err(Failure::new(Exit::Usage, format!("{name} is an adapter; it runs wherever its model does"))
+                .hint(format!("allerac models fit {base}")));
+        }
+        return Ok(vec![(name.to_owned(), of_files(&model.paths())?)]);
     }
     if Path::new(name).is_file() {
-        return Ok(vec![(name.to_owned(), of_file(Path::new(name))?)]);
+        return Ok(vec![(name.to_owned(), of_files(&all_parts(Path::new(name)))?)]);
     }
     let entry = order(name)?;
     let facts = Facts::of_entry(&entry).ok_or_else(|| unknown(name))?;
     Ok(vec![(entry.id, facts)])
 }
 
-fn of_file(path: &Path) -> Result<Facts, Failure> {
-    let broken = |reason: String| Failure::new(Exit::Failure, format!("{} cannot be used: {reason}", path.display()));
-    let file_bytes = path.metadata().map_err(|error| Failure::from_io("read", path, &error))?.len();
-    let header = Header::read(path).map_err(|error| broken(error.to_string()))?;
+/// Of a model in these files, in order.
+fn of_files<P: AsRef<Path>>(files: &[P]) -> Result<Facts, Failure> {
+    let first = files[0].as_ref();
+    let broken = |reason: String| Failure::new(Exit::Failure, format!("{} cannot be used: {reason}", first.display()));
+    let length = |path: &P| path.as_ref().metadata().map(|metadata| metadata.len());
+    let lengths = files.iter().map(length).collect::<Result<Vec<u64>, _>>();
+    let file_bytes = lengths.map_err(|error| Failure::from_io("read", first, &error))?.into_iter().sum();
+    let header = Header::read_all(files).map_err(|error| broken(error.to_string()))?;
     Facts::of_header(&header, file_bytes)
         .ok_or_else(|| broken("its header does not say how large its layers are".to_owned()))
 }

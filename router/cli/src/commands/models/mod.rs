@@ -5,7 +5,9 @@ mod pull;
 use std::collections::HashSet;
 
 use allerac_ledger::{LedgerError, ServeLock};
-use allerac_models::{Ability, Catalogue, Entry, Installed, ModelKind, ModelsError, SamplingDefaults, Store};
+use allerac_models::{
+    Ability, Catalogue, Entry, FileSpec, Header, Installed, ModelKind, ModelsError, SamplingDefaults, Store,
+};
 use serde::Serialize;
 
 use crate::args::{Models, Place};
@@ -30,7 +32,7 @@ pub(crate) fn models_failure(error: &ModelsError) -> Failure {
     let exit = match error {
         ModelsError::DiskFull { .. } | ModelsError::NoRoom { .. } => Exit::Storage,
         ModelsError::Hub(_) | ModelsError::NotInstalled(_) => Exit::NotFound,
-        ModelsError::Licence { .. } | ModelsError::Taken(_) => Exit::Conflict,
+        ModelsError::Licence { .. } | ModelsError::Taken(_) | ModelsError::NoBase { .. } => Exit::Conflict,
         ModelsError::Name(_) => Exit::Usage,
         ModelsError::File { path, source, .. } => Failure::from_io("use", path, source).exit,
         ModelsError::Busy(_) => Exit::Conflict,
@@ -63,6 +65,8 @@ struct Row<'a> {
     size_bytes: Option<u64>,
     likely_bytes: u64,
     sha256: Option<&'a str>,
+    /// The model that it is an adapter of.
+    base: Option<&'a str>,
     installed: bool,
     path: Option<String>,
 }
@@ -91,6 +95,7 @@ impl<'a> Row<'a> {
             size_bytes: entry.size_bytes(),
             likely_bytes: entry.likely_bytes(),
             sha256: entry.file.sha256.as_deref(),
+            base: entry.base.as_deref(),
             installed: here.is_some(),
             path: here.map(|model| model.path.display().to_string()),
         }
@@ -103,6 +108,10 @@ impl Row<'_> {
         self.size_bytes.map_or_else(|| format!("~{}", bytes(self.likely_bytes)), bytes)
     }
 
+    fn kind(&self) -> &'static str {
+        if self.base.is_some() { "adapter" } else { self.kind.name() }
+    }
+
     fn parameters(&self) -> String {
         let active = self.active_parameters.map(|active| format!(", {} at a time", parameters(active)));
         parameters(self.parameters) + &active.unwrap_or_default()
@@ -111,7 +120,9 @@ impl Row<'_> {
 
 fn list(only_installed: bool, json: bool, place: &Place) -> Result<(), Failure> {
     let installed = installed(place)?;
-    let rows = Catalogue::builtin().entries().iter().map(|entry| Row::new(entry, &installed));
+    let own: Vec<Entry> = installed.iter().filter(|model| !in_catalogue(&model.id)).map(own_entry).collect();
+    let entries = Catalogue::builtin().entries().iter().chain(&own);
+    let rows = entries.map(|entry| Row::new(entry, &installed));
     let rows: Vec<Row> = rows.filter(|row| row.installed || !only_installed).collect();
     if json {
         return Ok(print_json(&rows)?);
@@ -131,7 +142,7 @@ fn list(only_installed: bool, json: bool, place: &Place) -> Result<(), Failure> 
     for row in rows {
         table.row(vec![
             row.id.to_owned(),
-            row.kind.name().to_owned(),
+            row.kind().to_owned(),
             parameters(row.parameters),
             row.context.to_string(),
             row.size(),
@@ -144,7 +155,8 @@ fn list(only_installed: bool, json: bool, place: &Place) -> Result<(), Failure> 
 
 fn show(id: &str, json: bool, place: &Place) -> Result<(), Failure> {
     let installed = installed(place)?;
-    let entry = order(id)?;
+    let own = installed.iter().find(|model| model.id == id && !in_catalogue(id)).map(own_entry);
+    let entry = own.map_or_else(|| order(id), Ok)?;
     let row = Row::new(&entry, &installed);
     if json {
         return Ok(print_json(&row)?);
@@ -155,7 +167,8 @@ fn show(id: &str, json: bool, place: &Place) -> Result<(), Failure> {
         ("id", row.id.to_owned()),
         ("name", row.name.to_owned()),
         ("family", row.family.to_owned()),
-        ("kind", row.kind.name().to_owned()),
+        ("kind", row.kind().to_owned()),
+        ("adapter of", row.base.unwrap_or_default().to_owned()),
         ("parameters", row.parameters()),
         ("context", format!("{} tokens", row.context)),
         ("licence", row.licence.to_owned() + &at(row.licence_url)),
@@ -213,6 +226,43 @@ fn store(place: &Place) -> Result<Store, Failure> {
 
 fn installed(place: &Place) -> Result<Vec<Installed>, Failure> {
     store(place)?.list().map_err(|error| models_failure(&error))
+}
+
+fn in_catalogue(id: &str) -> bool {
+    Catalogue::builtin().get(id).is_some()
+}
+
+/// What is known of an installed model that the catalogue does not have by this name: from its files, and from the
+/// catalogue where it is another name or other numbers of a model there.
+fn own_entry(model: &Installed) -> Entry {
+    let known = Catalogue::builtin().get(&model.model).cloned();
+    let header = Header::read_all(&model.paths()).unwrap_or_default();
+    let of_header = header.own("context_length").and_then(|context| u32::try_from(context).ok());
+    let (name, family) = (header.text("general.name").unwrap_or(&model.id), header.architecture());
+    let entry = known.unwrap_or_else(|| Entry {
+        name: name.to_owned(),
+        family: family.to_owned(),
+        context: of_header.unwrap_or(0),
+        licence: "unknown".to_owned(),
+        ..Entry::default()
+    });
+    let file = FileSpec {
+        name: model.origin.as_ref().map_or_else(|| model.id.clone(), |origin| origin.file.clone()),
+        size_bytes: Some(model.size_bytes),
+        sha256: Some(model.sha256.clone()),
+    };
+    Entry {
+        id: model.id.clone(),
+        kind: model.kind,
+        parameters: model.parameters,
+        licence: model.licence.clone().unwrap_or(entry.licence),
+        base: model.base.clone(),
+        quant: None,
+        quants: Vec::new(),
+        parts: Vec::new(),
+        file,
+        ..entry
+    }
 }
 
 fn order(id: &str) -> Result<Entry, Failure> {

@@ -22,7 +22,8 @@ pub(super) async fn run(args: &ModelsPull, place: &Place) -> Result<(), Failure>
     let store = Store::open(&place.data_dir()?).with(Downloads { pace, ..downloads });
     let entry = if args.id.contains('/') {
         let reference: Reference = args.id.parse().map_err(|error| Failure::from_error(Exit::Usage, &error))?;
-        store.find(&reference).await.map_err(|error| models_failure(&error))?
+        let found = store.find(&reference).await.map_err(|error| models_failure(&error))?;
+        Entry { base: args.base.clone(), ..found }
     } else {
         order(&args.id)?
     };

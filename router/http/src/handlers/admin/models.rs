@@ -29,6 +29,8 @@ pub(crate) struct InstalledObject {
     model: String,
     /// `chat`, `embedding` or `reranker`.
     kind: &'static str,
+    /// The model that it is an adapter of.
+    base: Option<String>,
     size_bytes: u64,
     parameters: u64,
     /// `loaded`, `loading`, `failed`, or `on_disk`.
@@ -215,6 +217,7 @@ fn installed(state: &ModelState, default: Option<&str>) -> InstalledObject {
         id: model.id.clone(),
         model: model.model.clone(),
         kind: model.kind.name(),
+        base: model.base.clone(),
         size_bytes: model.size_bytes,
         parameters: model.parameters,
         status,

@@ -43,7 +43,7 @@ fn shown(value: &HeaderValue) -> Value {
     match value {
         HeaderValue::Unsigned(number) => json!(number),
         HeaderValue::Signed(number) => json!(number),
-        HeaderValue::Float(number) => json!(number),
+        HeaderValue::Float(number) | HeaderValue::Double(number) => json!(number),
         HeaderValue::Bool(is) => json!(is),
         HeaderValue::Text(text) => json!(text),
         HeaderValue::Numbers(numbers) => json!(numbers),

@@ -159,7 +159,7 @@ fn details(place: &Route<'_>) -> Details {
     let entry = model.entry();
     let family = entry.map(|entry| entry.family.clone()).unwrap_or_default();
     Details {
-        parent_model: String::new(),
+        parent_model: model.base.clone().unwrap_or_default(),
         format: if model.kind == ModelKind::Chat { "gguf" } else { "safetensors" }.to_owned(),
         families: vec![family.clone()],
         family,

@@ -22,8 +22,7 @@ const LINE_EVERY: Duration = Duration::from_millis(100);
 /// Digits of a digest that are enough for people, as Ollama shows them.
 const DIGITS: usize = 12;
 
-/// Fetches a model, or joins those for whom it is being fetched. When the last of them leaves, the download ends, and is
-/// taken up where it was the next time.
+/// Fetches a model, or joins those for whom it is being fetched. It goes on without them.
 pub(crate) async fn pull(
     State(state): State<AppState>,
     _: Owner,
@@ -48,7 +47,7 @@ pub(crate) async fn pull(
         let accepted = state.registry.store().accept(&entry, "the owner, over the network");
         accepted.map_err(|error| ApiError::from(&error))?;
     }
-    let pull = state.registry.pulls().join(&state.registry, entry);
+    let pull = state.registry.pulls().join(&state.registry, &name, entry)?;
     if stream { Ok(streamed(Told { pull, lines: Lines::default() })) } else { whole(pull).await }
 }
 
@@ -64,9 +63,15 @@ async fn whole(mut pull: Pull) -> Result<Response, ApiError> {
         match pull.now() {
             Pulling::Done => return Ok(Json(said("success")).into_response()),
             Pulling::Failed(error) => return Err(ApiError::from(&*error)),
+            Pulling::Cancelled => return Err(cancelled()),
             Pulling::Beginning | Pulling::Elsewhere | Pulling::Fetching(_) => pull.changed().await,
         }
     }
+}
+
+/// Somebody else ended it.
+fn cancelled() -> ApiError {
+    ApiError::conflict("download_cancelled", "the download was cancelled; what came is kept for the next time")
 }
 
 fn said(status: impl Into<String>) -> Status {
@@ -145,6 +150,7 @@ impl Lines {
             Pulling::Fetching(progress) => line(&fetching(progress)),
             Pulling::Done => line(&said("writing manifest")) + &line(&said("success")),
             Pulling::Failed(error) => line(&ApiError::from(&**error).ollama()),
+            Pulling::Cancelled => line(&cancelled().ollama()),
         };
         if next != self.last {
             text += &next;
