@@ -169,7 +169,11 @@ pub(crate) async fn prepare(
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
     let Loaded { lease, time: load_time, .. } = loaded;
     let (asked, _permit) = (Instant::now(), admitted.permit);
-    Ok((Run { request_id, payment, lease, client, prompt_tokens, load_time, asked, choices, stops, _permit }, specs))
+    let held = Vec::new();
+    Ok((
+        Run { request_id, payment, lease, client, prompt_tokens, load_time, asked, choices, held, stops, _permit },
+        specs,
+    ))
 }
 
 impl Prepared {
@@ -360,7 +364,8 @@ fn specs(prepared: &Prepared, limits: &[u32], ask: &Ask, salt: u64) -> Vec<Gener
                 stop: options.stop.clone(),
                 control_words: prepared.talk.as_ref().is_some_and(Talk::control_words),
                 top_logprobs: ask.top_logprobs(),
-                score_prompt: ask.echoes() && ask.top_logprobs().is_some(),
+                // The others begin with the same prompt.
+                score_prompt: choice == 0 && ask.echoes() && ask.top_logprobs().is_some(),
                 grammar: prepared.grammar.clone(),
             });
         }
