@@ -19,6 +19,7 @@ use crate::chat::Talk;
 use crate::choice::Choice;
 use crate::constraint::grammar_of;
 use crate::error::ApiError;
+use crate::fitting::fit;
 use crate::generation::{Client, LOCAL, Run};
 use crate::payment::Till;
 use crate::progress::{Progress, Wait};
@@ -127,10 +128,11 @@ pub(crate) async fn prepare(
     job: Job,
     mut client: Client,
 ) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
-    let Job { admitted, endpoint, ask } = job;
+    let Job { admitted, endpoint, mut ask } = job;
     // Nothing is set aside yet: a client that leaves now simply ends it.
     let preparing = async {
         let loaded = load(registry, model, ask.options().keep_alive, Some(&client.sender)).await?;
+        fit(&loaded, &mut ask).await?;
         let prepared = in_words_of_model(&loaded, &ask).await?;
         Ok::<_, ApiError>((loaded, prepared))
     };
@@ -262,7 +264,7 @@ async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRe
     Ok(Prepared { info, prompts: vec![prompt], talk: Some(talk), grammar })
 }
 
-async fn tokenise(
+pub(crate) async fn tokenise(
     engine: &Engine,
     ask: &Ask,
     input: PromptInput,

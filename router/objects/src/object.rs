@@ -19,6 +19,8 @@ pub enum Kind {
     File,
     /// A batch.
     Batch,
+    /// A conversation that responses go on from.
+    Conversation,
 }
 
 /// Bytes of what was said, for each person; beyond it the oldest goes.
@@ -28,7 +30,7 @@ const SAID_MAX: i64 = 20_000;
 /// Files, and batches, of each person.
 const OTHERS_MAX: i64 = 10_000;
 /// The kinds that are bounded together by the first two.
-const SAID: &str = "kind IN ('response', 'completion', 'answer')";
+const SAID: &str = "kind IN ('response', 'completion', 'answer', 'conversation')";
 
 impl Kind {
     /// Its word in the file.
@@ -40,17 +42,18 @@ impl Kind {
             Self::Answer => "answer",
             Self::File => "file",
             Self::Batch => "batch",
+            Self::Conversation => "conversation",
         }
     }
 
     pub(crate) fn from_text(text: &str) -> Option<Self> {
-        [Self::Response, Self::Completion, Self::Answer, Self::File, Self::Batch]
+        [Self::Response, Self::Completion, Self::Answer, Self::File, Self::Batch, Self::Conversation]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }
 
     fn is_said(self) -> bool {
-        matches!(self, Self::Response | Self::Completion | Self::Answer)
+        matches!(self, Self::Response | Self::Completion | Self::Answer | Self::Conversation)
     }
 }
 
@@ -124,15 +127,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::TooMany`] where it is none of what was said, and when it cannot be written.
     pub async fn put(&self, new: New) -> Result<(), StoreError> {
-        self.call(move |connection, seal| {
-            if new.kind.is_said() {
-                put(connection, seal, &new)?;
-                return forget_oldest(connection, new.owner);
-            }
-            refuse_too_many(connection, &new)?;
-            put(connection, seal, &new)
-        })
-        .await
+        self.call(move |connection, seal| put_bounded(connection, seal, &new)).await
     }
 
     /// Keeps several objects, or none of them.
@@ -149,12 +144,26 @@ impl Store {
     /// When the store cannot be read.
     pub async fn get(&self, kind: Kind, owner: u64, id: &str) -> Result<Option<Object>, StoreError> {
         let id = id.to_owned();
+        self.call(move |connection, seal| find(connection, seal, kind, owner, &id)).await
+    }
+
+    /// Looks at an object and keeps what follows from it, and nothing comes between. `change` is given the object, where
+    /// there is one, and gives what is to be kept, as [`put`](Self::put) does.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put) and [`get`](Self::get).
+    pub async fn change<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        owner: u64,
+        id: &str,
+        change: impl FnOnce(Option<Object>) -> (Vec<New>, T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let id = id.to_owned();
         self.call(move |connection, seal| {
-            let row = connection
-                .prepare_cached(&format!("{SELECT} WHERE kind = ?1 AND owner = ?2 AND id = ?3 AND {LASTS} ?4)"))?
-                .query_row(params![kind.as_str(), signed(owner), id, now_s()], raw)
-                .optional()?;
-            Ok(row.and_then(|row| row.open(seal, kind)))
+            let (kept, outcome) = change(find(connection, seal, kind, owner, &id)?);
+            kept.iter().try_for_each(|new| put_bounded(connection, seal, new))?;
+            Ok(outcome)
         })
         .await
     }
@@ -270,6 +279,25 @@ impl Raw {
 /// What a text belongs to.
 pub(crate) fn about(kind: Kind, owner: u64, id: &str, part: &str) -> String {
     format!("{} {owner:x} {part} {id}", kind.as_str())
+}
+
+/// An object that has not had its time.
+fn find(connection: &Connection, seal: &Seal, kind: Kind, owner: u64, id: &str) -> Result<Option<Object>, StoreError> {
+    let row = connection
+        .prepare_cached(&format!("{SELECT} WHERE kind = ?1 AND owner = ?2 AND id = ?3 AND {LASTS} ?4)"))?
+        .query_row(params![kind.as_str(), signed(owner), id, now_s()], raw)
+        .optional()?;
+    Ok(row.and_then(|row| row.open(seal, kind)))
+}
+
+/// Keeps an object within the bounds of its person.
+fn put_bounded(connection: &Connection, seal: &Seal, new: &New) -> Result<(), StoreError> {
+    if new.kind.is_said() {
+        put(connection, seal, new)?;
+        return forget_oldest(connection, new.owner);
+    }
+    refuse_too_many(connection, new)?;
+    put(connection, seal, new)
 }
 
 fn put(connection: &Connection, seal: &Seal, new: &New) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ pub(crate) mod chat;
 pub(crate) mod claim;
 pub(crate) mod collect;
 pub(crate) mod completions;
+pub(crate) mod conversations;
 pub(crate) mod embeddings;
 pub(crate) mod files;
 pub(crate) mod generate;
