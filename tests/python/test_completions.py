@@ -114,6 +114,26 @@ def test_a_long_prompt_is_scored_in_pieces_as_it_is_whole(client, peer):
         assert logprobs.top_logprobs[place] == {theirs["token"]: pytest.approx(theirs["logprob"], abs=0.1)}
 
 
+@pytest.mark.parametrize("tokens", [0, 2])
+def test_choices_share_the_scores_of_their_prompt(client, tokens):
+    """It is computed once for all of them, and said with each."""
+    options = COUNT | {"echo": True, "logprobs": 1, "max_tokens": tokens, "prompt": [COUNT["prompt"], "A, B, C,"]}
+    alone = client.completions.create(**options)
+    answer = client.completions.create(**options, n=3)
+    assert [choice.index for choice in answer.choices] == list(range(6))
+    for choice in answer.choices:
+        first = alone.choices[choice.index // 3]
+        assert choice.text.startswith(options["prompt"][choice.index // 3])
+        assert (choice.text, choice.logprobs) == (first.text, first.logprobs)
+    assert answer.usage.prompt_tokens == alone.usage.prompt_tokens
+    assert answer.usage.prompt_tokens_details.cached_tokens == 0
+    parts = list(client.completions.create(**options, n=3, stream=True))
+    for index in range(6):
+        own = [part.choices[0] for part in parts if part.choices and part.choices[0].index == index]
+        assert "".join(choice.text for choice in own) == answer.choices[index].text
+        assert joined(choice.logprobs for choice in own) == joined([answer.choices[index].logprobs])
+
+
 def test_nothing_but_a_prompt(client):
     answer = client.completions.create(**COUNT | {"max_tokens": 0})
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("", "length")

@@ -1,6 +1,7 @@
 """Mistakes of clients: each is a clear error in OpenAI's shape, and nothing is charged."""
 
 import contextlib
+import gzip
 import json
 import socket
 import time
@@ -109,6 +110,39 @@ def test_an_unknown_model(http, client):
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/chat", "/nothing", "/v1/chat/completions/5"])
 def test_an_unknown_path(http, path):
     assert "no" in error(http.get(path), 404)["message"].lower()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/chat/completions", "with /v1"), ("/models", "with /v1"), ("/v1/v1/messages", "without /v1"), ("/v1/api/chat", "without /v1")],
+)  # fmt: skip
+def test_an_address_that_is_likely_wrong_is_explained(http, path, words):
+    assert error(http.post(path, json={}), 404)["message"].endswith(words)
+
+
+@pytest.mark.pays(1)
+@pytest.mark.parametrize("path", ["/v1//chat/completions", "//v1/chat/completions", "/v1/chat/completions/"])
+def test_slashes_too_many_lead_to_the_path_that_was_meant(server, key, path):
+    def ask(method, path, **options):
+        return httpx.request(method, server.url + path, headers={"authorization": f"Bearer {key}"}, timeout=60, **options)
+
+    answer = ask("POST", path, json=CHAT)
+    assert (answer.status_code, answer.headers["location"]) == (308, "/v1/chat/completions")
+    # As OpenAI's client does.
+    assert ask("POST", path, json=CHAT, follow_redirects=True).status_code == 200
+    assert ask("GET", "/v1/models/?limit=1").headers["location"] == "/v1/models?limit=1"
+    assert ask("GET", "//elsewhere.example/x").headers["location"] == "/elsewhere.example/x"
+
+
+@pytest.mark.pays(1)
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity"])
+def test_a_compressed_body_is_refused_by_name(http, encoding):
+    body = json.dumps(CHAT).encode()
+    told = {"content-encoding": encoding, "content-type": "application/json"}
+    detail = error(http.post("/v1/chat/completions", content=gzip.compress(body), headers=told), 415)
+    assert (detail["code"], "Content-Encoding" in detail["message"]) == ("unsupported_encoding", True)
+    plain = told | {"content-encoding": "identity"}
+    assert http.post("/v1/chat/completions", content=body, headers=plain).status_code == 200
 
 
 def test_a_wrong_method(http):

@@ -276,6 +276,15 @@ def test_what_cannot_be_honoured_is_refused_by_name(http, fields, said):
     assert said in error(chat(http, **fields), 400)
 
 
+def test_the_oldest_turns_are_left_out_where_the_client_wants_that(http):
+    said = ["word " * 5000, "A lot.", "Say hello."]
+    talk = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+    for refused in ({}, {"truncate": False}):
+        assert "context" in error(chat(http, messages=talk, **refused), 400)
+    cut, short = chat(http, messages=talk, truncate=True).json(), chat(http, messages=talk[2:]).json()
+    assert (cut["message"], cut["prompt_eval_count"]) == (short["message"], short["prompt_eval_count"])
+
+
 @pytest.mark.parametrize("field", ["template", "context"])
 def test_what_models_here_do_not_do_is_refused_by_name(http, field):
     value = [1, 2] if field == "context" else "x"

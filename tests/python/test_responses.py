@@ -192,6 +192,20 @@ def test_an_answer_of_a_schema_is_of_the_schema(client):
 # Thoughts and calls.
 
 
+def test_the_oldest_turns_are_left_out_where_the_client_wants_that(http):
+    """As if they had not been sent: the first that is too long, and the answer to it."""
+    said = ["word " * 5000, "A lot.", "Say hello.", "Hello.", "And again."]
+    talk = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+    told = {"instructions": "Be brief.", "max_output_tokens": 8, "temperature": 0}
+    refused = http.post("/v1/responses", json={"model": allerac.MODEL, "input": talk} | told)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+    cut, short = create(http, input=talk, truncation="auto", **told), create(http, input=talk[2:], **told)
+    assert (cut.truncation, short.truncation) == ("auto", "disabled")
+    assert (cut.output_text, cut.usage.input_tokens) == (short.output_text, short.usage.input_tokens)
+    alone = http.post("/v1/responses", json={"model": allerac.MODEL, "input": talk[:1], "truncation": "auto"})
+    assert alone.json()["error"]["code"] == "context_length_exceeded"
+
+
 def test_thoughts_are_items_of_their_own(http):
     response = create(http, "thinks")
     thought, message = response.output
@@ -551,8 +565,8 @@ def test_a_damaged_row_costs_only_itself(fresh):
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,%%"}]}]}, "input"),
         ({"input": [{"role": "wizard", "content": ""}]}, "input[0].role"),
         ({"input": []}, "input"),
-        ({"conversation": "conv_1"}, "conversation"),
-        ({"truncation": "auto"}, "truncation"),
+        ({"conversation": {"name": "x"}}, "conversation.id"),
+        ({"truncation": "often"}, "truncation"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["x"]}]}, "tools[0].type"),
         ({"tools": [{"type": "custom", "name": "x", "format": {"type": "xml"}}]}, "tools[0].format.type"),
         ({"background": True, "store": False}, "background"),

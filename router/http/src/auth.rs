@@ -201,7 +201,7 @@ mod tests {
                 ("api", "pull" | "delete" | "create" | "copy" | "push" | "blobs", _) => Right::Administer,
                 ("v1", "models", _) => Right::Administer,
                 ("v1" | "api", "chat" | "completions" | "embeddings" | "embed" | "generate" | "rerank", _)
-                | ("v1", "messages" | "responses", _) => Right::Infer,
+                | ("v1", "messages" | "responses" | "conversations", _) => Right::Infer,
                 _ => panic!("{method} {path} is in no group; decide who may use it"),
             };
             assert_eq!(right, expected, "{method} {path}");

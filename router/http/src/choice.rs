@@ -10,7 +10,7 @@ use crate::progress::call_id;
 #[derive(Debug)]
 struct Echo {
     text: String,
-    /// Whether its tokens are scored.
+    /// Whether its tokens are yet to be scored.
     is_scored: bool,
     logprobs: Vec<TokenLogprob>,
 }
@@ -55,10 +55,31 @@ impl Choice {
 
     pub(crate) fn start(&mut self, cached_tokens: u32) {
         self.started = true;
+        match &mut self.echo {
+            // An engine that takes over after a crash scores the prompt anew.
+            Some(echo) if echo.is_scored => echo.logprobs.clear(),
+            // The prompt was computed for another choice of the same request.
+            Some(echo) if !echo.logprobs.is_empty() => return,
+            _ => {}
+        }
         self.cached_tokens = cached_tokens;
-        // An engine that takes over after a crash scores the prompt anew.
+    }
+
+    /// Whether its prompt is yet to be scored.
+    pub(crate) fn waits_for_scores(&self) -> bool {
+        self.echo.as_ref().is_some_and(|echo| echo.is_scored)
+    }
+
+    /// How likely the tokens of its prompt were, until that is told.
+    pub(crate) fn scores(&self) -> Option<&[TokenLogprob]> {
+        self.echo.as_ref().map(|echo| echo.logprobs.as_slice())
+    }
+
+    /// Takes over the scores of another choice with the same prompt.
+    pub(crate) fn adopt(&mut self, scores: Vec<TokenLogprob>) {
         if let Some(echo) = &mut self.echo {
-            echo.logprobs.clear();
+            echo.logprobs = scores;
+            echo.is_scored = false;
         }
     }
 
@@ -82,7 +103,7 @@ impl Choice {
 
     /// The same, unless its scores are waited for.
     pub(crate) fn take_plain_echo(&mut self) -> Option<(String, Vec<TokenLogprob>)> {
-        if self.echo.as_ref().is_some_and(|echo| echo.is_scored) { None } else { self.take_echo() }
+        if self.waits_for_scores() { None } else { self.take_echo() }
     }
 
     pub(crate) fn has_started(&self) -> bool {

@@ -144,7 +144,8 @@ impl ApiError {
     }
 
     pub(crate) fn unknown_path(method: &str, path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", format!("there is no {method} {path} here"))
+        let message = format!("there is no {method} {path} here{}", hint(path));
+        Self::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", message)
     }
 
     pub(crate) fn wrong_method(method: &str, path: &str) -> Self {
@@ -268,6 +269,18 @@ impl ApiError {
                 code: self.code,
             },
         }
+    }
+}
+
+/// What is likely wrong with the address that a client was given, where its path tells.
+fn hint(path: &str) -> &'static str {
+    const OPENAI: &[&str] = &["/chat/completions", "/completions", "/embeddings", "/models", "/responses"];
+    if path.starts_with("/v1/v1/") || path.starts_with("/v1/api/") {
+        "; give clients of Anthropic's and of Ollama's API the address without /v1"
+    } else if OPENAI.iter().any(|known| path == *known) {
+        "; give clients of OpenAI's API the address with /v1"
+    } else {
+        ""
     }
 }
 

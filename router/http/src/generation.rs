@@ -81,9 +81,18 @@ pub(crate) struct Run {
     /// When the engine was asked for the last of its choices.
     pub(crate) asked: Instant,
     pub(crate) choices: Vec<Choice>,
+    /// Choices that begin once the scores of their prompt are known.
+    pub(crate) held: Vec<Held>,
     /// Where an answer ends.
     pub(crate) stops: Vec<String>,
     pub(crate) _permit: Permit,
+}
+
+/// A choice whose prompt is scored for another one: what was computed for that is there when this one begins.
+pub(crate) struct Held {
+    scorer: usize,
+    index: usize,
+    spec: GenerateSpec,
 }
 
 /// Whom a run is for: where its progress goes, and what it is like to wait for it.
@@ -107,17 +116,19 @@ impl Run {
         let cancel = CancellationToken::new();
         let mut running = SelectAll::new();
         let mut end = None;
+        let mut scorer = 0;
         for (index, spec) in specs.into_iter().enumerate() {
-            self.asked = Instant::now();
-            self.client.measure.queued(index, self.asked);
-            match self.lease.generate(spec).await {
-                Ok(generation) => running.push(events(index, generation, cancel.clone())),
-                Err(error) => end = Some(End::Failed(error.into())),
+            if spec.score_prompt {
+                scorer = index;
+            } else if self.choices[index].waits_for_scores() {
+                self.held.push(Held { scorer, index, spec });
+                continue;
             }
+            end = end.or(self.begin(index, spec, &mut running, &cancel).await);
         }
         let end = match end {
             Some(end) => end,
-            None => self.follow(&mut running).await,
+            None => self.follow(&mut running, &cancel).await,
         };
         // What still runs is cancelled and says what it cost.
         cancel.cancel();
@@ -127,8 +138,47 @@ impl Run {
         self.settle(end).await
     }
 
+    /// Begins a choice; the end where that cannot be.
+    async fn begin(
+        &mut self,
+        index: usize,
+        spec: GenerateSpec,
+        running: &mut SelectAll<Events>,
+        cancel: &CancellationToken,
+    ) -> Option<End> {
+        self.asked = Instant::now();
+        self.client.measure.queued(index, self.asked);
+        match self.lease.generate(spec).await {
+            Ok(generation) => running.push(events(index, generation, cancel.clone())),
+            Err(error) => return Some(End::Failed(error.into())),
+        }
+        None
+    }
+
+    /// Begins the choices that waited for scores which are told now.
+    async fn begin_held(&mut self, running: &mut SelectAll<Events>, cancel: &CancellationToken) -> Option<End> {
+        let is_ready = |held: &Held| !self.choices[held.index].waits_for_scores();
+        let (ready, held) = std::mem::take(&mut self.held).into_iter().partition(is_ready);
+        self.held = held;
+        let ready: Vec<Held> = ready;
+        let mut end = None;
+        for Held { index, spec, .. } in ready {
+            end = end.or(self.begin(index, spec, running, cancel).await);
+        }
+        end
+    }
+
+    /// Gives the scores of a choice to those that have the same prompt.
+    fn share_scores(&mut self, scorer: usize) {
+        for held in self.held.iter().filter(|held| held.scorer == scorer) {
+            if let Some(scores) = self.choices[scorer].scores().map(<[_]>::to_vec) {
+                self.choices[held.index].adopt(scores);
+            }
+        }
+    }
+
     /// Passes events on until all choices ended, one failed, or the client left.
-    async fn follow(&mut self, running: &mut SelectAll<Events>) -> End {
+    async fn follow(&mut self, running: &mut SelectAll<Events>, cancel: &CancellationToken) -> End {
         let sender = self.client.sender.clone();
         loop {
             let event = tokio::select! {
@@ -145,11 +195,17 @@ impl Run {
                     return End::ClientLeft;
                 }
             }
+            if let Some(end) = self.begin_held(running, cancel).await {
+                return end;
+            }
         }
     }
 
     /// Counts an event in the ledger and turns it into progress.
     fn note(&mut self, index: usize, event: GenerationEvent) -> Result<Vec<Progress>, ApiError> {
+        if matches!(event, GenerationEvent::Chunk(_) | GenerationEvent::Finished { .. }) {
+            self.share_scores(index);
+        }
         let (measure, place) = (&mut self.client.measure, index);
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let choice = &mut self.choices[place];

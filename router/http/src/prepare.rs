@@ -19,6 +19,7 @@ use crate::chat::Talk;
 use crate::choice::Choice;
 use crate::constraint::grammar_of;
 use crate::error::ApiError;
+use crate::fitting::fit;
 use crate::generation::{Client, LOCAL, Run};
 use crate::payment::Till;
 use crate::progress::{Progress, Wait};
@@ -127,10 +128,11 @@ pub(crate) async fn prepare(
     job: Job,
     mut client: Client,
 ) -> Result<(Run, Vec<GenerateSpec>), ApiError> {
-    let Job { admitted, endpoint, ask } = job;
+    let Job { admitted, endpoint, mut ask } = job;
     // Nothing is set aside yet: a client that leaves now simply ends it.
     let preparing = async {
         let loaded = load(registry, model, ask.options().keep_alive, Some(&client.sender)).await?;
+        fit(&loaded, &mut ask).await?;
         let prepared = in_words_of_model(&loaded, &ask).await?;
         Ok::<_, ApiError>((loaded, prepared))
     };
@@ -170,7 +172,11 @@ pub(crate) async fn prepare(
     let (request_id, stops) = (admitted.request_id, options.stop.clone());
     let Loaded { lease, time: load_time, .. } = loaded;
     let (asked, _permit) = (Instant::now(), admitted.permit);
-    Ok((Run { request_id, payment, lease, client, prompt_tokens, load_time, asked, choices, stops, _permit }, specs))
+    let held = Vec::new();
+    Ok((
+        Run { request_id, payment, lease, client, prompt_tokens, load_time, asked, choices, held, stops, _permit },
+        specs,
+    ))
 }
 
 impl Prepared {
@@ -259,7 +265,7 @@ async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRe
     Ok(Prepared { info, prompts: vec![prompt], talk: Some(talk), grammar })
 }
 
-async fn tokenise(
+pub(crate) async fn tokenise(
     engine: &Engine,
     ask: &Ask,
     input: PromptInput,
@@ -362,7 +368,8 @@ fn specs(prepared: &Prepared, limits: &[u32], (ask, scope): (&Ask, Scope), worke
                 stop: options.stop.clone(),
                 control_words: prepared.talk.as_ref().is_some_and(Talk::control_words),
                 top_logprobs: ask.top_logprobs(),
-                score_prompt: ask.echoes() && ask.top_logprobs().is_some(),
+                // The others begin with the same prompt.
+                score_prompt: choice == 0 && ask.echoes() && ask.top_logprobs().is_some(),
                 grammar: prepared.grammar.clone(),
                 worked: Arc::clone(worked),
             });

@@ -19,6 +19,8 @@ pub enum Kind {
     File,
     /// A batch.
     Batch,
+    /// A conversation that responses go on from.
+    Conversation,
 }
 
 /// Bytes of what was said, for each person; beyond it the oldest goes.
@@ -28,7 +30,10 @@ const SAID_MAX: i64 = 20_000;
 /// Files, and batches, of each person.
 const OTHERS_MAX: i64 = 10_000;
 /// The kinds that are bounded together by the first two.
-const SAID: &str = "kind IN ('response', 'completion', 'answer')";
+/// What gives way to what is said now where its person may keep no more.
+const GIVES_WAY: &str = "kind IN ('response', 'completion')";
+
+const SAID: &str = "kind IN ('response', 'completion', 'answer', 'conversation')";
 
 impl Kind {
     /// Its word in the file.
@@ -40,17 +45,18 @@ impl Kind {
             Self::Answer => "answer",
             Self::File => "file",
             Self::Batch => "batch",
+            Self::Conversation => "conversation",
         }
     }
 
     pub(crate) fn from_text(text: &str) -> Option<Self> {
-        [Self::Response, Self::Completion, Self::Answer, Self::File, Self::Batch]
+        [Self::Response, Self::Completion, Self::Answer, Self::File, Self::Batch, Self::Conversation]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }
 
     fn is_said(self) -> bool {
-        matches!(self, Self::Response | Self::Completion | Self::Answer)
+        matches!(self, Self::Response | Self::Completion | Self::Answer | Self::Conversation)
     }
 }
 
@@ -133,22 +139,7 @@ impl Store {
     /// # Errors
     /// As [`put`](Self::put), and [`StoreError::NoRoom`].
     pub async fn put_within(&self, new: New, bytes_max: Option<u64>) -> Result<(), StoreError> {
-        self.call(move |connection, seal| {
-            let before = kept(connection, new.owner)?;
-            if !new.kind.is_said() {
-                refuse_too_many(connection, &new)?;
-            }
-            put(connection, seal, &new)?;
-            if new.kind.is_said() {
-                forget_oldest(connection, &new, bytes_max)?;
-            }
-            let after = kept(connection, new.owner)?;
-            match bytes_max {
-                Some(allowed) if after > allowed && after > before => Err(StoreError::NoRoom { kept: before, allowed }),
-                _ => Ok(()),
-            }
-        })
-        .await
+        self.call(move |connection, seal| put_bounded(connection, seal, &new, bytes_max)).await
     }
 
     /// Bytes that somebody keeps; answers for requests that may come again are not counted.
@@ -166,7 +157,7 @@ impl Store {
     pub async fn refuse_full(&self, owner: u64, bytes_max: Option<u64>) -> Result<(), StoreError> {
         let Some(allowed) = bytes_max else { return Ok(()) };
         self.call(move |connection, _| {
-            let lasting = format!("{KEPT} AND NOT {SAID}");
+            let lasting = format!("{KEPT} AND NOT {GIVES_WAY}");
             let lasting =
                 connection.prepare_cached(&lasting)?.query_row([signed(owner)], |row| row.get::<_, i64>(0))?;
             let kept = lasting.unsigned_abs();
@@ -189,12 +180,27 @@ impl Store {
     /// When the store cannot be read.
     pub async fn get(&self, kind: Kind, owner: u64, id: &str) -> Result<Option<Object>, StoreError> {
         let id = id.to_owned();
+        self.call(move |connection, seal| find(connection, seal, kind, owner, &id)).await
+    }
+
+    /// Looks at an object and keeps what follows from it, and nothing comes between. `change` is given the object, where
+    /// there is one, and gives what is to be kept, as [`put_within`](Self::put_within) does.
+    ///
+    /// # Errors
+    /// As [`put_within`](Self::put_within) and [`get`](Self::get).
+    pub async fn change<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        owner: u64,
+        id: &str,
+        bytes_max: Option<u64>,
+        change: impl FnOnce(Option<Object>) -> (Vec<New>, T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let id = id.to_owned();
         self.call(move |connection, seal| {
-            let row = connection
-                .prepare_cached(&format!("{SELECT} WHERE kind = ?1 AND owner = ?2 AND id = ?3 AND {LASTS} ?4)"))?
-                .query_row(params![kind.as_str(), signed(owner), id, now_s()], raw)
-                .optional()?;
-            Ok(row.and_then(|row| row.open(seal, kind)))
+            let (kept, outcome) = change(find(connection, seal, kind, owner, &id)?);
+            kept.iter().try_for_each(|new| put_bounded(connection, seal, new, bytes_max))?;
+            Ok(outcome)
         })
         .await
     }
@@ -312,6 +318,37 @@ pub(crate) fn about(kind: Kind, owner: u64, id: &str, part: &str) -> String {
     format!("{} {owner:x} {part} {id}", kind.as_str())
 }
 
+/// An object that has not had its time.
+fn find(connection: &Connection, seal: &Seal, kind: Kind, owner: u64, id: &str) -> Result<Option<Object>, StoreError> {
+    let row = connection
+        .prepare_cached(&format!("{SELECT} WHERE kind = ?1 AND owner = ?2 AND id = ?3 AND {LASTS} ?4)"))?
+        .query_row(params![kind.as_str(), signed(owner), id, now_s()], raw)
+        .optional()?;
+    Ok(row.and_then(|row| row.open(seal, kind)))
+}
+
+/// Keeps an object within the bounds of its person.
+fn put_bounded(
+    connection: &Connection,
+    seal: &Seal,
+    new: &New,
+    bytes_max: Option<u64>,
+) -> Result<(), StoreError> {
+    let before = kept(connection, new.owner)?;
+    if !new.kind.is_said() {
+        refuse_too_many(connection, new)?;
+    }
+    put(connection, seal, new)?;
+    if new.kind.is_said() {
+        forget_oldest(connection, new, bytes_max)?;
+    }
+    let after = kept(connection, new.owner)?;
+    match bytes_max {
+        Some(allowed) if after > allowed && after > before => Err(StoreError::NoRoom { kept: before, allowed }),
+        _ => Ok(()),
+    }
+}
+
 fn put(connection: &Connection, seal: &Seal, new: &New) -> Result<(), StoreError> {
     let head = seal.seal(&about(new.kind, new.owner, &new.id, "head"), &new.head);
     let tail = new.tail.as_ref().map(|tail| seal.seal(&about(new.kind, new.owner, &new.id, "tail"), tail));
@@ -357,7 +394,7 @@ fn forget_oldest(connection: &Connection, new: &New, bytes_max: Option<u64>) -> 
         count -= 1;
     }
     while bytes_max.is_some_and(|allowed| kept(connection, new.owner).is_ok_and(|kept| kept > allowed)) {
-        if forget_one(connection, "kind IN ('response', 'completion')", new)?.is_none() {
+        if forget_one(connection, GIVES_WAY, new)?.is_none() {
             break;
         }
     }

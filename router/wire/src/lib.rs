@@ -43,5 +43,8 @@ pub use response::{
     CompletionUsage, CustomDelta, Delta, ErrorBody, ErrorDetail, FunctionDelta, Logprob, Model, ModelList,
     PromptTokensDetails, TopLogprob,
 };
-pub use responses::{InputTokens, ResponseError, ResponseObject, ResponseStatus, ResponsesRequest, item_messages};
+pub use responses::{
+    ConversationObject, ConversationRequest, InputTokens, ResponseError, ResponseObject, ResponseStatus,
+    ResponsesRequest, conversation_items, item_messages,
+};
 pub use sampling::{DryOptions, LastTokens, MirostatOptions, Sampling};

@@ -57,6 +57,8 @@ pub struct Options {
     pub max_tokens: Option<u32>,
     /// Whether `max_tokens` is only a bound: where the context has less room, the answer may fill that.
     pub cuts_to_context: bool,
+    /// Whether the oldest of a conversation that is too long is left out; else it is refused.
+    pub drops_oldest: bool,
     /// Answers to give.
     pub choices: u32,
     /// The answer ends before any of these.
@@ -98,6 +100,7 @@ impl Options {
             sampling: Sampling::take(fields)?,
             max_tokens: None,
             cuts_to_context: false,
+            drops_oldest: false,
             choices: 1,
             stop: Vec::new(),
             service_tier: ServiceTier::Default,

@@ -8,6 +8,7 @@ pub(crate) mod chat;
 pub(crate) mod claim;
 pub(crate) mod collect;
 pub(crate) mod completions;
+pub(crate) mod conversations;
 pub(crate) mod embeddings;
 pub(crate) mod files;
 pub(crate) mod generate;
@@ -32,9 +33,9 @@ use std::time::Duration;
 
 use allerac_wire::Envelope;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -99,6 +100,7 @@ impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for Bounded<BYTES_MA
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        refuse_compressed(&request)?;
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let mut body = request.into_body();
         if announced.is_some_and(|length: usize| length > BYTES_MAX) {
@@ -111,6 +113,16 @@ impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for Bounded<BYTES_MA
             Err(_) => Err(invalid(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took longer than 30 seconds")),
         }
     }
+}
+
+/// Bodies are read as they are: what a few bytes unpack to would not be known before the memory is taken.
+fn refuse_compressed(request: &Request) -> Result<(), ApiError> {
+    let encodings = request.headers().get_all(CONTENT_ENCODING).iter();
+    if encodings.into_iter().all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let message = "the body has a `Content-Encoding`, and only bodies without one are read: send it uncompressed";
+    Err(invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message))
 }
 
 /// The whole body, or `None` when it is too long.
@@ -153,9 +165,23 @@ pub(crate) fn served_by(mut response: Response, who: &str) -> Response {
     response
 }
 
-/// A path that is not there.
+/// A path that is not there. Addresses that clients put together of two parts have slashes too many: they are sent to
+/// the path that was meant.
 pub(crate) async fn unknown(request: Request) -> Response {
-    ApiError::unknown_path(request.method().as_str(), request.uri().path()).into_response()
+    let uri = request.uri();
+    let meant = meant(uri.path());
+    // `OPTIONS *` asks about no path.
+    if meant == uri.path() || !uri.path().starts_with('/') {
+        return ApiError::unknown_path(request.method().as_str(), uri.path()).into_response();
+    }
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    Redirect::permanent(&format!("{meant}{query}")).into_response()
+}
+
+/// A path without empty parts.
+fn meant(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    format!("/{}", parts.join("/"))
 }
 
 /// A path that is there, for other methods.
@@ -165,4 +191,22 @@ pub(crate) async fn wrong_method(request: Request) -> Response {
 
 pub(crate) fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_no_empty_parts() {
+        for (path, wanted) in [
+            ("/v1//chat/completions", "/v1/chat/completions"),
+            ("//v1/models/", "/v1/models"),
+            ("//elsewhere.example/x", "/elsewhere.example/x"),
+            ("/v1/models", "/v1/models"),
+            ("//", "/"),
+        ] {
+            assert_eq!(meant(path), wanted);
+        }
+    }
 }

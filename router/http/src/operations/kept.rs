@@ -1,14 +1,17 @@
 //! OpenAI's API: what is kept.
 
-use allerac_wire::schema::{InputItem, ResponseEvent, batch_request, file_form, metadata_update};
-use allerac_wire::{BatchObject, Deleted, FileObject, ResponseObject};
+use allerac_wire::schema::{
+    InputItem, ResponseEvent, batch_request, conversation_items_request, conversation_request, file_form,
+    metadata_update,
+};
+use allerac_wire::{BatchObject, ConversationObject, Deleted, FileObject, ListPage, ResponseObject};
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use serde_json::json;
 
 use super::under;
 use crate::handlers::responses::kept;
-use crate::handlers::{batches, files, stored};
+use crate::handlers::{batches, conversations, files, stored};
 use crate::openapi::Operation;
 
 /// Objects on a page, as OpenAI's API has it.
@@ -17,8 +20,9 @@ const LIMIT_MAX: u64 = 100;
 pub(super) fn operations() -> Vec<Operation> {
     let chats = under("OpenAI: kept chat completions", chats());
     let responses = under("OpenAI: kept responses", responses());
+    let conversations = under("OpenAI: conversations", conversations());
     let files = under("OpenAI: files", files());
-    chats.chain(responses).chain(files).chain(under("OpenAI: batches", batches())).collect()
+    chats.chain(responses).chain(conversations).chain(files).chain(under("OpenAI: batches", batches())).collect()
 }
 
 fn chats() -> [Operation; 5] {
@@ -65,6 +69,34 @@ fn responses() -> [Operation; 4] {
             .in_path("id", "Its id.")
             .in_query("include", "Without effect: all that may be told is told.", words())
             .lists::<InputItem>(LIMIT_MAX),
+    ]
+}
+
+fn conversations() -> [Operation; 8] {
+    const ONE: &str = "/v1/conversations/{id}";
+    const ITEMS: &str = "/v1/conversations/{id}/items";
+    const ITEM: &str = "/v1/conversations/{id}/items/{item}";
+    let one = |operation: Operation| operation.in_path("id", "Its id.");
+    let item = |operation: Operation| one(operation).in_path("item", "The item's id.");
+    let words = || json!({"type": "array", "items": {"type": "string"}});
+    let including =
+        |operation: Operation| operation.in_query("include", "Without effect: all that may be told is told.", words());
+    [
+        Operation::post("/v1/conversations", post(conversations::create), "Begin a conversation")
+            .takes(conversation_request())
+            .gives::<ConversationObject>(200),
+        one(Operation::get(ONE, get(conversations::get), "One of them")).gives::<ConversationObject>(200),
+        one(Operation::post(ONE, post(conversations::update), "Give it other metadata"))
+            .takes(metadata_update())
+            .gives::<ConversationObject>(200),
+        one(Operation::delete(ONE, delete(conversations::delete), "Keep it no longer")).gives::<Deleted>(200),
+        including(one(Operation::post(ITEMS, post(conversations::add_items), "Add to what was said")))
+            .takes(conversation_items_request())
+            .gives::<ListPage<InputItem>>(200),
+        including(one(Operation::get(ITEMS, get(conversations::items), "What was said"))).lists::<InputItem>(LIMIT_MAX),
+        including(item(Operation::get(ITEM, get(conversations::item), "One item"))).gives::<InputItem>(200),
+        item(Operation::delete(ITEM, delete(conversations::delete_item), "Take an item out"))
+            .gives::<ConversationObject>(200),
     ]
 }
 

@@ -72,6 +72,7 @@ impl MessagesRequest {
             sampling,
             max_tokens: Some(max_tokens),
             cuts_to_context: true,
+            drops_oldest: false,
             choices: 1,
             stop,
             service_tier: ServiceTier::Default,

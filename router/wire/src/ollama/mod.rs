@@ -159,11 +159,11 @@ impl Rest {
         let options = Options { stream, constraint, keep_alive, ..options::options(fields)? };
         let logprobs = fields.boolean("logprobs")?.unwrap_or(false);
         let top = fields.count("top_logprobs", 0..=TOP_LOGPROBS_MAX)?.unwrap_or(0);
-        // No prompt is cut here, so there is nothing to say about how.
-        fields.boolean("truncate")?;
+        let drops_oldest = fields.boolean("truncate")?.unwrap_or(false);
+        // The context never moves on while an answer is made.
         fields.boolean("shift")?;
         let top_logprobs = logprobs.then(|| u8::try_from(top).expect("it is at most 20"));
-        Ok(Self { effort: think(fields)?, top_logprobs, options })
+        Ok(Self { effort: think(fields)?, top_logprobs, options: Options { drops_oldest, ..options } })
     }
 
     fn chat(self, model: String, messages: Vec<Message>, tools: Tools) -> ChatRequest {

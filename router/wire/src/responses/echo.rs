@@ -36,6 +36,7 @@ impl Echo {
         copy("presence_penalty", json!(0.0));
         copy("frequency_penalty", json!(0.0));
         copy("tool_choice", json!("auto"));
+        copy("truncation", json!("disabled"));
         copy("top_logprobs", json!(0));
         let inner = |name: &str, part: &str| fields.peek(name).and_then(|value| value.get(part)).cloned();
         let summary = inner("reasoning", "summary").or_else(|| inner("reasoning", "generate_summary"));
@@ -63,13 +64,18 @@ impl Echo {
         self.map["text"]["format"] = format;
     }
 
-    pub(super) fn finish(mut self, chat: &ChatRequest, background: bool) -> Map<String, Value> {
+    pub(super) fn finish(
+        mut self,
+        chat: &ChatRequest,
+        background: bool,
+        conversation: Option<&str>,
+    ) -> Map<String, Value> {
         self.map.insert("background".into(), json!(background));
         self.map.insert("store".into(), json!(chat.store));
         self.map.insert("metadata".into(), Value::Object(chat.metadata.clone()));
-        self.map.insert("truncation".into(), json!("disabled"));
         self.map.insert("prompt".into(), Value::Null);
-        self.map.insert("conversation".into(), Value::Null);
+        let conversation = conversation.map_or(Value::Null, |id| json!({"id": id}));
+        self.map.insert("conversation".into(), conversation);
         self.map
     }
 }

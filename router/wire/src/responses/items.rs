@@ -15,15 +15,18 @@ pub(super) fn input(value: Value) -> Result<Vec<Value>, WireError> {
         Value::String(text) => {
             Ok(vec![message_item(&Map::new(), "user", &[json!({"type": "input_text", "text": text})])])
         }
-        Value::Array(values) if values.len() > ITEMS_MAX => {
-            Err(WireError::out_of_range("input", &format!("at most {ITEMS_MAX} items")))
-        }
-        Value::Array(values) => {
-            let numbered = values.into_iter().enumerate();
-            numbered.map(|(index, value)| item(&format!("input[{index}]"), value)).collect()
-        }
+        Value::Array(values) => list("input", values, ITEMS_MAX),
         other => Err(WireError::wrong_type("input", "a string or an array of items", &other)),
     }
+}
+
+/// At most so many items.
+pub(super) fn list(path: &str, values: Vec<Value>, most: usize) -> Result<Vec<Value>, WireError> {
+    if values.len() > most {
+        return Err(WireError::out_of_range(path, &format!("at most {most} items")));
+    }
+    let numbered = values.into_iter().enumerate();
+    numbered.map(|(index, value)| item(&format!("{path}[{index}]"), value)).collect()
 }
 
 /// A word as a client sent it, cut to what fits a message.

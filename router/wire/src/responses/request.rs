@@ -13,7 +13,7 @@ use crate::sampling::Sampling;
 
 /// Fields of OpenAI's API that are refused whatever they say.
 const UNSUPPORTED: &[&str] =
-    &["access_programs", "context_management", "conversation", "image", "moderation", "moderation_policy", "prompt"];
+    &["access_programs", "context_management", "image", "moderation", "moderation_policy", "prompt"];
 /// What more an answer may tell. What belongs to tools that are not here is never there to be told.
 pub(crate) const INCLUDABLE: &[&str] = &[
     LOGPROBS,
@@ -43,6 +43,8 @@ pub struct ResponsesRequest {
     pub instructions: Option<String>,
     /// The response that this one goes on from.
     pub previous_response_id: Option<String>,
+    /// The conversation that this one goes on from, and is added to.
+    pub conversation: Option<String>,
     /// Whether it runs on when the client leaves.
     pub background: bool,
     /// Whether thoughts are also told sealed.
@@ -73,12 +75,18 @@ impl ResponsesRequest {
         }
         let include = include(&mut fields)?;
         let previous_response_id = id(&mut fields, "previous_response_id")?;
+        let conversation = conversation(&mut fields)?;
+        if conversation.is_some() && previous_response_id.is_some() {
+            let message = "a response goes on from a conversation or from a response, not from both";
+            return Err(fields.error("previous_response_id", "mutually_exclusive_parameters", message));
+        }
+        let goes_on = conversation.is_some() || previous_response_id.is_some();
         let input = match fields.take("input") {
-            None if previous_response_id.is_some() => Vec::new(),
+            None if goes_on => Vec::new(),
             None => return Err(fields.missing("input")),
             Some(value) => items::input(value)?,
         };
-        if input.is_empty() && previous_response_id.is_none() {
+        if input.is_empty() && !goes_on {
             return Err(fields.out_of_range("input", "a string or at least one item"));
         }
         let instructions = fields.string("instructions")?;
@@ -91,6 +99,7 @@ impl ResponsesRequest {
         let options = Options {
             keep_alive: None,
             cuts_to_context: false,
+            drops_oldest: truncation(&mut fields)?,
             max_tokens: fields.count("max_output_tokens", 1..=u32::MAX)?,
             choices: 1,
             stop: Vec::new(),
@@ -114,11 +123,12 @@ impl ResponsesRequest {
             metadata,
             options,
         };
-        let echo = echo.finish(&chat, background);
+        let echo = echo.finish(&chat, background, conversation.as_deref());
         Ok(Self {
             input,
             instructions,
             previous_response_id,
+            conversation,
             background,
             encrypted_reasoning: include.iter().any(|wanted| wanted == ENCRYPTED),
             summary,
@@ -135,6 +145,27 @@ fn id(fields: &mut Fields, name: &str) -> Result<Option<String>, WireError> {
             Err(fields.out_of_range(name, &format!("1 to {ID_CHARS_MAX} characters long")))
         }
         id => Ok(id),
+    }
+}
+
+/// A conversation, by its name or in an object.
+fn conversation(fields: &mut Fields) -> Result<Option<String>, WireError> {
+    if !fields.peek("conversation").is_some_and(Value::is_object) {
+        return id(fields, "conversation");
+    }
+    let value = fields.required("conversation")?;
+    let mut inner = Fields::of("conversation", value)?;
+    let found = id(&mut inner, "id")?.ok_or_else(|| inner.missing("id"))?;
+    inner.finish(&[])?;
+    Ok(Some(found))
+}
+
+/// Whether the oldest of a conversation that is too long is left out.
+fn truncation(fields: &mut Fields) -> Result<bool, WireError> {
+    match fields.string("truncation")?.as_deref() {
+        None | Some("disabled") => Ok(false),
+        Some("auto") => Ok(true),
+        Some(_) => Err(fields.out_of_range("truncation", "auto or disabled")),
     }
 }
 
@@ -209,7 +240,6 @@ fn text(fields: &mut Fields, echo: &mut Echo) -> Result<Option<Constraint>, Wire
 fn accept_what_changes_nothing(fields: &mut Fields) -> Result<(), WireError> {
     // It bounds calls of tools that OpenAI runs; there are none here.
     fields.count("max_tool_calls", 1..=u32::MAX)?;
-    fields.only("truncation", |value| value == "disabled")?;
     for name in ["user", "safety_identifier", "prompt_cache_key"] {
         if fields.string(name)?.is_some_and(|text| text.chars().count() > CACHED_WORD_CHARS_MAX) {
             return Err(fields.out_of_range(name, &format!("at most {CACHED_WORD_CHARS_MAX} characters long")));
@@ -287,7 +317,9 @@ mod tests {
         for name in UNSUPPORTED {
             refused(name, json!({"id": "x"}), name, "unsupported_parameter");
         }
-        refused("truncation", json!("auto"), "truncation", "unsupported_parameter");
+        refused("truncation", json!("often"), "truncation", "invalid_value");
+        refused("conversation", json!({"name": "x"}), "conversation.id", "missing_required_parameter");
+        refused("conversation", json!(5), "conversation", "invalid_type");
         refused("tools", json!([{"type": "file_search"}]), "tools[0].type", "unsupported_parameter");
         refused("tools", json!([{"type": "custom"}]), "tools[0].name", "missing_required_parameter");
         refused("tools", json!([{"type": "function"}]), "tools[0].name", "missing_required_parameter");
@@ -307,5 +339,17 @@ mod tests {
         let error = parse(&json!({"model": "m", "input": "", "background": true, "store": false})).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("background"));
         assert_eq!(parse(&json!({"model": "m"})).unwrap_err().param.as_deref(), Some("input"));
+        let both = json!({"model": "m", "input": "", "conversation": "conv_1", "previous_response_id": "resp_1"});
+        assert_eq!(parse(&both).unwrap_err().param.as_deref(), Some("previous_response_id"));
+    }
+
+    #[test]
+    fn a_conversation_is_named_in_either_way() {
+        for said in [json!("conv_1"), json!({"id": "conv_1"})] {
+            let request = parse(&json!({"model": "m", "conversation": said, "truncation": "auto"})).unwrap();
+            assert_eq!((request.conversation.as_deref(), request.input.len()), (Some("conv_1"), 0));
+            assert_eq!(request.echo["conversation"], json!({"id": "conv_1"}));
+            assert_eq!((request.chat.options.drops_oldest, &request.echo["truncation"]), (true, &json!("auto")));
+        }
     }
 }

@@ -22,7 +22,7 @@ pub use ollama::{
     ollama_model_request, ollama_pull_request,
 };
 pub use response::{InputItem, OutputItem, ResponseEvent};
-pub use responses::responses_request;
+pub use responses::{conversation_items_request, conversation_request, responses_request};
 
 use serde_json::{Map, Value, json};
 

@@ -136,7 +136,7 @@ fn rest() -> Vec<(&'static str, Value)> {
         ("logprobs", described("Whether log probabilities come with the answer.", boolean())),
         ("top_logprobs", described("Alternatives at each token.", integer(0, i64::from(TOP_LOGPROBS_MAX)))),
         ("keep_alive", keep_alive()),
-        ("truncate", described("No prompt is cut here.", boolean())),
+        ("truncate", described("Whether the oldest turns of a conversation that is too long are left out.", boolean())),
         ("shift", described("No prompt is cut here.", boolean())),
     ]
 }

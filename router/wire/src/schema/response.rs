@@ -80,14 +80,32 @@ fn thought() -> Value {
     ])
 }
 
-fn call() -> Value {
-    exactly(vec![
+/// A call; what was given is in the field `given`.
+fn call(kind: &str, given: &'static str) -> Value {
+    let mut call = exactly(vec![
         ("id", string()),
-        ("type", word(&["function_call"])),
+        ("type", word(&[kind])),
         ("status", status()),
         ("call_id", string()),
         ("name", string()),
-        ("arguments", string()),
+        (given, string()),
+    ]);
+    // Only where the tool is in one.
+    call["properties"]["namespace"] = string();
+    call
+}
+
+fn calls() -> [Value; 2] {
+    [call("function_call", "arguments"), call("custom_tool_call", "input")]
+}
+
+fn call_output(kind: &str) -> Value {
+    exactly(vec![
+        ("id", string()),
+        ("type", word(&[kind])),
+        ("call_id", string()),
+        ("output", any_of([string(), list(text_part("input_text"))])),
+        ("status", status()),
     ])
 }
 
@@ -108,7 +126,8 @@ impl JsonSchema for OutputItem {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let said = message(&["assistant"], output_text(generator));
-        schema(any_of([thought(), said, call()]))
+        let [function, custom] = calls();
+        schema(any_of([thought(), said, function, custom]))
     }
 }
 
@@ -127,17 +146,12 @@ impl JsonSchema for InputItem {
         let refusal = exactly(vec![("type", word(&["refusal"])), ("refusal", string())]);
         let asked = message(&["user", "system", "developer"], any_of([text_part("input_text"), image]));
         let said = message(&["assistant"], any_of([output_text(generator), refusal]));
-        let output = exactly(vec![
-            ("id", string()),
-            ("type", word(&["function_call_output"])),
-            ("call_id", string()),
-            ("output", any_of([string(), list(text_part("input_text"))])),
-            ("status", status()),
-        ]);
+        let outputs = ["function_call_output", "custom_tool_call_output"].map(call_output);
         // As the client sent it: with its content, sealed or not, or with neither.
         let mut thought = thought();
         thought["required"] = json!(["id", "type", "summary", "status"]);
-        schema(any_of([asked, said, call(), output, thought]))
+        let ([function, custom], [function_output, custom_output]) = (calls(), outputs);
+        schema(any_of([asked, said, function, function_output, custom, custom_output, thought]))
     }
 }
 
@@ -180,13 +194,33 @@ fn usage() -> Value {
 }
 
 /// What a response repeats of its request.
-fn repeated() -> Vec<(&'static str, Value)> {
-    let tool = exactly(vec![
+/// A tool as a response repeats it: a function, or one that is given text.
+fn tools() -> [Value; 2] {
+    let function = exactly(vec![
         ("type", word(&["function"])),
         ("name", string()),
         ("description", or_null("string")),
         ("parameters", any_object()),
         ("strict", boolean()),
+    ]);
+    let grammar =
+        exactly(vec![("type", word(&["grammar"])), ("syntax", word(&["lark", "regex"])), ("definition", string())]);
+    let custom = exactly(vec![
+        ("type", word(&["custom"])),
+        ("name", string()),
+        ("description", or_null("string")),
+        ("format", any_of([exactly(vec![("type", word(&["text"]))]), grammar])),
+    ]);
+    [function, custom]
+}
+
+fn repeated() -> Vec<(&'static str, Value)> {
+    let [function, custom] = tools();
+    let group = exactly(vec![
+        ("type", word(&["namespace"])),
+        ("name", string()),
+        ("description", string()),
+        ("tools", list(any_of([function.clone(), custom.clone()]))),
     ]);
     let schema = exactly(vec![
         ("type", word(&["json_schema"])),
@@ -196,7 +230,8 @@ fn repeated() -> Vec<(&'static str, Value)> {
         ("strict", boolean()),
     ]);
     let format = any_of([exactly(vec![("type", word(&["text", "json_object"]))]), schema]);
-    let named = exactly(vec![("type", word(&["function"])), ("name", string())]);
+    let mut named = exactly(vec![("type", word(&["function", "custom"])), ("name", string())]);
+    named["properties"]["namespace"] = or_null("string");
     let some = exactly(vec![
         ("type", word(&["allowed_tools"])),
         ("mode", word(&["auto", "required"])),
@@ -217,7 +252,7 @@ fn repeated() -> Vec<(&'static str, Value)> {
         ("frequency_penalty", json!({"type": "number"})),
         ("parallel_tool_calls", boolean()),
         ("tool_choice", any_of([word(&["none", "auto", "required"]), named, some])),
-        ("tools", list(tool)),
+        ("tools", list(any_of([function, custom, group]))),
         ("top_logprobs", integer()),
         ("reasoning", exactly(vec![("effort", or_null("string")), ("summary", or_null("string"))])),
         ("text", exactly(vec![("format", format), ("verbosity", word(&["low", "medium", "high"]))])),
@@ -225,9 +260,9 @@ fn repeated() -> Vec<(&'static str, Value)> {
         ("store", boolean()),
         ("metadata", json!({"type": "object", "additionalProperties": {"type": "string"}})),
         ("service_tier", word(&["default", "flex", "priority"])),
-        ("truncation", word(&["disabled"])),
+        ("truncation", word(&["auto", "disabled"])),
         ("prompt", null()),
-        ("conversation", null()),
+        ("conversation", either(exactly(vec![("id", string())]))),
     ]
 }
 
@@ -264,6 +299,8 @@ impl JsonSchema for ResponseEvent {
         of_item("reasoning_summary_text.done", vec![index(), ("text", string())]);
         of_item("function_call_arguments.delta", vec![("delta", string())]);
         of_item("function_call_arguments.done", vec![("name", string()), ("arguments", string())]);
+        of_item("custom_tool_call_input.delta", vec![("delta", string())]);
+        of_item("custom_tool_call_input.done", vec![("input", string())]);
         for kind in ["output_item.added", "output_item.done"] {
             events.push(event(kind, vec![("output_index", integer()), ("item", item.clone())]));
         }

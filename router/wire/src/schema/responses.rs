@@ -7,7 +7,9 @@ use super::form::schema_format;
 use super::options::sampling;
 use super::{any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text, word};
 use crate::conversation::Effort;
-use crate::responses::{CACHED_WORD_CHARS_MAX, ID_CHARS_MAX, INCLUDABLE, LEFT_ALONE, RETENTIONS};
+use crate::responses::{
+    CACHED_WORD_CHARS_MAX, CONVERSATION_ITEMS_MAX, ID_CHARS_MAX, INCLUDABLE, LEFT_ALONE, RETENTIONS,
+};
 use crate::tools::TOOLS_MAX;
 
 /// A request for a response.
@@ -21,11 +23,12 @@ pub fn responses_request() -> Value {
             "input",
             example(
                 "Why is the sky blue?",
-                described("What to answer; only with `previous_response_id` it may be left out.", input()),
+                described("What to answer; with `previous_response_id` or `conversation` it may be left out.", input()),
             ),
         ),
         ("instructions", described("Stands before everything; not carried on to the next response.", string())),
         ("previous_response_id", described("The kept response that this one goes on from.", id())),
+        ("conversation", described("The conversation that this one goes on from, and is added to.", conversation())),
         ("store", described("Whether it is kept; by default it is, for 30 days.", boolean())),
         ("background", described("Whether it runs on when the client leaves; needs `store`.", boolean())),
         ("stream", described("Whether it comes as server-sent events while it is made.", boolean())),
@@ -50,7 +53,13 @@ pub fn responses_request() -> Value {
                 word(&["auto", "default", "flex", "priority"]),
             ),
         ),
-        ("truncation", described("A conversation that is too long is refused.", word(&["disabled"]))),
+        (
+            "truncation",
+            described(
+                "With `auto` the oldest turns of a conversation that is too long are left out; else it is refused.",
+                word(&["auto", "disabled"]),
+            ),
+        ),
         ("user", hint("Who asks, in the client's words; without effect.")),
         ("safety_identifier", hint("A hint to OpenAI, without effect.")),
         ("prompt_cache_key", hint("A hint to OpenAI, without effect: what begins alike is found.")),
@@ -61,8 +70,29 @@ pub fn responses_request() -> Value {
     properties.extend(sampling());
     let mut request = of(&["model"], properties);
     let there = |name: &str, kinds: &[&str]| json!({"required": [name], "properties": {name: {"type": kinds}}});
-    request["anyOf"] = json!([there("input", &["string", "array"]), there("previous_response_id", &["string"])]);
+    request["anyOf"] = json!([
+        there("input", &["string", "array"]),
+        there("previous_response_id", &["string"]),
+        there("conversation", &["string", "object"]),
+    ]);
     request
+}
+
+/// What a conversation begins with.
+#[must_use]
+pub fn conversation_request() -> Value {
+    let items = described("What was said so far.", array(new_item(), 0, CONVERSATION_ITEMS_MAX));
+    object(&[], [("items", items), ("metadata", described("The client's own words about it.", metadata()))])
+}
+
+/// What is added to a conversation.
+#[must_use]
+pub fn conversation_items_request() -> Value {
+    object(&["items"], [("items", array(new_item(), 0, CONVERSATION_ITEMS_MAX))])
+}
+
+fn conversation() -> Value {
+    any_of([id(), object(&["id"], [("id", id())])])
 }
 
 fn id() -> Value {
@@ -74,8 +104,22 @@ fn input() -> Value {
     any_of([string(), list(item())])
 }
 
+/// An item, or a reference to one of a kept response.
 fn item() -> Value {
-    let status = || word(&["in_progress", "completed", "incomplete"]);
+    let reference = object(&["id"], [("type", word(&["item_reference"])), ("id", id()), ("status", status())]);
+    let mut any = new_item();
+    if let Some(kinds) = any["anyOf"].as_array_mut() {
+        kinds.push(described("An item of a kept response.", reference));
+    }
+    any
+}
+
+fn status() -> Value {
+    word(&["in_progress", "completed", "incomplete"])
+}
+
+/// An item as it is.
+fn new_item() -> Value {
     let with = |required: &[&str], kind: &str, more: Vec<(&'static str, Value)>| {
         let mut properties = vec![("type", word(&[kind])), ("id", id()), ("status", status())];
         properties.extend(more);
@@ -111,7 +155,6 @@ fn item() -> Value {
         with(&["type", "call_id", "name", "input"], "custom_tool_call", call(("input", string()))),
         with(&["type", "call_id", "output"], "custom_tool_call_output", output()),
         with(&["type"], "reasoning", thought),
-        described("An item of a kept response.", with(&["id"], "item_reference", Vec::new())),
     ])
 }
 

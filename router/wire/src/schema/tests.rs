@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
-    batch_request, chat_request, completion_request, count_tokens_request, embedding_request, messages_request,
-    ollama_chat_request, ollama_copy_request, ollama_embed_one_request, ollama_embed_request, ollama_generate_request,
-    ollama_model_request, ollama_pull_request, rerank_request, responses_request,
+    batch_request, chat_request, completion_request, conversation_items_request, conversation_request,
+    count_tokens_request, embedding_request, messages_request, ollama_chat_request, ollama_copy_request,
+    ollama_embed_one_request, ollama_embed_request, ollama_generate_request, ollama_model_request, ollama_pull_request,
+    rerank_request, responses_request,
 };
 use crate::anthropic::MessagesRequest;
 use crate::fields::asked;
 use crate::ollama::{CopyOrder, OllamaChat, OllamaEmbed, OllamaGenerate, PullOrder, model_name};
 use crate::{
-    BatchRequest, ChatRequest, CompletionRequest, EmbeddingRequest, Envelope, RerankRequest, ResponsesRequest,
+    BatchRequest, ChatRequest, CompletionRequest, ConversationRequest, EmbeddingRequest, Envelope, RerankRequest,
+    ResponsesRequest, conversation_items,
 };
 
 /// All fields that a schema knows, with `[]` for any place of a list.
@@ -122,7 +124,7 @@ fn responses_are_described_as_they_are_read() {
                 {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "regex", "definition": "a"}},
             ]},
         ],
-        "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}},
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}, "conversation": {"id": "conv_1"},
     });
     asked::take();
     let named = json!({"type": "function", "name": "f"});
@@ -132,6 +134,13 @@ fn responses_are_described_as_they_are_read() {
         ResponsesRequest::parse(envelope(&body)).unwrap();
     }
     assert_eq!(asked::take(), known(&responses_request()));
+    let mut items = body["input"].clone();
+    // References are to responses.
+    items.as_array_mut().unwrap().pop();
+    ConversationRequest::parse(json!({"items": items}).to_string().as_bytes()).unwrap();
+    assert_eq!(asked::take(), known(&conversation_request()));
+    conversation_items(json!({"items": items}).to_string().as_bytes()).unwrap();
+    assert_eq!(asked::take(), known(&conversation_items_request()));
 }
 
 /// Every block that shows something to the model.

@@ -38,6 +38,9 @@ pub(crate) struct Again {
     body: Map<String, Value>,
     /// How often it was begun.
     runs: u64,
+    /// How many items of what it answers were there before the request.
+    #[serde(default)]
+    pub(super) known: usize,
 }
 
 impl Again {
@@ -49,7 +52,7 @@ impl Again {
         let rest = envelope.body.iter().filter(|(name, _)| *name != "input");
         let input = ("input".to_owned(), json!("-"));
         let body = rest.map(|(name, value)| (name.clone(), value.clone())).chain([input]).collect();
-        Some(Self { key_id: caller.key_id.clone(), body, runs: 1 })
+        Some(Self { key_id: caller.key_id.clone(), body, runs: 1, known: 0 })
     }
 }
 
@@ -89,7 +92,7 @@ async fn begin_again(state: &AppState, owner: u64, kept: &Kept, mut again: Again
     let place = place(state, &caller, &envelope)?;
     let mut request = ResponsesRequest::parse(envelope)?;
     request.chat.options.service_tier = granted(request.chat.options.service_tier, &caller.0);
-    let context = Context::again(kept.input.clone(), &mut request)?;
+    let context = Context::again(kept.input.clone(), again.known, &mut request)?;
     let id = kept.id();
     let name = id.trim_start_matches("resp_");
     let request_id = Uuid::try_parse(name).map_err(|_| ApiError::not_kept("response", id))?;

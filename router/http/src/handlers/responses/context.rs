@@ -10,12 +10,13 @@ use super::again::Again;
 use super::sealed_about;
 use crate::error::ApiError;
 use crate::handlers::KEPT_S;
+use crate::handlers::conversations::Conversation;
 use crate::state::AppState;
 
 /// Items of one conversation, and of one response with all that is before it.
-const ITEMS_MAX: usize = 8192;
+pub(crate) const ITEMS_MAX: usize = 8192;
 /// Bytes of what is kept that one request may go on from or refer to: more than any model reads.
-const BYTES_MAX: usize = 24 * 1024 * 1024;
+pub(crate) const BYTES_MAX: usize = 24 * 1024 * 1024;
 /// References of one request. For each a whole response is read.
 const REFERENCES_MAX: usize = 64;
 /// Hexadecimal digits of the name that ids of a response and of its items share.
@@ -25,6 +26,10 @@ const NAME_CHARS: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) items: Vec<Value>,
+    /// How many of them were there before the request.
+    pub(crate) known: usize,
+    /// The conversation that they are of.
+    pub(crate) conversation: Option<String>,
 }
 
 /// What is kept of a response.
@@ -84,9 +89,10 @@ impl Context {
         request: &mut ResponsesRequest,
         name: &str,
     ) -> Result<Self, ApiError> {
-        let (mut items, mut bytes) = match &request.previous_response_id {
-            Some(id) => before(state, owner, id).await?,
-            None => (Vec::new(), 0),
+        let (mut items, mut bytes) = match (&request.previous_response_id, &request.conversation) {
+            (Some(id), _) => before(state, owner, id).await?,
+            (None, Some(id)) => said_in(state, owner, id).await?,
+            (None, None) => (Vec::new(), 0),
         };
         let (known, mut references) = (items.len(), 0);
         refuse_too_much(references, bytes)?;
@@ -108,13 +114,13 @@ impl Context {
             return Err(ApiError::invalid_value("input", &message));
         }
         request.chat.messages = item_messages(request.instructions.as_deref(), &items, known)?;
-        Ok(Self { items })
+        Ok(Self { items, known, conversation: request.conversation.take() })
     }
 
     /// The same of a request whose conversation was put together before.
-    pub(crate) fn again(items: Vec<Value>, request: &mut ResponsesRequest) -> Result<Self, ApiError> {
-        request.chat.messages = item_messages(request.instructions.as_deref(), &items, 0)?;
-        Ok(Self { items })
+    pub(crate) fn again(items: Vec<Value>, known: usize, request: &mut ResponsesRequest) -> Result<Self, ApiError> {
+        request.chat.messages = item_messages(request.instructions.as_deref(), &items, known)?;
+        Ok(Self { items, known, conversation: request.conversation.take() })
     }
 }
 
@@ -144,6 +150,15 @@ async fn before(state: &AppState, owner: u64, id: &str) -> Result<(Vec<Value>, u
     Ok((kept.input.into_iter().chain(output).collect(), kept.bytes))
 }
 
+/// What was said in a conversation, and the bytes that it takes.
+async fn said_in(state: &AppState, owner: u64, id: &str) -> Result<(Vec<Value>, usize), ApiError> {
+    let object = state.store.get(Kind::Conversation, owner, id).await?;
+    let bytes = object.as_ref().map_or(0, |object| object.head.len());
+    let missing = || ApiError::not_kept("conversation", id).with_param("conversation");
+    let conversation = object.as_ref().and_then(Conversation::read).ok_or_else(missing)?;
+    Ok((conversation.items, bytes))
+}
+
 /// The item that a reference names: its id tells the response that it came with.
 async fn referred(state: &AppState, owner: u64, index: usize, id: &str) -> Result<Value, ApiError> {
     let missing = || ApiError::not_kept("item", id).with_param(&format!("input[{index}].id"));
@@ -170,7 +185,7 @@ fn open_thought(seal: &Seal, owner: u64, index: usize, item: &mut Value) -> Resu
 }
 
 /// An item with an id.
-fn named(mut item: Value, name: &str, index: usize) -> Value {
+pub(crate) fn named(mut item: Value, name: &str, index: usize) -> Value {
     if item["id"].is_string() {
         return item;
     }

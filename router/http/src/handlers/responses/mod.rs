@@ -1,7 +1,7 @@
 //! `POST /v1/responses` and what belongs to it.
 
 mod again;
-mod context;
+pub(crate) mod context;
 mod item;
 pub(crate) mod kept;
 mod run;
@@ -55,12 +55,15 @@ pub(crate) async fn respond(
 ) -> Result<Response, ApiError> {
     let place = place(state, &caller, &envelope)?;
     let owner = caller.0.salt;
-    let again = Again::of(&envelope, &caller.0);
+    let mut again = Again::of(&envelope, &caller.0);
     let mut request = ResponsesRequest::parse(envelope)?;
     let tier = &mut request.chat.options.service_tier;
     *tier = granted(*tier, &caller.0);
     let name = admitted.request_id.simple().to_string();
     let context = Context::of(state, owner, &mut request, &name).await?;
+    if let Some(again) = &mut again {
+        again.known = context.known;
+    }
     let writer = writer(state, owner, &request, (&name, now_s()), &place);
     let (stream, background, is_kept) = (request.chat.options.stream, request.background, request.chat.store);
     let bytes_max = caller.0.storage_bytes();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use allerac_objects::Store;
+use allerac_wire::ResponseStatus;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
@@ -13,6 +14,7 @@ use super::context::{Context, Kept};
 use super::writer::{End, Writer};
 use crate::background::{AsTold, Background, Event, Running, Told};
 use crate::error::ApiError;
+use crate::handlers::conversations;
 use crate::progress::Progress;
 use crate::sse;
 use crate::state::AppState;
@@ -106,11 +108,21 @@ impl Run {
     }
 
     async fn keep(&self, running: Option<&Running>) -> Result<(), ApiError> {
-        if !self.is_kept {
-            return Ok(());
+        let kept = self.is_kept.then(|| {
+            let tail = running.map(|running| running.transcript().into_bytes());
+            self.kept().object(self.owner, false, tail)
+        });
+        match (&self.context.conversation, self.writer.response().status) {
+            (Some(id), ResponseStatus::Completed | ResponseStatus::Incomplete) => {
+                let asked = self.context.items[self.context.known..].iter();
+                let said = asked.chain(&self.writer.response().output).cloned().collect();
+                Ok(conversations::add(&self.store, (self.owner, self.bytes_max), id, said, kept).await?)
+            }
+            _ => match kept {
+                Some(kept) => Ok(self.store.put_within(kept, self.bytes_max).await?),
+                None => Ok(()),
+            },
         }
-        let tail = running.map(|running| running.transcript().into_bytes());
-        Ok(self.store.put_within(self.kept().object(self.owner, false, tail), self.bytes_max).await?)
     }
 
     /// Keeps that it is not complete, and how to begin it again.
