@@ -62,6 +62,7 @@ struct Server {
     listener: TcpListener,
     address: SocketAddr,
     system_status: Option<PathBuf>,
+    steward: Option<PathBuf>,
     secure: Option<Secure>,
 }
 
@@ -111,7 +112,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let secret = crate::secret::secret(&data_dir)?;
     let (pass, doors) = (MetricsPass::new(&secret), Arc::new(Doors::new(&secret)));
     let store = Store::open(&data_dir, &secret)?;
-    let system_status = args.system_status.clone();
+    let (system_status, steward) = (args.system_status.clone(), args.steward.clone());
     Ok(Server {
         _lock: lock,
         data_dir,
@@ -129,6 +130,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         address,
         secure,
         system_status,
+        steward,
     })
 }
 
@@ -180,6 +182,7 @@ impl Server {
             pass: self.pass.clone(),
             name: label.to_string(),
             system_status: self.system_status.clone(),
+            steward: self.steward.clone(),
             authority: self.authority().map(|authority| authority.certificate().into()),
         };
         state.batches.resume(&state).await?;
