@@ -79,7 +79,7 @@ APT
 mirror=${MIRROR:-$(mirror_of debian)}
 security=${SECURITY_MIRROR:-$(mirror_of debian-security)}
 [ -n "$mirror" ] && [ -n "$security" ] || { echo "apt knows no mirror of Debian; give MIRROR and SECURITY_MIRROR" >&2; exit 1; }
-for program in allerac allerac-engine allerac-install; do
+for program in allerac allerac-engine allerac-install allerac-steward; do
     [ -x "$PROGRAMS/bin/$program" ] || { echo "$PROGRAMS/bin/$program is missing; build it: make portable" >&2; exit 1; }
 done
 
@@ -93,7 +93,7 @@ find_mkosi
 rm -f "$INTO/allerac_$VERSION" "$INTO/allerac_$VERSION".*
 rm -rf "$CACHE/tree"
 mkdir -p "$CACHE/tree/usr/bin" "$CACHE/tree/usr/lib/allerac" "$CACHE/tree/usr/lib/systemd" "$CACHE/tree/usr/share/allerac"
-cp "$PROGRAMS"/bin/{allerac,allerac-engine,allerac-install} "$CACHE/tree/usr/bin/"
+cp "$PROGRAMS"/bin/{allerac,allerac-engine,allerac-install,allerac-steward} "$CACHE/tree/usr/bin/"
 [ ! -d "$PROGRAMS/lib/allerac" ] || cp --no-dereference "$PROGRAMS"/lib/allerac/* "$CACHE/tree/usr/lib/allerac/"
 # In place of the distribution's own keys: without ours there, no update is believed.
 if [ -e "$KEYS/update.gpg" ]; then

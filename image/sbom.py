@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from urllib.parse import quote
 
-PROGRAMS = ["allerac", "allerac-engine", "allerac-installer"]
+PROGRAMS = ["allerac", "allerac-engine", "allerac-installer", "allerac-steward"]
 TARGET = "x86_64-unknown-linux-gnu"
 UNKNOWN = "NOASSERTION"
 

@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 export PROGRAMS=target/image-programs VERSION=0.0.0 INTO=target/image-test KEYS=target/image-test/keys
 mkdir -p "$PROGRAMS/bin" "$INTO"
 RUSTFLAGS='-C target-cpu=x86-64-v3' cargo build --release --locked --target-dir target/virtual \
-    --package allerac --package allerac-engine --package allerac-installer
-cp target/virtual/release/{allerac,allerac-engine,allerac-install} "$PROGRAMS/bin/"
+    --package allerac --package allerac-engine --package allerac-installer --package allerac-steward
+cp target/virtual/release/{allerac,allerac-engine,allerac-install,allerac-steward} "$PROGRAMS/bin/"
 strip --strip-debug "$PROGRAMS"/bin/*
 image/sbom.py crates > "$PROGRAMS/crates.json"
 image/keys.sh

@@ -13,13 +13,13 @@ build=target/portable
 # .cargo/config.toml, which build for this machine alone.
 export RUSTFLAGS='-C target-cpu=x86-64-v2 -C link-arg=-Wl,-rpath,$ORIGIN/../lib/allerac'
 cargo build --release --locked --target-dir "$build" --package allerac --package allerac-engine --package allerac-installer \
-    --features allerac-engine/portable
+    --package allerac-steward --features allerac-engine/portable
 
 # Of several builds of llama.cpp's crate the youngest.
 out=$(ls -td "$build"/release/build/llama-cpp-sys-2-*/out | head -n 1)
 mkdir -p "$into/bin" "$into/lib/allerac"
 rm -f "$into"/lib/allerac/*
-cp "$build/release/"{allerac,allerac-engine,allerac-install} "$into/bin/"
+cp "$build/release/"{allerac,allerac-engine,allerac-install,allerac-steward} "$into/bin/"
 cp --no-dereference "$out"/lib*/lib{llama,ggml,ggml-base}.so* "$out"/backends/*.so "$into/lib/allerac/"
 strip --strip-debug "$into"/bin/* "$into"/lib/allerac/*.so
 image/sbom.py crates > "$into/crates.json"

@@ -35,7 +35,7 @@ After=allerac.service allerac-console.service systemd-networkd.service
 Type=oneshot
 StandardOutput=tty
 TTYPath=/dev/ttyS0
-ExecStart=/bin/sh -c 'for u in allerac allerac-console allerac-health; do systemd-analyze security --no-pager $u.service | \
+ExecStart=/bin/sh -c 'for u in allerac allerac-console allerac-health allerac-emergency; do systemd-analyze security --no-pager $u.service | \
 sed -n "s/.*Overall exposure level for \\([a-z.-]*\\): \\([0-9.]*\\).*/exposure-\\1=\\2/p"; done; \
 echo failed-units=[$(systemctl --failed --no-legend --plain | cut -d " " -f 1)]; \
 echo open-ports=$(nft list chain inet filter input | grep -c dport); \
@@ -65,6 +65,23 @@ TTYPath=/dev/ttyS0
 ExecStart=/bin/sh -c 'echo up-us=$(systemctl show -P ActiveEnterTimestampMonotonic allerac.service); \
 echo verified=$(allerac ledger verify --data-dir /var/lib/allerac 2>&1 | tr "\\n" " "); \
 echo usage=$(allerac usage --by user --json --data-dir /var/lib/allerac | tr -d "\\n ")'
+"""
+DAMAGE_LEDGER = """[Unit]
+Description=Damages the ledger, where there is one
+ConditionPathExists=/var/lib/allerac/ledger.db
+Before=allerac.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'cd /var/lib/allerac; rm -f ledger.db-wal ledger.db-shm; yes damaged | head -c 20000 > ledger.db'
+"""
+TELL_EMERGENCY = """[Unit]
+Description=Tells the tests what the emergency page leaves for the screen
+[Service]
+Type=oneshot
+StandardOutput=tty
+TTYPath=/dev/ttyS0
+ExecStart=/bin/sh -c 'for i in $(seq 300); do [ -s /run/allerac-emergency/screen ] && break; sleep 2; done; \
+echo emergency=$(cat /run/allerac-emergency/screen)'
 """
 UNITS = {"tell-scores.service": TELL_SCORES, "tell-screen.service": TELL_SCREEN, "tell-books.service": TELL_BOOKS}
 
@@ -127,7 +144,7 @@ def test_a_neighbour_finds_it_by_its_name(box, key):
 
 
 def test_it_is_closed_but_for_what_it_serves(box, key):
-    for unit, most in {"allerac": 1.2, "allerac-console": 1.2, "allerac-health": 1.2}.items():
+    for unit, most in {"allerac": 1.2, "allerac-console": 1.2, "allerac-health": 1.2, "allerac-emergency": 1.2}.items():
         score = float(box.wait_line(f"exposure-{unit}.service="))
         print(f"{unit}: exposure {score}")
         assert score <= most
@@ -136,6 +153,16 @@ def test_it_is_closed_but_for_what_it_serves(box, key):
     assert "[integrity]" in box.wait_line("lockdown=")
     assert box.wait_line("sysctls=").split() == [f"{name}={value}" for name, value in SYSCTLS.items()]
     assert box.wait_line("usr-writable=") == "no"
+
+
+def test_its_owner_sees_the_system_and_reads_its_log(box, key):
+    headers = {"Authorization": f"Bearer {key}"}
+    told = httpx.get(f"{box.url}/v1/admin/system", headers=headers, timeout=60).json()
+    assert (told["is_box"], told["previous"]) == (True, None)
+    log = httpx.get(f"{box.url}/v1/admin/system/logs", headers=headers, timeout=120)
+    assert log.status_code == 200, log.text
+    assert "kernel: Linux version" in log.text and key not in log.text
+    print(f"\nversion {told['version']}; the log has {len(log.text.splitlines())} lines")
 
 
 def test_its_screen_says_where_it_is(box, key, tmp_path):
@@ -168,6 +195,27 @@ def test_a_power_cut_keeps_the_books(box, key):
     print(f"\nthe {tokens} tokens of the last moment are in the ledger")
     assert books(box) == (len(box.spent), sum(box.spent))
     chat(box, key)
+
+
+def test_a_damaged_ledger_brings_the_emergency_page_and_the_box_can_forget_everything(box, key):
+    box.press_power()
+    box.units |= {"damage-ledger.service": DAMAGE_LEDGER, "tell-emergency.service": TELL_EMERGENCY}
+    box.start()
+    began = time.monotonic()
+    shown = json.loads(box.wait_line("emergency="))
+    print(f"\nthe emergency page was there {time.monotonic() - began:.0f} s after the machine was switched on")
+    assert "keeps its books is damaged" in shown["says"]
+    page = httpx.get(box.url, timeout=120)
+    assert (page.status_code, shown["says"] in page.text, "ledger" in page.text) == (503, True, False)
+    assert httpx.get(f"{box.url}/healthz", timeout=120).status_code == 503
+    act = lambda **form: httpx.post(box.url, data=form, timeout=120)
+    assert act(act="logs", code="AAAA-AAAA").status_code == 403
+    assert "the ledger is damaged" in act(act="logs", code=shown["code"]).text
+    erased = act(act="factory_reset", code=shown["code"], confirm="erase everything")
+    assert erased.status_code == 200, erased.text
+    began = time.monotonic()
+    assert box.wait_http("/claim").json()["claimed"] is False
+    print(f"it can be claimed again {time.monotonic() - began:.0f} s after it was told to forget everything")
 
 
 def test_a_system_that_was_changed_on_disk_is_refused(tmp_path):

@@ -145,6 +145,14 @@ test("what was done is found, and the log is seen to be whole", async () => {
   await page.context().close();
 });
 
+test("what only a box of the image can do is not offered elsewhere", async () => {
+  const page = await look("System", PHONE);
+  await page.getByText("This server does not run on Allerac's own image").waitFor();
+  assert.equal(await page.getByRole("button", { name: /Restart|Erase|Install|Save the log/ }).count(), 0);
+  await noOverflow(page);
+  await page.context().close();
+});
+
 test("nothing left the box and nothing broke the policy", () => {
   assert.deepEqual(offences, []);
 });

@@ -126,6 +126,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, INVALID, code, message)
     }
 
+    /// The system below the server did not do what it was asked.
+    pub(crate) fn system_silent(message: String) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, SERVER, "system_silent", message)
+    }
+
     /// OpenAI's word for why a response failed.
     pub(crate) fn response_code(&self) -> &'static str {
         match self.status {

@@ -204,6 +204,11 @@ impl Operation {
         self.answers(204, "", |_| Value::Null)
     }
 
+    /// It is begun, and there is nothing to answer.
+    pub(crate) fn accepts(self) -> Self {
+        self.answers(202, "", |_| Value::Null)
+    }
+
     /// What it answers as text.
     pub(crate) fn gives_plain(self, content_type: &'static str) -> Self {
         self.answers(200, content_type, |_| json!({"type": "string"}))

@@ -59,6 +59,8 @@ pub struct AppState {
     pub name: String,
     /// The file in which a box of the image says which version of the system runs.
     pub system_status: Option<PathBuf>,
+    /// Where the steward of a box of the image listens.
+    pub steward: Option<PathBuf>,
     /// The certificate (X.509, DER) of the box's own authority, where it serves HTTPS with one.
     pub authority: Option<Arc<[u8]>>,
 }

@@ -243,6 +243,19 @@ impl Ledger {
         }
     }
 
+    /// Notes something that was done to the box outside of the books.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn note_act(&self, action: &str, subject: &str) -> Result<(), LedgerError> {
+        let (actor, at) = (self.actor(), self.now().seconds);
+        let (action, subject) = (action.to_owned(), subject.to_owned());
+        let noted = self.writer.call(move |connection| {
+            note(connection, Act { at, actor: &actor, action: &action, subject: &subject, detail: json!({}) })
+        });
+        noted.await
+    }
+
     /// Has requests noted from now on, or no longer.
     ///
     /// # Errors

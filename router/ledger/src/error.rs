@@ -131,6 +131,9 @@ impl From<DatabaseError> for LedgerError {
         if error.is_full() {
             return Self::Full;
         }
+        if error.is_damaged() {
+            return Self::Damaged(error.to_string());
+        }
         if error.is_away() { Self::Unreachable(error) } else { Self::Database(error) }
     }
 }

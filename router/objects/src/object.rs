@@ -29,10 +29,9 @@ const SAID_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const SAID_MAX: i64 = 20_000;
 /// Files, and batches, of each person.
 const OTHERS_MAX: i64 = 10_000;
-/// The kinds that are bounded together by the first two.
 /// What gives way to what is said now where its person may keep no more.
 const GIVES_WAY: &str = "kind IN ('response', 'completion')";
-
+/// The kinds that are bounded together by the first two.
 const SAID: &str = "kind IN ('response', 'completion', 'answer', 'conversation')";
 
 impl Kind {

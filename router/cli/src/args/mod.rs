@@ -7,6 +7,7 @@ mod measuring;
 mod models;
 pub(crate) mod people;
 pub(crate) mod plans;
+pub(crate) mod system;
 pub(crate) mod update;
 pub(crate) mod usage;
 
@@ -104,6 +105,9 @@ pub(crate) enum Command {
     /// Change a box of the image to a newer version
     #[command(subcommand)]
     Update(update::Update),
+    /// Restart, reset or set back a box of the image, or read its log
+    #[command(subcommand)]
+    System(system::System),
     /// Print completions for a shell
     Completions(Completions),
 }
@@ -133,6 +137,9 @@ pub(crate) struct Serve {
     /// The file in which a box of the image says which version of the system runs; /readyz tells it
     #[arg(long, value_name = "FILE")]
     pub(crate) system_status: Option<PathBuf>,
+    /// Where the steward of a box of the image listens, which restarts, updates and resets the box for its owner
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) steward: Option<PathBuf>,
 }
 
 /// What decides how engines run.
@@ -312,6 +319,9 @@ pub(crate) struct Console {
     /// The file with the claim code; the server writes it where systemd gives it a RuntimeDirectory=
     #[arg(long, value_name = "FILE")]
     pub(crate) code_file: Option<PathBuf>,
+    /// The file that the emergency page writes while the server does not start
+    #[arg(long, value_name = "FILE")]
+    pub(crate) emergency_file: Option<PathBuf>,
     /// Print once and end
     #[arg(long)]
     pub(crate) once: bool,

@@ -26,6 +26,10 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 /// Longest claim code, so that a wrong file is not shown whole.
 const CODE_CHARS_MAX: usize = 32;
 
+/// Of a text console with 80 columns, less a margin at either side.
+const LINE_CHARS_MAX: usize = 76;
+const NO_NETWORK: &str = "  No network yet: plug in a cable from your router.\n";
+
 /// What there is to show.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct View {
@@ -36,6 +40,8 @@ struct View {
     addresses: Vec<IpAddr>,
     port: Option<u16>,
     code: Option<String>,
+    /// While the server does not start.
+    emergency: Option<Emergency>,
     /// Of the certificate authority, where the box serves HTTPS with its own.
     fingerprint: Option<String>,
 }
@@ -61,6 +67,13 @@ struct Readiness {
 struct System {
     version: String,
     notice: Option<String>,
+}
+
+/// What the emergency page leaves for the screen.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Emergency {
+    says: String,
+    code: String,
 }
 
 pub(crate) async fn run(args: &Console) -> Result<(), Failure> {
@@ -96,7 +109,9 @@ async fn look(args: &Console, client: &Client) -> View {
     let is_free = claim.as_ref().is_some_and(|claim| !claim.claimed);
     let code = args.code_file.as_ref().filter(|_| is_free).and_then(|file| std::fs::read_to_string(file).ok());
     let code = code.map(|code| code.trim().chars().take(CODE_CHARS_MAX).collect());
-    View { claim, model, system, addresses, port: args.url.port(), code, fingerprint }
+    let emergency = args.emergency_file.as_ref().and_then(|file| std::fs::read(file).ok());
+    let emergency = emergency.and_then(|text| serde_json::from_slice(&text).ok());
+    View { claim, model, system, addresses, port: args.url.port(), code, emergency, fingerprint }
 }
 
 async fn ask<T: for<'de> Deserialize<'de>>(client: &Client, url: &Url, path: &str) -> Option<T> {
@@ -111,22 +126,13 @@ async fn authority(client: &Client, url: &Url) -> Option<Vec<u8>> {
 
 impl View {
     fn render(&self) -> String {
-        let Some(claim) = &self.claim else { return "\n  Allerac is starting ...\n".to_owned() };
+        let Some(claim) = &self.claim else { return self.render_without_server() };
         let version = self.system.as_ref().map_or(&claim.version, |system| &system.version);
         let mut text = format!("\n  Allerac {version}\n\n");
-        let Some(address) = self.addresses.first() else {
-            return text + "  No network yet: plug in a cable from your router.\n";
-        };
-        text += "  Open this in a browser on the same network:\n\n";
-        text += &format!("      {}\n", self.url(&format!("{}.local", claim.name)));
-        for address in &self.addresses {
-            text += &format!("      {}\n", self.url(&host(*address)));
+        if self.addresses.is_empty() {
+            return text + NO_NETWORK;
         }
-        if let Ok(code) = QrCode::new(self.url(&host(*address))) {
-            let drawn = code.render::<Dense1x2>().quiet_zone(true).build();
-            text += "\n";
-            text.extend(drawn.lines().map(|line| format!("      {line}\n")));
-        }
+        self.render_addresses(&mut text, &format!("{}.local", claim.name));
         if let Some(code) = &self.code {
             text += &format!("\n  Claim code   {code}\n  Whoever types it there first owns this box.\n");
         }
@@ -142,12 +148,58 @@ impl View {
         text
     }
 
+    /// Where the box is, in words and as a picture that phones read.
+    fn render_addresses(&self, text: &mut String, name: &str) {
+        *text += "  Open this in a browser on the same network:\n\n";
+        if !name.is_empty() {
+            *text += &format!("      {}\n", self.url(name));
+        }
+        for address in &self.addresses {
+            *text += &format!("      {}\n", self.url(&host(*address)));
+        }
+        let code = self.addresses.first().and_then(|address| QrCode::new(self.url(&host(*address))).ok());
+        if let Some(code) = code {
+            let drawn = code.render::<Dense1x2>().quiet_zone(true).build();
+            *text += "\n";
+            text.extend(drawn.lines().map(|line| format!("      {line}\n")));
+        }
+    }
+
+    /// Nobody answers for a name then: the server does that.
+    fn render_without_server(&self) -> String {
+        let Some(Emergency { says, code }) = &self.emergency else {
+            return "\n  Allerac is starting ...\n".to_owned();
+        };
+        let mut text = "\n  Allerac does not start\n\n".to_owned();
+        for line in wrapped(says) {
+            text += &format!("  {line}\n");
+        }
+        if self.addresses.is_empty() {
+            return text + "\n" + NO_NETWORK;
+        }
+        text += "\n";
+        self.render_addresses(&mut text, "");
+        text + &format!("\n  Code   {code}\n  The page asks for it.\n")
+    }
+
     fn url(&self, host: &str) -> String {
         match self.port {
             Some(port) => format!("http://{host}:{port}"),
             None => format!("http://{host}"),
         }
     }
+}
+
+/// Lines that the narrowest screen shows whole.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < LINE_CHARS_MAX => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// An address as it stands in a URL.
@@ -170,6 +222,7 @@ mod tests {
             addresses: vec!["192.168.1.20".parse().unwrap(), "fd00::1".parse().unwrap()],
             port: None,
             code: Some("K7QF-3MTP".into()),
+            emergency: None,
             fingerprint: None,
         }
     }
@@ -202,6 +255,28 @@ mod tests {
         let text = View { system: Some(System { version: "0.1.0.7".into(), notice }), ..view() }.render();
         assert!(text.starts_with("\n  Allerac 0.1.0.7\n"), "{text}");
         assert!(text.ends_with("  version 0.1.0.8 did not work on this box; version 0.1.0.7 runs again\n"), "{text}");
+    }
+
+    #[test]
+    fn a_box_whose_server_does_not_start_shows_the_way_to_the_emergency_page() {
+        let says =
+            "The disk of this box is full, so nothing can be noted any more. Start again, or save the log.".to_owned();
+        let emergency = Some(Emergency { says, code: "K7QF-3MTP".into() });
+        let text = View { claim: None, emergency, ..view() }.render();
+        let plain: Vec<&str> = text.lines().filter(|line| line.is_ascii() && !line.trim().is_empty()).collect();
+        assert_eq!(
+            plain,
+            [
+                "  Allerac does not start",
+                "  The disk of this box is full, so nothing can be noted any more. Start again,",
+                "  or save the log.",
+                "  Open this in a browser on the same network:",
+                "      http://192.168.1.20",
+                "      http://[fd00::1]",
+                "  Code   K7QF-3MTP",
+                "  The page asks for it.",
+            ]
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) mod ledger;
 pub(crate) mod models;
 pub(crate) mod person;
 pub(crate) mod plans;
+pub(crate) mod system;
 pub(crate) mod teams;
 pub(crate) mod top;
 pub(crate) mod tune;

@@ -64,6 +64,7 @@ struct Server {
     listener: TcpListener,
     address: SocketAddr,
     system_status: Option<PathBuf>,
+    steward: Option<PathBuf>,
     secure: Option<Secure>,
 }
 
@@ -113,7 +114,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let secret = crate::secret::secret(&data_dir)?;
     let (pass, doors) = (MetricsPass::new(&secret), Arc::new(Doors::new(&secret)));
     let store = Store::open(&data_dir, &secret)?;
-    let system_status = args.system_status.clone();
+    let (system_status, steward) = (args.system_status.clone(), args.steward.clone());
     Ok(Server {
         _lock: lock,
         data_dir,
@@ -131,6 +132,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         address,
         secure,
         system_status,
+        steward,
     })
 }
 
@@ -186,6 +188,7 @@ impl Server {
             pass: self.pass.clone(),
             name: label.to_string(),
             system_status: self.system_status.clone(),
+            steward: self.steward.clone(),
             authority: self.authority().map(|authority| authority.certificate().into()),
         };
         state.batches.resume(&state).await?;

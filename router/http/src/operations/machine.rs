@@ -2,15 +2,20 @@
 
 use axum::routing::{delete, get, post};
 
+use super::people::request;
 use super::under;
-use crate::handlers::admin::{downloads, models};
+use crate::handlers::admin::{downloads, models, system};
 use crate::handlers::list::PAGE_MAX;
 use crate::hardware::Hardware;
 use crate::openapi::Operation;
 
 pub(super) fn operations() -> Vec<Operation> {
+    under("Administration: models", models_()).chain(under("Administration: the system", system_())).collect()
+}
+
+fn models_() -> [Operation; 7] {
     const CATALOGUE: &str = "/v1/admin/models/catalogue";
-    let all = [
+    [
         Operation::get(
             "/v1/admin/hardware",
             get(models::hardware),
@@ -39,6 +44,37 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::delete("/v1/admin/downloads/{id}", delete(downloads::cancel), "End a download; what came is kept")
             .in_path("id", "The model's id.")
             .gives_none(),
-    ];
-    under("Administration: models", all).collect()
+    ]
+}
+
+fn system_() -> [Operation; 7] {
+    [
+        Operation::get("/v1/admin/system", get(system::get), "Which version of a box's system runs, and what is new")
+            .gives::<system::SystemObject>(200),
+        Operation::get("/v1/admin/system/logs", get(system::logs), "The end of the system's log; for owners")
+            .gives_plain("text/plain; charset=utf-8"),
+        Operation::post("/v1/admin/system/check", post(system::check), "Look for a newer version; for owners")
+            .gives::<system::CheckedObject>(200),
+        Operation::post(
+            "/v1/admin/system/update",
+            post(system::update),
+            "Install a newer version and restart; for owners",
+        )
+        .accepts(),
+        Operation::post("/v1/admin/system/restart", post(system::restart), "Restart the box; for owners").accepts(),
+        Operation::post(
+            "/v1/admin/system/back",
+            post(system::back),
+            "Give up the version that runs for the one before; for owners",
+        )
+        .takes(request::<system::BackRequest>())
+        .accepts(),
+        Operation::post(
+            "/v1/admin/system/factory_reset",
+            post(system::factory_reset),
+            "Erase all that the box remembers; for owners",
+        )
+        .takes(request::<system::ResetRequest>())
+        .accepts(),
+    ]
 }

@@ -37,6 +37,13 @@ impl DatabaseError {
         }
     }
 
+    /// The file is none of a database, or not whole. A server of a database mends such things by itself, or its owner does.
+    pub(crate) fn is_damaged(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        let code = error.sqlite_error_code();
+        matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+    }
+
     /// The server of the database is not there, or leaves.
     pub(crate) fn is_away(&self) -> bool {
         let Self::Postgres(error) = self else { return false };

@@ -200,6 +200,18 @@ export async function account(key: Credential): Promise<Account> {
   return json(await request("/v1/account", { headers: bearer(key) }));
 }
 
+/** The operating system of a box. */
+export interface System {
+  /** Nothing else is of meaning elsewhere. */
+  is_box: boolean;
+  version: string | null;
+  notice: string | null;
+  previous: string | null;
+}
+
+/** The system of the box asks others, and takes its time. */
+const patience = () => AbortSignal.timeout(100_000);
+
 /** Calls of one person, with what they are let in by. */
 export class People {
   constructor(private readonly key: Credential) {}
@@ -285,6 +297,18 @@ export class People {
   invitations = () => this.list<Invitation>("/v1/admin/invitations");
   invite = (name: string, role: string, plan: string) =>
     this.send<{ url: string }>("/v1/admin/invitations", { name: name.trim() === "" ? null : name, role, plan });
+  system = () => this.get<System>("/v1/admin/system");
+  systemLog = async () => (await request("/v1/admin/system/logs", { headers: bearer(this.key), signal: patience() })).blob();
+  lookForUpdates = async () =>
+    json<{ found: string }>(await request("/v1/admin/system/check", { ...post(this.key, {}), signal: patience() }));
+  private readonly begin = async (act: string, body: unknown = {}) => {
+    await request(`/v1/admin/system/${act}`, { ...post(this.key, body), signal: patience() });
+  };
+  update = () => this.begin("update");
+  restart = () => this.begin("restart");
+  goBack = (password: string | null) => this.begin("back", { password });
+  factoryReset = (confirm: string, password: string | null) => this.begin("factory_reset", { confirm, password });
+
   takeBack = (id: string) => this.remove(`/v1/admin/invitations/${id}`);
 }
 

@@ -3,7 +3,6 @@
 //! The system lies in two slots. An update goes to the one that does not run, and the boot loader counts how often it was
 //! tried; only when `allerac health` is content, the new version stays (docs/updates.md).
 
-mod entries;
 mod source;
 mod state;
 

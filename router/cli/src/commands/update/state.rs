@@ -4,14 +4,14 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use allerac_steward::entries::{self, Entry};
 use serde::Serialize;
 
 use super::LAST_ERROR;
-use super::entries::{self, Entry};
 use crate::failure::{Exit, Failure};
 
-/// What the running system says of itself, as os-release(5) has it.
-const OS_RELEASE: &str = "/usr/lib/os-release";
+/// Where this system begins.
+const ROOT: &str = "/";
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct State {
@@ -19,22 +19,24 @@ pub(super) struct State {
     pub(super) version: String,
     /// What its owner should know of updates; nothing when all is as ever.
     notice: Option<String>,
+    /// What the box can go back to.
+    previous: Option<String>,
     entries: Vec<Entry>,
 }
 
 impl State {
     pub(super) fn look(run: &Path) -> Result<Self, Failure> {
-        let release = fs::read_to_string(OS_RELEASE).unwrap_or_default();
-        let version = version(&release).ok_or_else(|| {
+        let version = allerac_steward::running(Path::new(ROOT)).ok_or_else(|| {
             Failure::new(Exit::NotFound, "this system was not made from Allerac's image")
                 .hint("update it in the way that it was installed")
         })?;
         let error = fs::read_to_string(run.join(LAST_ERROR)).ok();
-        Ok(Self::new(version, entries::all(), error.as_deref()))
+        Ok(Self::new(version, entries::all(Path::new(ROOT)), error.as_deref()))
     }
 
     fn new(version: String, entries: Vec<Entry>, last_error: Option<&str>) -> Self {
-        let state = Self { version, notice: None, entries };
+        let previous = entries::before(&version, &entries).map(|entry| entry.version.clone());
+        let state = Self { version, notice: None, previous, entries };
         let version = &state.version;
         let notice = if let Some(failed) = state.others().find(|entry| entry.tries_left == Some(0)) {
             Some(format!("version {} did not work on this box; version {version} runs again", failed.version))
@@ -67,15 +69,6 @@ impl State {
     }
 }
 
-fn version(os_release: &str) -> Option<String> {
-    let mut lines = os_release.lines();
-    if !lines.clone().any(|line| line == "IMAGE_ID=allerac" || line == "IMAGE_ID=\"allerac\"") {
-        return None;
-    }
-    let version = lines.find_map(|line| line.strip_prefix("IMAGE_VERSION="))?;
-    Some(version.trim_matches('"').to_owned())
-}
-
 impl fmt::Display for State {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "version {} runs", self.version)?;
@@ -91,7 +84,7 @@ mod tests {
     use super::*;
 
     fn entry(version: &str, tries_left: Option<u32>) -> Entry {
-        Entry { version: version.to_owned(), tries_left }
+        Entry::named(version, tries_left)
     }
 
     #[test]
@@ -117,10 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_the_images() {
-        assert_eq!(version("ID=debian\nIMAGE_ID=allerac\nIMAGE_VERSION=0.1.0.7\n").as_deref(), Some("0.1.0.7"));
-        assert_eq!(version("IMAGE_VERSION=\"2\"\nIMAGE_ID=\"allerac\"\n").as_deref(), Some("2"));
-        assert_eq!(version("ID=debian\nIMAGE_VERSION=2\n"), None);
+    fn what_can_be_gone_back_to_is_what_proved_itself() {
+        let previous = |entries| State::new("2".into(), entries, None).previous;
+        assert_eq!(previous(vec![entry("1", None), entry("2", None)]).as_deref(), Some("1"));
+        assert_eq!(previous(vec![entry("1", Some(0)), entry("2", None)]), None);
         assert_eq!(State::new("1".into(), Vec::new(), None).to_string(), "version 1 runs");
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/admin`: people, keys, invitations, sessions, teams, plans, the audit log, models and the machine, for who looks after the box.
+//! `/v1/admin`: people, keys, invitations, sessions, teams, plans, the audit log, models, the machine and its system, for who looks after the box.
 
 pub(crate) mod books;
 pub(crate) mod downloads;
@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod look;
 pub(crate) mod models;
 pub(crate) mod people;
+pub(crate) mod system;
 pub(crate) mod teams;
 
 use allerac_ledger::{LedgerError, Principal, Role};
