@@ -170,8 +170,7 @@ impl Encoder for Model {
     }
 
     fn encode(&mut self, sequences: &[&Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> {
-        // Within the pool: from outside of it each of dozens of operations would wake a thread and sleep until it is done.
-        let rows = rayon::scope(|_| self.forward(sequences)).map_err(|error| EncodeError(error.to_string()))?;
+        let rows = self.forward(sequences).map_err(|error| EncodeError(error.to_string()))?;
         let (width, mut begin) = (self.config.hidden_size, 0);
         let vector = |sequence: &&Sequence| {
             let end = begin + sequence.tokens.len() * width;
