@@ -147,7 +147,7 @@ async fn a_box(data: &Path) -> (Ledger, String) {
     store.put(new).await.unwrap();
     for number in 0..2 {
         let piece = Piece { number, mark: false, data: vec![number as u8; 300_000] };
-        assert!(store.put_piece((Kind::File, OWNER), "file-1", piece, u64::MAX).await.unwrap());
+        assert!(store.put_piece((Kind::File, OWNER), "file-1", piece, None).await.unwrap());
     }
     (ledger, secret)
 }

@@ -327,12 +327,7 @@ fn find(connection: &Connection, seal: &Seal, kind: Kind, owner: u64, id: &str) 
 }
 
 /// Keeps an object within the bounds of its person.
-fn put_bounded(
-    connection: &Connection,
-    seal: &Seal,
-    new: &New,
-    bytes_max: Option<u64>,
-) -> Result<(), StoreError> {
+fn put_bounded(connection: &Connection, seal: &Seal, new: &New, bytes_max: Option<u64>) -> Result<(), StoreError> {
     let before = kept(connection, new.owner)?;
     if !new.kind.is_said() {
         refuse_too_many(connection, new)?;
