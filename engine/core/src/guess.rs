@@ -19,16 +19,23 @@ use crate::slot::Slot;
 const CATCH_UP_PART: u32 = 4;
 
 impl<B: Backend> Engine<B> {
-    /// One token for everyone who generates with the adapter whose turn it is, with guesses of what follows where they are likely to pay.
+    /// One token for everyone who generates with the adapter whose turn it is, with guesses of what follows where they
+    /// are likely to pay.
     pub(crate) fn next_tokens(&mut self) -> Vec<BatchToken> {
         let with_batch = self.takes_part(Class::Batch);
-        let adapter = |slot: &Slot| {
-            let active = slot.active().filter(|active| with_batch || active.request.class > Class::Batch);
-            active.filter(|_| slot.is_decoding()).map(|active| active.request.adapter)
+        let adapter = |slot: &Slot| slot.active().filter(|_| slot.is_decoding()).map(|active| active.request.adapter);
+        let is_batch = |slot: &Slot| slot.active().is_some_and(|active| active.request.class == Class::Batch);
+        let of = |batch: bool| -> BTreeSet<_> {
+            self.slots.iter().filter(|slot| is_batch(slot) == batch).filter_map(adapter).collect()
         };
-        let wanted: BTreeSet<_> = self.slots.iter().filter_map(adapter).collect();
-        let Some(turn) = self.turns.next(&wanted) else { return Vec::new() };
-        let takes_part = |slot: &Slot| adapter(slot) == Some(turn);
+        let (urgent, batch) = (of(false), if with_batch { of(true) } else { BTreeSet::new() });
+        let turn = match (urgent.is_empty(), batch.is_empty()) {
+            (false, false) => self.turns.next_of_batch(&batch),
+            (true, _) => self.turns.next(&batch),
+            (false, true) => self.turns.next(&urgent),
+        };
+        let Some(turn) = turn else { return Vec::new() };
+        let takes_part = |slot: &Slot| adapter(slot) == Some(turn) && (with_batch || !is_batch(slot));
         let decoding = self.slots.iter().filter(|slot| takes_part(slot)).count();
         let mut spare = self.limits.batch.saturating_sub(u32::try_from(decoding).unwrap_or(u32::MAX));
         let guesses = self.limits.drafts && self.config.speculate;

@@ -5,13 +5,22 @@ use std::ops::Bound;
 
 use crate::request::AdapterId;
 
-/// Steps of a turn while others wait for theirs. A change takes llama.cpp about as long as a step of a small model: more
+/// Steps of a turn of answers while others wait for theirs. A change takes llama.cpp about as long as a step of a small model: more
 /// steps waste less, fewer let the others stutter less.
 const STEPS: u32 = 4;
+/// Steps of a turn of what nobody waits for, which has few.
+const BATCH_STEPS: u32 = 1;
+
+/// Whose turn it is among those that somebody waits for, and among those that nobody does.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    urgent: Turn,
+    batch: Turn,
+}
 
 /// Who had the last step, and for how long.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
+struct Turn {
     adapter: AdapterId,
     steps: u32,
 }
@@ -19,8 +28,19 @@ pub(crate) struct Turns {
 impl Turns {
     /// The adapter of this step's answers, of those that any are computed with; they come round one after the other.
     pub(crate) fn next(&mut self, wanted: &BTreeSet<AdapterId>) -> Option<AdapterId> {
+        self.urgent.next(wanted, STEPS)
+    }
+
+    /// The same for one of the few steps that is for what nobody waits for.
+    pub(crate) fn next_of_batch(&mut self, wanted: &BTreeSet<AdapterId>) -> Option<AdapterId> {
+        self.batch.next(wanted, BATCH_STEPS)
+    }
+}
+
+impl Turn {
+    fn next(&mut self, wanted: &BTreeSet<AdapterId>, steps: u32) -> Option<AdapterId> {
         let others = wanted.len() - usize::from(wanted.contains(&self.adapter));
-        if wanted.contains(&self.adapter) && (self.steps < STEPS || others == 0) {
+        if wanted.contains(&self.adapter) && (self.steps < steps || others == 0) {
             // Whoever was alone for long has had their turn when others come.
             self.steps = self.steps.saturating_add(1);
             return Some(self.adapter);

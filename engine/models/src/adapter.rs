@@ -112,7 +112,9 @@ fn product_fits(matrix: &str, first: &Tensor, second: &Tensor, whole: &Tensor) -
     } else {
         (inner, outer) == (length, rows) && rank == rank_too
     };
-    sides && deep == wanted && deep_too == wanted
+    // The scale is divided by the rank, which the factors share.
+    let shared = if matrix == TOKEN_TABLE { inner } else { rank };
+    sides && shared > 0 && deep == wanted && deep_too == wanted
 }
 
 #[cfg(test)]

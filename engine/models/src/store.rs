@@ -7,7 +7,6 @@
 //! whoever removes files holds it alone.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -188,9 +187,10 @@ impl Store {
             if fs::read_link(link).is_ok_and(|there| there == target) {
                 continue;
             }
-            let made = fs::create_dir_all(&folder).and_then(|()| match fs::remove_file(link) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => symlink(&target, link),
+            // Others may do the same meanwhile, and an engine look: the name is never without a file.
+            let made = fs::create_dir_all(&folder).and_then(|()| {
+                let new = tempfile::Builder::new().prefix(".new-").make_in(&folder, |path| symlink(&target, path))?;
+                new.into_temp_path().persist(link).map_err(|error| error.error)
             });
             made.map_err(|error| format!("{}: {error}", link.display()))?;
         }

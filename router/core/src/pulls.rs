@@ -175,8 +175,11 @@ async fn run(registry: Registry, order: Order, what: What, told: Arc<watch::Send
         Ok(()) => fetch(&registry, what, &told).await,
         Err(error) => Err(error),
     };
-    // It is told last, so that who hears of it finds it in the list of models, and nothing is fetched again.
-    settle(&registry, &order.id).await;
+    // What the network is to blame for is tried again at the next start.
+    if !matches!(fetched, Err(ModelsError::Download(_))) {
+        // It is told last, so that who hears of it finds it in the list of models, and nothing is fetched again.
+        settle(&registry, &order.id).await;
+    }
     told.send_replace(match fetched {
         Ok(()) => Pulling::Done,
         Err(error) => {

@@ -14,7 +14,7 @@ use crate::engines::{Memory, ModelState, NoEngine, state};
 use crate::kv::KvFolder;
 use crate::model::{Drafts, Headers, LocalModel, default_model};
 use crate::pulls::Pulls;
-use crate::residency::{Command, Keeper, Lease, View, Wanted};
+use crate::residency::{Command, Keeper, Key, Lease, View, Wanted};
 
 /// Commands that may wait for the keeper. Each request in flight holds one place to give its engine back, and asks once.
 const COMMANDS_WAITING_MAX: usize = 4096;
@@ -51,6 +51,9 @@ pub struct RegistryConfig {
 /// The installed models at one moment, by id.
 pub type Models = Arc<Vec<Arc<LocalModel>>>;
 
+/// The default model that is loaded beforehand, and its engine where it is installed: another one where it gets an adapter.
+type Beforehand = (String, Option<Key>);
+
 /// The models of this box. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -62,7 +65,7 @@ pub struct Registry {
     view: watch::Receiver<Arc<View>>,
     pulls: Pulls,
     /// The model that was loaded because it is the default, and how that went.
-    warm: Arc<Mutex<(Option<String>, Warmth)>>,
+    warm: Arc<Mutex<(Option<Beforehand>, Warmth)>>,
 }
 
 /// How it went to load the default model beforehand.
@@ -201,14 +204,23 @@ impl Registry {
     }
 
     fn load_beforehand(&self, default: Option<String>) {
-        let set =
-            |state: (Option<String>, Warmth)| *self.warm.lock().expect("no code panics while it holds this") = state;
-        if self.warm.lock().expect("no code panics while it holds this").0 == default {
-            return;
+        let model = default.as_deref().and_then(|id| self.find(id));
+        let wanted = default.map(|id| (id, model.as_ref().map(|model| Arc::clone(&model.key))));
+        {
+            let mut warm = self.warm.lock().expect("no code panics while it holds this");
+            if warm.0 == wanted {
+                return;
+            }
+            let id = |state: &Option<Beforehand>| state.as_ref().map(|(id, _)| id.clone());
+            // Where there is none to load, nothing is waited for, nor where the model answers without what it just got.
+            warm.1 = match &wanted {
+                None => Warmth::Done,
+                Some(_) if id(&warm.0) == id(&wanted) => warm.1,
+                Some(_) => Warmth::Pending,
+            };
+            warm.0.clone_from(&wanted);
         }
-        // Where there is none to load, nothing is waited for.
-        set((default.clone(), if default.is_some() { Warmth::Pending } else { Warmth::Done }));
-        let Some(model) = default.and_then(|id| self.find(&id)) else { return };
+        let Some(model) = model else { return };
         let this = self.clone();
         tokio::spawn(async move {
             let warmth = match this.engine(&model, None).await {
@@ -219,7 +231,7 @@ impl Registry {
                 }
             };
             let mut warm = this.warm.lock().expect("no code panics while it holds this");
-            if warm.0.as_deref() == Some(model.id.as_str()) {
+            if warm.0 == wanted {
                 warm.1 = warmth;
             }
         });

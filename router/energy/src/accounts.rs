@@ -140,10 +140,12 @@ impl Keeper {
                 () = stop.cancelled() => {}
             }
             self.look();
-            if !self.booking.requests.is_empty() || self.booked_at.elapsed() >= BOOK_EVERY || stop.is_cancelled() {
+            if !self.booking.requests.is_empty() || self.booked_at.elapsed() >= BOOK_EVERY {
                 self.book().await;
             }
         }
+        self.look();
+        self.book().await;
     }
 
     /// Shares what was measured since the last look, and closes the accounts that were closed.

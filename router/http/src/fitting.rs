@@ -48,10 +48,13 @@ async fn fits(loaded: &Loaded, request: &ChatRequest) -> Result<bool, ApiError> 
     Ok(prompt.tokens.len() + answer as usize <= context as usize)
 }
 
-/// Where turns begin.
+/// Where turns begin: with what a user says, unless a tool's answer to what was called before is still to come.
 fn turns(messages: &[Message]) -> Vec<usize> {
-    let numbered = messages.iter().enumerate();
-    numbered.filter(|(_, message)| message.role == Role::User).map(|(index, _)| index).collect()
+    let begins = |index: &usize| {
+        let next = messages[*index..].iter().find(|message| !matches!(message.role, Role::User | Role::System));
+        messages[*index].role == Role::User && next.is_none_or(|next| next.role != Role::Tool)
+    };
+    (0..messages.len()).filter(begins).collect()
 }
 
 /// The conversation from there on, with all instructions.
@@ -71,6 +74,8 @@ mod tests {
         let roles = [Role::System, Role::User, Role::Assistant, Role::Tool, Role::System, Role::User, Role::Assistant];
         let messages: Vec<_> = roles.into_iter().map(say).collect();
         assert_eq!(turns(&messages), [1, 5]);
+        let roles = [Role::User, Role::Assistant, Role::Tool, Role::User, Role::Tool, Role::Assistant, Role::User];
+        assert_eq!(turns(&roles.map(say)), [0, 6]);
         let left: Vec<_> = from(&messages, 5).iter().map(|message| message.role).collect();
         assert_eq!(left, [Role::System, Role::System, Role::User, Role::Assistant]);
     }

@@ -387,19 +387,21 @@ fn forget_oldest(connection: &Connection, new: &New, bytes_max: Option<u64>) -> 
         said -= bytes;
         count -= 1;
     }
-    while bytes_max.is_some_and(|allowed| kept(connection, new.owner).is_ok_and(|kept| kept > allowed)) {
-        if forget_one(connection, GIVES_WAY, new)?.is_none() {
-            break;
-        }
+    let Some(allowed) = bytes_max else { return Ok(()) };
+    let mut all = signed(kept(connection, new.owner)?);
+    while all > signed(allowed) {
+        let Some(bytes) = forget_one(connection, GIVES_WAY, new)? else { break };
+        all -= bytes;
     }
     Ok(())
 }
 
-/// Deletes a person's oldest object of some kinds, but for one; its bytes.
+/// Deletes a person's oldest object of some kinds, but for one; its bytes. Conversations go last: they grow, and their place
+/// is that of their beginning.
 fn forget_one(connection: &Connection, kinds: &str, but: &New) -> Result<Option<i64>, StoreError> {
     let query = format!(
         "DELETE FROM objects WHERE seq = (SELECT seq FROM objects WHERE owner = ?1 AND {kinds}
-         AND NOT (kind = ?2 AND id = ?3) ORDER BY seq LIMIT 1) RETURNING bytes"
+         AND NOT (kind = ?2 AND id = ?3) ORDER BY kind = 'conversation', seq LIMIT 1) RETURNING bytes"
     );
     let mut statement = connection.prepare_cached(&query)?;
     Ok(statement.query_row(params![signed(but.owner), but.kind.as_str(), but.id], |row| row.get(0)).optional()?)

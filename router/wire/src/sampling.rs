@@ -184,7 +184,6 @@ fn sequence_breakers(fields: &mut Fields) -> Result<Vec<String>, WireError> {
     values.into_iter().enumerate().map(breaker).collect()
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "-100..=100 is far within an f32")]
 /// vLLM's `min_tokens`, and `ignore_eos` of vLLM and llama.cpp, which stands for more than any answer has.
 fn min_tokens(fields: &mut Fields) -> Result<u32, WireError> {
     let least = fields.count("min_tokens", 0..=TOKENS_MAX)?.unwrap_or(0);
@@ -192,6 +191,7 @@ fn min_tokens(fields: &mut Fields) -> Result<u32, WireError> {
     Ok(if never_ends { u32::MAX } else { least })
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "-100..=100 is far within an f32")]
 fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, WireError> {
     let map = match fields.take("logit_bias") {
         None => return Ok(Vec::new()),

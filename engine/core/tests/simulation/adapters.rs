@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use allerac_engine_core::{AdapterId, Config, Engine, Event, Failure, Generate, TokenId};
+use allerac_engine_core::{AdapterId, Class, Config, Engine, Event, Failure, Generate, SamplingParams, TokenId};
 
 use crate::fake::{ADAPTERS, Fake, Faults, LIMITS, config, drain, engine_with, expected_with, request, start_of};
 
@@ -87,4 +87,22 @@ fn an_adapter_that_is_not_there_is_an_error_of_that_request_alone() {
     engine.submit(request(2, &[start_of(4)], 4), &mut events);
     drain(&mut engine, &mut events);
     assert_eq!(answers(&events)[&2].len(), 4);
+}
+
+#[test]
+fn what_nobody_waits_for_goes_on_under_each_adapter() {
+    let mut engine = Engine::new(Fake::new(LIMITS, Faults::default()), Config { speculate: false, ..config(16) });
+    let lasting = |id, max_tokens, class| {
+        let sampling = SamplingParams { temperature: 0.0, min_tokens: u32::MAX, ..SamplingParams::default() };
+        Generate { class, sampling, ..request(id, &[9], max_tokens) }
+    };
+    let mut events = Vec::new();
+    engine.submit(lasting(1, 62, Class::Chat), &mut events);
+    engine.submit(with(1, lasting(2, 4, Class::Batch)), &mut events);
+    engine.submit(with(2, lasting(3, 4, Class::Batch)), &mut events);
+    drain(&mut engine, &mut events);
+    let chat = events.iter().position(|event| matches!(event, Event::Finished { id, .. } if id.0 == 1)).unwrap();
+    // One of sixteen steps computes their prompts, the next ones are for an answer each.
+    let before: Vec<usize> = [2, 3].map(|id| answers(&events[..chat])[&id].len()).to_vec();
+    assert_eq!(before, [3, 2]);
 }

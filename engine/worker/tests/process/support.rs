@@ -79,7 +79,7 @@ impl Worker {
     pub(crate) fn receive(&mut self) -> Option<FromEngine> {
         loop {
             match frame::read(&mut self.socket).unwrap() {
-                Some(FromEngine::Stats(_)) => {}
+                Some(FromEngine::Stats(_) | FromEngine::Work(_)) => {}
                 other => return other,
             }
         }
@@ -90,7 +90,7 @@ impl Worker {
         loop {
             match frame::read(&mut self.socket).unwrap() {
                 Some(FromEngine::Stats(stats)) if stats.counters.ended.sum() == requests => return stats.counters,
-                Some(FromEngine::Stats(_)) => {}
+                Some(FromEngine::Stats(_) | FromEngine::Work(_)) => {}
                 other => panic!("{other:?}"),
             }
         }

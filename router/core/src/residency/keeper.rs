@@ -234,7 +234,7 @@ impl Keeper {
             ticket,
             key: Arc::clone(&model.key),
             need: need(&model, &self.config.settings),
-            pinned: self.config.pinned.contains(&model.id),
+            pinned: self.is_pinned(&model.key),
             keep,
             file,
         };
@@ -325,6 +325,11 @@ impl Keeper {
             self.remove_kv(&model);
             self.sweep_at = Some(Instant::now());
         }
+    }
+
+    /// Whether one of the models of an engine is to stay: adapters share that of their base.
+    fn is_pinned(&self, key: &Key) -> bool {
+        self.installed.iter().any(|model| model.key == *key && self.config.pinned.contains(&model.id))
     }
 
     fn is_installed(&self, key: &Key) -> bool {

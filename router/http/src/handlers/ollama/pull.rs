@@ -31,10 +31,10 @@ pub(crate) async fn pull(
     let PullOrder { name, stream, accept_licence } = PullOrder::parse(&body)?;
     let catalogue = Catalogue::builtin();
     let id = named(&name, catalogue.entries().iter().map(|entry| entry.id.as_str())).unwrap_or(&name);
-    let entry = match (catalogue.order(id), name.parse::<Reference>()) {
-        (Some(entry), _) => entry,
+    let (ordered, entry) = match (catalogue.order(id), name.parse::<Reference>()) {
+        (Some(entry), _) => (id, entry),
         (None, Ok(reference)) if name.contains('/') => {
-            state.registry.store().find(&reference).await.map_err(|error| ApiError::from(&error))?
+            (name.as_str(), state.registry.store().find(&reference).await.map_err(|error| ApiError::from(&error))?)
         }
         (None, _) => {
             // A name of its own is there already, or nowhere.
@@ -47,7 +47,7 @@ pub(crate) async fn pull(
         let accepted = state.registry.store().accept(&entry, "the owner, over the network");
         accepted.map_err(|error| ApiError::from(&error))?;
     }
-    let pull = state.registry.pulls().join(&state.registry, &name, entry)?;
+    let pull = state.registry.pulls().join(&state.registry, ordered, entry)?;
     if stream { Ok(streamed(Told { pull, lines: Lines::default() })) } else { whole(pull).await }
 }
 

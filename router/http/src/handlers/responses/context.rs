@@ -97,7 +97,8 @@ impl Context {
         let (known, mut references) = (items.len(), 0);
         refuse_too_much(references, bytes)?;
         for (index, item) in std::mem::take(&mut request.input).into_iter().enumerate() {
-            let mut item = if item["type"] == "item_reference" {
+            let is_reference = item["type"] == "item_reference";
+            let mut item = if is_reference {
                 references += 1;
                 let item = referred(state, owner, index, item["id"].as_str().unwrap_or_default()).await?;
                 bytes += item.to_string().len();
@@ -107,7 +108,13 @@ impl Context {
             };
             refuse_too_much(references, bytes)?;
             open_thought(state.store.seal(), owner, index, &mut item)?;
-            items.push(named(item, name, index));
+            let item = named(item, name, index);
+            // A conversation has each once.
+            if request.conversation.is_some() && !is_reference && items.iter().any(|known| known["id"] == item["id"]) {
+                let param = format!("input[{index}].id");
+                return Err(ApiError::invalid_value(&param, &format!("`{param}` is in the conversation already")));
+            }
+            items.push(item);
         }
         if items.len() > ITEMS_MAX {
             let message = format!("the conversation has {} items, and at most {ITEMS_MAX} are kept", items.len());

@@ -67,7 +67,7 @@ pub(crate) async fn respond(
     let writer = writer(state, owner, &request, (&name, now_s()), &place);
     let (stream, background, is_kept) = (request.chat.options.stream, request.background, request.chat.store);
     let bytes_max = caller.0.storage_bytes();
-    if is_kept {
+    if is_kept || context.conversation.is_some() {
         // Before anything is computed that could not be kept.
         state.store.refuse_full(owner, bytes_max).await?;
     }

@@ -29,9 +29,13 @@ ALTER TABLE plans ADD COLUMN storage_bytes BIGINT;
 UPDATE plans SET storage_bytes = 5000000000 WHERE name = 'starter';
 UPDATE plans SET storage_bytes = 50000000000 WHERE name = 'personal';
 UPDATE plans SET storage_bytes = 200000000000 WHERE name = 'pro';
+-- Until now everybody could keep files of so much.
+UPDATE plans SET storage_bytes = 1073741824 WHERE name NOT IN ('starter', 'personal', 'pro', 'unlimited');
 
 -- Whether an admin had a secret of somebody in hand: whoever then becomes more than an admin governs begins anew. Where there
--- is an admin, nobody noted what they had in hand before.
+-- is an admin, or was one, nobody noted what they had in hand before.
 ALTER TABLE users ADD COLUMN admin_knows BIGINT NOT NULL DEFAULT 0;
-UPDATE users SET admin_knows = 1 WHERE EXISTS (SELECT 1 FROM users AS others WHERE others.role = 'admin');
+UPDATE users SET admin_knows = 1 WHERE EXISTS (SELECT 1 FROM users AS others WHERE others.role = 'admin')
+    OR EXISTS (SELECT 1 FROM audit WHERE detail LIKE '%"admin"%');
 ALTER TABLE invitations ADD COLUMN by_admin BIGINT NOT NULL DEFAULT 0;
+UPDATE invitations SET by_admin = 1 WHERE created_by IN (SELECT name FROM users WHERE role <> 'owner');
