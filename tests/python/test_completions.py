@@ -168,7 +168,7 @@ def filler(tmp_path_factory):
 
 
 def test_a_gap_is_filled_between_prompt_and_suffix(filler, peer):
-    with filler.client(filler.create_key("anna")) as coder:
+    with filler.client(filler.create_key("anna", "--plan", "unlimited")) as coder:
         before, after = "def add(a, b):", "return total"
         gap = {"model": "gap", "temperature": 0, "max_tokens": 8}
         tokens = [GAP["fim_pre"], *peer.tokenise(before, special=False), GAP["fim_suf"], *peer.tokenise(after, special=False), GAP["fim_mid"]]

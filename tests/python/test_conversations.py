@@ -195,3 +195,15 @@ def test_what_cannot_be_honoured_is_refused_by_name(client):
     refused(lambda: client.conversations.items.create(conversation, items=[say("x", "king")]), "items[0].role")
     both = {"conversation": conversation, "previous_response_id": "resp_1"}
     refused(lambda: client.responses.create(model="good", input="x", **both), "previous_response_id")
+
+
+def test_an_item_is_in_a_conversation_once(client):
+    said = {"type": "message", "id": "msg_mine", "role": "user", "content": "Hi"}
+    talk = client.conversations.create(items=[said])
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(**BRIEF, conversation=talk.id, input=[said])
+    assert (refused.value.param, refused.value.code) == ("input[0].id", "invalid_value")
+    with pytest.raises(openai.ConflictError) as refused:
+        client.conversations.items.create(talk.id, items=[said])
+    assert refused.value.code == "item_exists"
+    assert [item.id for item in client.conversations.items.list(talk.id)] == ["msg_mine"]

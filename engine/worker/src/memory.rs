@@ -30,6 +30,7 @@ pub(crate) fn open_file(args: &Args) -> Option<File> {
 }
 
 /// The kernel gives the lock back with the process.
+#[expect(clippy::disallowed_methods, reason = "a lock that another process gives back tells nobody")]
 fn lock(file: &File) -> io::Result<()> {
     let until = Instant::now() + LOCK_WAIT_MAX;
     loop {

@@ -282,7 +282,7 @@ fn hint(path: &str) -> &'static str {
     const OPENAI: &[&str] = &["/chat/completions", "/completions", "/embeddings", "/models", "/responses"];
     if path.starts_with("/v1/v1/") || path.starts_with("/v1/api/") {
         "; give clients of Anthropic's and of Ollama's API the address without /v1"
-    } else if OPENAI.iter().any(|known| path == *known) {
+    } else if OPENAI.contains(&path) {
         "; give clients of OpenAI's API the address with /v1"
     } else {
         ""

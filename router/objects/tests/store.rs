@@ -78,6 +78,8 @@ async fn what_has_had_its_time_is_gone() {
 async fn of_what_was_said_the_oldest_goes() {
     let (_folder, store) = store();
     let large = |id| New { head: vec![0; 100 * 1024 * 1024], ..new(Kind::Completion, 1, id) };
+    // What grows is no older than what was last added to it.
+    store.put(new(Kind::Conversation, 1, "talk")).await.unwrap();
     store.put(large("a")).await.unwrap();
     store.put(new(Kind::Completion, 2, "x")).await.unwrap();
     for id in ["b", "c"] {
@@ -85,6 +87,7 @@ async fn of_what_was_said_the_oldest_goes() {
     }
     let there = async |owner, id| store.get(Kind::Completion, owner, id).await.unwrap().is_some();
     assert!(!there(1, "a").await && there(1, "b").await && there(1, "c").await && there(2, "x").await);
+    assert!(store.get(Kind::Conversation, 1, "talk").await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -137,8 +137,8 @@ fn new_items(conversation: &Conversation, items: Vec<Value>, name: &str) -> Resu
         let item = named(item, name, index);
         let id = item["id"].as_str().unwrap_or_default();
         if conversation.place_of(id).is_some() || added.iter().any(|other| other["id"] == id) {
-            let param = format!("items[{index}].id");
-            return Err(ApiError::invalid_value(&param, &format!("`{param}` is in the conversation already")));
+            let message = format!("`items[{index}].id` is in the conversation already");
+            return Err(ApiError::conflict("item_exists", message));
         }
         added.push(item);
     }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::options::options;
 use super::{
-    MODEL_EXAMPLES, any_object, any_of, array, boolean, described, example, integer, list, object, of, string, text,
-    word,
+    MODEL_EXAMPLES, any_object, any_of, array, boolean, described, example, integer, list, nullable, object, of,
+    string, text, word,
 };
 use crate::chat::{METADATA_MAX, PREDICTION_BYTES_MAX};
 use crate::conversation::Effort;
@@ -51,7 +51,7 @@ fn at_least_one(mut list: Value) -> Value {
 /// Other metadata for what is kept.
 #[must_use]
 pub fn metadata_update() -> Value {
-    object(&["metadata"], [("metadata", metadata())])
+    object(&["metadata"], [("metadata", nullable(metadata()))])
 }
 
 pub(super) fn model() -> Value {

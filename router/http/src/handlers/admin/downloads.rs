@@ -42,7 +42,7 @@ pub(crate) async fn list(
     _: Authenticated,
     params: Params,
 ) -> Result<Json<ListPage<Value>>, ApiError> {
-    let all = state.registry.pulls().list().into_iter().map(|(id, now)| json!(download(id, &now)));
+    let all = state.registry.pulls().list().into_iter().map(|(id, now)| json!(download(&id, &now)));
     told(all.collect(), params, Order::Ascending)
 }
 
@@ -57,8 +57,8 @@ pub(crate) async fn cancel(
     if cancelled { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::nothing("download", &id)) }
 }
 
-fn download(id: String, now: &Pulling) -> DownloadObject {
-    let plain = |status| DownloadObject { object: "download", id: id.clone(), status, ..DownloadObject::default() };
+fn download(id: &str, now: &Pulling) -> DownloadObject {
+    let plain = |status| DownloadObject { object: "download", id: id.to_owned(), status, ..DownloadObject::default() };
     match now {
         Pulling::Beginning | Pulling::Elsewhere => plain("waiting"),
         Pulling::Done => plain("done"),
