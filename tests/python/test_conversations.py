@@ -95,9 +95,9 @@ def test_items_are_added_listed_and_taken_out(client):
     for missing in (client.conversations.items.retrieve, client.conversations.items.delete):
         with pytest.raises(openai.NotFoundError):
             missing(ids[1], conversation_id=conversation)
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.ConflictError) as refused:
         client.conversations.items.create(conversation, items=[say("5"), say("6") | {"id": ids[0]}])
-    assert refused.value.param == "items[1].id"
+    assert refused.value.code == "item_exists"
     assert said(client, conversation) == ["0", "2", "3", "4"]
 
 

@@ -51,7 +51,7 @@ fn at_least_one(mut list: Value) -> Value {
 /// Other metadata for what is kept.
 #[must_use]
 pub fn metadata_update() -> Value {
-    object(&["metadata"], [("metadata", nullable(metadata()))])
+    object(&[], [("metadata", nullable(metadata()))])
 }
 
 pub(super) fn model() -> Value {
