@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { MODEL } from "../js/allerac.js";
-import { offences, open, server, shot } from "./browser.js";
+import { choose, offences, open, server, shot } from "./browser.js";
 
 const PASSWORD = "correct horse battery";
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "dark" };
@@ -82,8 +82,7 @@ test("a plan is made like another, changed, and given to somebody", async () => 
   await page.getByRole("button", { name: "Save" }).click();
   assert.ok((await page.getByRole("alert").innerText()).length > 10, "what cannot be is told of");
   await page.getByRole("tab", { name: "People" }).click();
-  await page.getByLabel("Plan of ben").selectOption("kids");
-  await page.waitForFunction(() => document.querySelector("[aria-label='Plan of ben']")?.value === "kids");
+  await choose(page, "Plan of ben", "kids");
   assert.equal(cli("users", "list").find(({ user }) => user === "ben").plan, "kids");
   await page.context().close();
 });

@@ -59,3 +59,10 @@ export async function shot(page, name) {
   mkdirSync(SHOTS, { recursive: true });
   await page.screenshot({ path: join(SHOTS, `${name}.png`) });
 }
+
+/** Chooses, and waits until the server has it: the page shows what was chosen before that. */
+export async function choose(page, label, value) {
+  const changed = page.waitForResponse((response) => response.request().method() !== "GET");
+  await page.getByLabel(label).selectOption(value);
+  await (await changed).finished();
+}
