@@ -71,6 +71,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Doctor(args) => commands::doctor::run(args, place).await,
         Command::Console(args) => commands::console::run(args).await,
         Command::Health(args) => commands::health::run(args, place).await,
+        Command::Downgrade(_) => commands::downgrade::run(place),
         Command::System(command) => commands::system::run(command),
         Command::Update(command) => commands::update::run(command).await,
         Command::Completions(args) => commands::completions::run(args),

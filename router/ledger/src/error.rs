@@ -119,11 +119,26 @@ pub enum LedgerError {
     #[error("the ledger is in PostgreSQL: {0}")]
     Elsewhere(&'static str),
     /// The file has a shape that this program does not know.
-    #[error("a newer version of allerac wrote this ledger; update allerac")]
+    #[error("a newer version of allerac wrote this ledger; update allerac, or take it back by `allerac downgrade`")]
     Newer,
+    /// The same, and it does not say how it is taken back.
+    #[error("a newer version of allerac wrote this ledger and left no way back; update allerac, or restore a backup")]
+    NoWayBack,
     /// The schema could not be brought up to date.
     #[error("the ledger's schema cannot be migrated")]
     Migration(#[source] rusqlite_migration::Error),
+}
+
+impl From<rusqlite_migration::Error> for LedgerError {
+    fn from(error: rusqlite_migration::Error) -> Self {
+        use rusqlite_migration::{Error, MigrationDefinitionError};
+        match error {
+            Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => Self::Newer,
+            Error::MigrationDefinition(MigrationDefinitionError::DownNotDefined { .. }) => Self::NoWayBack,
+            Error::RusqliteError { err, .. } => Self::from(err),
+            other => Self::Migration(other),
+        }
+    }
 }
 
 impl From<DatabaseError> for LedgerError {

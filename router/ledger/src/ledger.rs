@@ -126,6 +126,21 @@ impl Ledger {
         Self::open_with(directory, zone, Options::default())
     }
 
+    /// Takes the ledger's file in a data directory, which a newer version of the program shaped, back to what this one
+    /// knows: what only that one had a place for is lost. Says how many changes were taken back; none where there is
+    /// nothing to do, or no file.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoWayBack`] where the file does not say how it is taken back, and others; then nothing is changed.
+    pub fn downgrade(directory: &Path) -> Result<usize, LedgerError> {
+        let path = database(directory);
+        if !path.exists() {
+            return Ok(0);
+        }
+        let _opening = lock::wait_to_open(directory)?;
+        schema::downgrade(&path)
+    }
+
     /// The same, otherwise than usual.
     ///
     /// # Errors

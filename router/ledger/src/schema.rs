@@ -1,9 +1,10 @@
 //! The database's shape, as migrations in order, and how its connections are opened.
 
+use std::path::Path;
 use std::time::Duration;
 
+use allerac_schema::Migration;
 use rusqlite::OpenFlags;
-use rusqlite_migration::{M, Migrations};
 
 use crate::error::LedgerError;
 use crate::ledger::Place;
@@ -16,18 +17,20 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// commits.
 const CHECKPOINT_PAGES: u32 = 8192;
 
-const MIGRATIONS: &[M<'static>] = &[
-    M::up(FIRST)
-        .down("DROP TABLE usage; DROP TABLE reservations; DROP TABLE balances; DROP TABLE keys; DROP TABLE users;"),
-    M::up(include_str!("schema/2_up.sql")).down(include_str!("schema/2_down.sql")),
-    M::up(include_str!("schema/3_up.sql")).down(include_str!("schema/3_down.sql")),
-    M::up(include_str!("schema/4_up.sql")).down(include_str!("schema/4_down.sql")),
-    M::up(include_str!("schema/5_up.sql")).down(include_str!("schema/5_down.sql")),
-    M::up(include_str!("schema/6_up.sql")).down(include_str!("schema/6_down.sql")),
-    M::up(include_str!("schema/7_up.sql")).down(include_str!("schema/7_down.sql")),
-    M::up(include_str!("schema/8_up.sql")).down(include_str!("schema/8_down.sql")),
-    M::up(include_str!("schema/9_up.sql")).down(include_str!("schema/9_down.sql")),
-    M::up(include_str!("schema/10_up.sql")).down(include_str!("schema/10_down.sql")),
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        up: FIRST,
+        down: "DROP TABLE usage; DROP TABLE reservations; DROP TABLE balances; DROP TABLE keys; DROP TABLE users;",
+    },
+    Migration { up: include_str!("schema/2_up.sql"), down: include_str!("schema/2_down.sql") },
+    Migration { up: include_str!("schema/3_up.sql"), down: include_str!("schema/3_down.sql") },
+    Migration { up: include_str!("schema/4_up.sql"), down: include_str!("schema/4_down.sql") },
+    Migration { up: include_str!("schema/5_up.sql"), down: include_str!("schema/5_down.sql") },
+    Migration { up: include_str!("schema/6_up.sql"), down: include_str!("schema/6_down.sql") },
+    Migration { up: include_str!("schema/7_up.sql"), down: include_str!("schema/7_down.sql") },
+    Migration { up: include_str!("schema/8_up.sql"), down: include_str!("schema/8_down.sql") },
+    Migration { up: include_str!("schema/9_up.sql"), down: include_str!("schema/9_down.sql") },
+    Migration { up: include_str!("schema/10_up.sql"), down: include_str!("schema/10_down.sql") },
 ];
 
 /// The same shape for `PostgreSQL`, by the number of the migration that it is the same as. It began with the eighth.
@@ -123,12 +126,16 @@ pub(crate) fn open_writer(place: &Place) -> Result<Connection, LedgerError> {
 
 /// Brings the schema of a file up to date.
 pub(crate) fn migrate(connection: &mut rusqlite::Connection) -> Result<(), LedgerError> {
-    use rusqlite_migration::{Error, MigrationDefinitionError};
-    Migrations::from_slice(MIGRATIONS).to_latest(connection).map_err(|error| match error {
-        Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => LedgerError::Newer,
-        Error::RusqliteError { err, .. } => LedgerError::from(err),
-        other => LedgerError::Migration(other),
-    })
+    Ok(allerac_schema::to_latest(connection, MIGRATIONS)?)
+}
+
+/// Takes a file that a newer version shaped back to what is known here; says how many changes were taken back.
+pub(crate) fn downgrade(path: &Path) -> Result<usize, LedgerError> {
+    let mut connection = rusqlite::Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(allerac_schema::to_known(&mut connection, MIGRATIONS)?)
 }
 
 /// Brings the schema of a server's database up to date. Several that start at once do it one after the other.
@@ -167,7 +174,8 @@ pub(crate) fn open_reader(place: &Place) -> Result<Connection, LedgerError> {
 
 /// All tables; what a row of one refers to is in one before it.
 pub(crate) fn tables() -> Result<Vec<String>, LedgerError> {
-    names("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid", NONE)
+    let shaped = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> ?1 ORDER BY rowid";
+    names(shaped, [allerac_schema::WAYS_BACK])
 }
 
 /// The columns of a table; the one that numbers its rows is the first.
@@ -189,7 +197,7 @@ fn names<P: AnyParam>(query: &str, params: impl AsRef<[P]>) -> Result<Vec<String
 #[cfg(test)]
 pub(crate) fn in_memory() -> Connection {
     let mut connection = rusqlite::Connection::open_in_memory().unwrap();
-    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).unwrap();
+    allerac_schema::known(MIGRATIONS).to_latest(&mut connection).unwrap();
     Connection::Sqlite(connection)
 }
 
@@ -197,13 +205,15 @@ pub(crate) fn in_memory() -> Connection {
 mod tests {
     use rusqlite::Connection;
 
-    use super::{MIGRATIONS, Migrations};
+    use allerac_schema::known;
+
+    use super::MIGRATIONS;
     use crate::sql;
 
     #[test]
     fn every_migration_goes_up_and_down() {
         let mut connection = Connection::open_in_memory().unwrap();
-        let migrations = Migrations::from_slice(MIGRATIONS);
+        let migrations = known(MIGRATIONS);
         migrations.validate().unwrap();
         migrations.to_latest(&mut connection).unwrap();
         migrations.to_version(&mut connection, 0).unwrap();
@@ -263,7 +273,7 @@ mod tests {
     fn plans_become_rows_and_nothing_is_lost_on_the_way_up_or_down() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "foreign_keys", true).unwrap();
-        let migrations = Migrations::from_slice(MIGRATIONS);
+        let migrations = known(MIGRATIONS);
         migrations.to_version(&mut connection, 1).unwrap();
         connection.execute_batch(AS_IT_WAS).unwrap();
         migrations.to_latest(&mut connection).unwrap();
@@ -302,7 +312,7 @@ mod tests {
     #[test]
     fn what_the_version_before_cannot_hold_to_opens_nothing_there() {
         let mut connection = Connection::open_in_memory().unwrap();
-        Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).unwrap();
+        known(MIGRATIONS).to_latest(&mut connection).unwrap();
         let some = "
             INSERT INTO users (id, name, role, plan, salt, created_at, hours, password) VALUES
                 (1, 'olga', 'owner', 'unlimited', 1, 1, '', 'h'), (2, 'kid', 'child', 'starter', 2, 1, '', NULL),
@@ -315,7 +325,7 @@ mod tests {
             INSERT INTO sessions VALUES (1, 's', x'00', 2, '', '', 1, 2, 1);
             INSERT INTO members VALUES (3, 1, 1);";
         connection.execute_batch(some).unwrap();
-        let migrations = Migrations::from_slice(MIGRATIONS);
+        let migrations = known(MIGRATIONS);
         migrations.to_version(&mut connection, PEOPLE - 1).unwrap();
         let open = rows(&connection, "SELECT public_id FROM keys WHERE revoked_at IS NULL");
         assert_eq!(open, ["plain"]);
@@ -334,7 +344,7 @@ mod tests {
     #[test]
     fn people_stay_where_their_passkeys_go() {
         let mut connection = Connection::open_in_memory().unwrap();
-        Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).unwrap();
+        known(MIGRATIONS).to_latest(&mut connection).unwrap();
         connection.pragma_update(None, "foreign_keys", true).unwrap();
         let some = "
             INSERT INTO users (id, name, role, plan, salt, created_at, password) VALUES (1, 'olga', 'owner', 'pro', 1, 1, 'h');
@@ -342,7 +352,7 @@ mod tests {
             INSERT INTO identities VALUES (1, 'i', 'https://id.example', 'sub', 1, 'olga@example', 1, NULL, NULL);
             INSERT INTO password_links VALUES (1, 'l', x'00', 1, 2);";
         connection.execute_batch(some).unwrap();
-        let migrations = Migrations::from_slice(MIGRATIONS);
+        let migrations = known(MIGRATIONS);
         migrations.to_version(&mut connection, PASSKEYS - 1).unwrap();
         assert_eq!(rows(&connection, "SELECT name, password FROM users"), ["olga h"]);
         migrations.to_latest(&mut connection).unwrap();

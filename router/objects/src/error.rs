@@ -40,11 +40,30 @@ pub enum StoreError {
     #[error("the file of what people keep is damaged: {0}")]
     Damaged(String),
     /// The file has a shape that this program does not know.
-    #[error("a newer version of allerac wrote it")]
+    #[error(
+        "a newer version of allerac wrote what people keep; update allerac, or take it back by `allerac downgrade`"
+    )]
     Newer,
+    /// The same, and it does not say how it is taken back.
+    #[error(
+        "a newer version of allerac wrote what people keep and left no way back; update allerac, or restore a backup"
+    )]
+    NoWayBack,
     /// The schema could not be brought up to date.
     #[error("the store's schema cannot be migrated")]
     Migration(#[source] rusqlite_migration::Error),
+}
+
+impl From<rusqlite_migration::Error> for StoreError {
+    fn from(error: rusqlite_migration::Error) -> Self {
+        use rusqlite_migration::{Error, MigrationDefinitionError};
+        match error {
+            Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => Self::Newer,
+            Error::MigrationDefinition(MigrationDefinitionError::DownNotDefined { .. }) => Self::NoWayBack,
+            Error::RusqliteError { err, .. } => Self::from(err),
+            other => Self::Migration(other),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -24,4 +24,4 @@ pub use object::{Kind, Listed, New, Object, Order, Page};
 pub use person::Named;
 pub use pieces::{PIECE_BYTES, Piece};
 pub use seal::Seal;
-pub use store::Store;
+pub use store::{Store, downgrade};

@@ -6,8 +6,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use allerac_schema::Migration;
 use rusqlite::Connection;
-use rusqlite_migration::{M, Migrations};
 
 use crate::error::StoreError;
 
@@ -17,8 +17,8 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// The shape that this program knows: one more with each migration.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[M<'static>] = &[M::up(
-    "CREATE TABLE objects (
+const MIGRATIONS: &[Migration] = &[Migration {
+    up: "CREATE TABLE objects (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         kind TEXT NOT NULL,
         owner INTEGER NOT NULL,
@@ -45,8 +45,8 @@ const MIGRATIONS: &[M<'static>] = &[M::up(
         data BLOB NOT NULL,
         UNIQUE (object, number)
     ) STRICT;",
-)
-.down("DROP TABLE pieces; DROP TABLE objects;")];
+    down: "DROP TABLE pieces; DROP TABLE objects;",
+}];
 
 /// Opens the database and brings its schema up to date. One that is damaged is put aside: what it kept is lost, and the
 /// box serves on.
@@ -69,9 +69,20 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
     matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }
 
-/// Opens the database as it is.
+/// Opens the database and brings its schema up to date.
 pub(crate) fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let mut connection = Connection::open(path)?;
+    let mut connection = open_as_it_is(path)?;
+    allerac_schema::to_latest(&mut connection, MIGRATIONS)?;
+    Ok(connection)
+}
+
+/// Takes a file that a newer version shaped back to what is known here; says how many changes were taken back.
+pub(crate) fn downgrade(path: &Path) -> Result<usize, StoreError> {
+    Ok(allerac_schema::to_known(&mut open_as_it_is(path)?, MIGRATIONS)?)
+}
+
+fn open_as_it_is(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // What is lost with the power is what was not yet synced; the file stays whole.
@@ -80,15 +91,7 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, StoreError> {
     // What is deleted is overwritten.
     connection.pragma_update(None, "secure_delete", true)?;
     connection.set_prepared_statement_cache_capacity(32);
-    migrate(&mut connection)?;
     Ok(connection)
-}
-
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    Migrations::from_slice(MIGRATIONS).to_latest(connection).map_err(|error| match error {
-        rusqlite_migration::Error::RusqliteError { err, .. } => StoreError::from(err),
-        other => StoreError::Migration(other),
-    })
 }
 
 /// Makes the file where it is missing, and readable by its owner alone.
@@ -108,7 +111,7 @@ mod tests {
     #[test]
     fn every_migration_goes_up_and_down() {
         let mut connection = Connection::open_in_memory().unwrap();
-        let migrations = Migrations::from_slice(MIGRATIONS);
+        let migrations = allerac_schema::known(MIGRATIONS);
         migrations.validate().unwrap();
         migrations.to_latest(&mut connection).unwrap();
         migrations.to_version(&mut connection, 0).unwrap();

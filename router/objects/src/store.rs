@@ -87,6 +87,16 @@ impl Store {
     }
 }
 
+/// Takes the file in a data directory, which a newer version of the program shaped, back to what this one knows. Says how
+/// many changes were taken back; none where there is nothing to do, or no file.
+///
+/// # Errors
+/// [`StoreError::NoWayBack`] where the file does not say how it is taken back, and others; then nothing is changed.
+pub fn downgrade(directory: &Path) -> Result<usize, StoreError> {
+    let path = directory.join(FILE);
+    if path.exists() { schema::downgrade(&path) } else { Ok(0) }
+}
+
 /// Opens the file, making it and its folder where they are missing.
 fn connect(directory: &Path) -> Result<Connection, StoreError> {
     let path = directory.join(FILE);

@@ -1,4 +1,4 @@
-//! Backups on the command line.
+//! Backups on the command line, and going back to an older version.
 
 use std::path::PathBuf;
 
@@ -147,3 +147,11 @@ pub(crate) struct UsersErase {
     #[arg(long)]
     pub(crate) yes: bool,
 }
+
+/// Stop the server first. What only the newer version had a place for is lost: settings and figures of what is new there.
+/// Users, keys, books and what people keep stay. A box of the image does this by itself when it goes back to a version.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac downgrade
+  allerac downgrade --data-dir /var/lib/allerac")]
+pub(crate) struct Downgrade {}

@@ -18,6 +18,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::tz::TimeZone;
 
+pub(crate) use self::care::Downgrade;
 pub(crate) use self::measuring::{Bench, Tune};
 pub(crate) use self::models::{Models, ModelsFit, ModelsImport, ModelsPull, ModelsScrub};
 use crate::failure::Exit;
@@ -105,6 +106,8 @@ pub(crate) enum Command {
     /// Change a box of the image to a newer version
     #[command(subcommand)]
     Update(update::Update),
+    /// Take back what a newer version of allerac made of the data, so that this one can use them
+    Downgrade(Downgrade),
     /// Restart, reset or set back a box of the image, or read its log
     #[command(subcommand)]
     System(system::System),
