@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use allerac_models::{Catalogue, Entry, ModelsError, Order, Progress, Reference};
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, watch};
 
 use crate::registry::Registry;
 
@@ -47,7 +46,8 @@ pub struct TooManyPulls;
 struct Running {
     id: String,
     told: Arc<watch::Sender<Pulling>>,
-    task: AbortHandle,
+    /// Tells it to end.
+    cancel: Arc<Notify>,
 }
 
 /// Somebody who looks on at a download.
@@ -120,8 +120,9 @@ impl Pulls {
         }
         let (told, progress) = watch::channel(Pulling::Beginning);
         let (id, told) = (order.id.clone(), Arc::new(told));
-        let task = tokio::spawn(run(registry.clone(), order, what, Arc::clone(&told))).abort_handle();
-        all.push(Running { id, told, task });
+        let cancel = Arc::new(Notify::new());
+        tokio::spawn(run(registry.clone(), order, what, Arc::clone(&told), Arc::clone(&cancel)));
+        all.push(Running { id, told, cancel });
         Ok(Pull(progress))
     }
 
@@ -132,21 +133,15 @@ impl Pulls {
     }
 
     /// Ends a download; what came is kept for the next time. `false` where none of this model runs.
-    pub async fn cancel(&self, registry: &Registry, id: &str) -> bool {
-        let told = {
+    pub async fn cancel(&self, id: &str) -> bool {
+        let mut progress = {
             let all = self.lock();
             let Some(one) = all.iter().find(|one| one.id == id && !one.has_ended()) else { return false };
-            one.task.abort();
-            Arc::clone(&one.told)
+            one.cancel.notify_one();
+            one.told.subscribe()
         };
-        settle(registry, id).await;
-        told.send_if_modified(|now| {
-            let ends = !now.is_last();
-            if ends {
-                *now = Pulling::Cancelled;
-            }
-            ends
-        })
+        let end = progress.wait_for(Pulling::is_last).await;
+        end.is_ok_and(|end| matches!(*end, Pulling::Cancelled))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -169,24 +164,23 @@ impl Pull {
     }
 }
 
-async fn run(registry: Registry, order: Order, what: What, told: Arc<watch::Sender<Pulling>>) {
-    let fetched = remember(&registry, &order).await;
-    let fetched = match fetched {
-        Ok(()) => fetch(&registry, what, &told).await,
+async fn run(registry: Registry, order: Order, what: What, told: Arc<watch::Sender<Pulling>>, cancel: Arc<Notify>) {
+    let end = match remember(&registry, &order).await {
+        Ok(()) => tokio::select! {
+            fetched = fetch(&registry, what, &told) => fetched.map(|()| Pulling::Done),
+            () = cancel.notified() => Ok(Pulling::Cancelled),
+        },
         Err(error) => Err(error),
     };
     // What the network is to blame for is tried again at the next start.
-    if !matches!(fetched, Err(ModelsError::Download(_))) {
+    if !matches!(end, Err(ModelsError::Download(_))) {
         // It is told last, so that who hears of it finds it in the list of models, and nothing is fetched again.
         settle(&registry, &order.id).await;
     }
-    told.send_replace(match fetched {
-        Ok(()) => Pulling::Done,
-        Err(error) => {
-            tracing::warn!(model = order.id, "not fetched: {error}");
-            Pulling::Failed(Arc::new(error))
-        }
-    });
+    told.send_replace(end.unwrap_or_else(|error| {
+        tracing::warn!(model = order.id, "not fetched: {error}");
+        Pulling::Failed(Arc::new(error))
+    }));
 }
 
 async fn fetch(registry: &Registry, what: What, told: &watch::Sender<Pulling>) -> Result<(), ModelsError> {

@@ -53,7 +53,7 @@ pub(crate) async fn cancel(
     path: Named,
 ) -> Result<StatusCode, ApiError> {
     let id = name(path)?;
-    let cancelled = state.registry.pulls().cancel(&state.registry, &id).await;
+    let cancelled = state.registry.pulls().cancel(&id).await;
     if cancelled { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::nothing("download", &id)) }
 }
 
