@@ -289,3 +289,14 @@ def test_a_disk_that_fills_up_during_an_answer(small_disk):
         ((outcome, prompt, tokens),) = books.settled(1, seconds=30)
         assert prompt == 4
         assert tokens == 300 or (outcome == "failed" and tokens > 0)
+
+
+def test_what_people_keep_never_takes_the_room_of_the_books(small_disk):
+    with small_disk.http(small_disk.create_key("anna")) as http:
+        assert http.post("/v1/files", data={"purpose": "batch"}, files={"file": b"x" * 100_000}).status_code == 200
+        sent = http.post("/v1/files", data={"purpose": "batch"}, files={"file": b"x" * 12_000_000})
+        assert (sent.status_code, sent.json()["error"]["code"]) == (503, "disk_full")
+        for _ in range(20):
+            assert http.post("/v1/completions", json=ASK).status_code == 200
+        (kept,) = http.get("/v1/files").json()["data"]
+        assert kept["bytes"] == 100_000

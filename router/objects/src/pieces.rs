@@ -1,5 +1,7 @@
 //! Pieces of objects: the content of files, and the answers of batches. Each has a number and a mark.
 
+use std::fs;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::StoreError;
@@ -18,6 +20,26 @@ pub struct Piece {
     pub mark: bool,
     /// What it says.
     pub data: Vec<u8>,
+}
+
+/// Room that what people keep leaves on the disk, in bytes: without any, the ledger takes no request. Of a small disk, a
+/// sixteenth.
+const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+
+fn leaves_too_little(connection: &Connection, bytes: u64) -> Result<bool, StoreError> {
+    let Some(file) = connection.path() else { return Ok(false) };
+    // Where it cannot be found out, writing will tell.
+    let Ok(disk) = rustix::fs::statvfs(file) else { return Ok(false) };
+    let spare = SPARE_BYTES.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 16);
+    // What is in the log needs its room in the file once more.
+    let log = fs::metadata(format!("{file}-wal")).map_or(0, |log| log.len());
+    let reusable: u64 = connection.query_row(
+        "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
+        [],
+        |row| row.get(0).map(i64::unsigned_abs),
+    )?;
+    let room = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(reusable);
+    Ok(room < spare.saturating_add(log).saturating_add(bytes))
 }
 
 impl Store {
@@ -47,6 +69,9 @@ impl Store {
                 && kept.saturating_sub(before.unsigned_abs()).saturating_add(data.len() as u64) > allowed
             {
                 return Err(StoreError::NoRoom { kept, allowed });
+            }
+            if leaves_too_little(connection, data.len() as u64)? {
+                return Err(StoreError::DiskFull);
             }
             connection
                 .prepare_cached("INSERT OR REPLACE INTO pieces (object, number, mark, data) VALUES (?1, ?2, ?3, ?4)")?
