@@ -1,7 +1,9 @@
 """What owners have their box do with itself: over the API, by the command line, and by the page of emergencies."""
 
+import contextlib
 import json
 import re
+import socket
 import subprocess
 
 import allerac
@@ -114,6 +116,13 @@ def test_going_back_gives_the_version_up(box, owner, system):
     assert system.called() == ["systemctl --no-block reboot"]
 
 
+def test_a_version_is_kept_where_the_box_cannot_restart(box, owner, system):
+    (system.boot / "allerac_0.1.0.6.efi").touch()
+    system.program("systemctl", does='echo "Call to Reboot failed: no" >&2; exit 1')
+    assert refused(owner.post(BACK, json={}), 409, "refused_by_system") == "Call to Reboot failed: no"
+    assert sorted(file.name for file in system.boot.iterdir()) == ["allerac_0.1.0.6.efi", "allerac_0.1.0.7.efi"]
+
+
 def test_what_the_system_refuses_is_told(box, owner, system):
     system.program("bootctl", does='echo "Failed to write EFI variable: No space left on device" >&2; exit 1')
     told = refused(owner.post(RESET, json={"confirm": ERASE}), 409, "refused_by_system")
@@ -218,6 +227,19 @@ def test_guessing_the_code_is_slow(emergency):
     assert statuses == [403] * 8
     assert [emergency.ask(act="logs", code="x").status_code for _ in range(3)] == [403, 403, 429]
     assert emergency.ask(act="logs", code=emergency.shown["code"]).status_code == 429
+    # The owner at another device is not kept out.
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(transport=transport) as elsewhere:
+        assert elsewhere.post(emergency.url, data={"act": "logs", "code": emergency.shown["code"]}).status_code == 200
+
+
+def test_who_sends_no_request_is_not_waited_for(emergency):
+    """More connections than the page serves at once, on which nothing is sent."""
+    url = httpx.URL(emergency.url)
+    with contextlib.ExitStack() as connections:
+        for _ in range(100):
+            connections.enter_context(socket.create_connection((url.host, url.port)))
+        assert httpx.get(emergency.url, timeout=30).status_code == 503
 
 
 def test_a_damaged_ledger_is_told_as_such(tmp_path):

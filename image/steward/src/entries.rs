@@ -66,9 +66,28 @@ impl Entry {
     /// # Errors
     /// When the boot partition cannot be written.
     pub fn give_up(&self) -> io::Result<()> {
-        let folder = self.file.parent().unwrap_or(Path::new("/"));
-        fs::rename(&self.file, folder.join(format!("allerac_{}+0-1.efi", self.version)))?;
-        fs::File::open(folder)?.sync_all()
+        self.rename(&self.file, &self.given_up())
+    }
+
+    /// Takes [`give_up`](Self::give_up) back.
+    ///
+    /// # Errors
+    /// When the boot partition cannot be written.
+    pub fn keep(&self) -> io::Result<()> {
+        self.rename(&self.given_up(), &self.file)
+    }
+
+    fn given_up(&self) -> PathBuf {
+        self.folder().join(format!("allerac_{}+0-1.efi", self.version))
+    }
+
+    fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("/"))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        fs::File::open(self.folder())?.sync_all()
     }
 }
 

@@ -86,7 +86,12 @@ fn back(root: &Path) -> anyhow::Result<Vec<u8>> {
         bail!("there is no version to go back to; there is one after the first update");
     }
     running.give_up().context("the boot partition cannot be written")?;
-    restart()
+    restart().inspect_err(|_| {
+        // The box stays at this version, and may boot it again.
+        if let Err(error) = running.keep() {
+            eprintln!("version {version} stays given up: {error}");
+        }
+    })
 }
 
 /// The boot menu's own entry does it, once: it erases before anything is mounted.

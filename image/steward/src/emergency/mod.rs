@@ -3,6 +3,7 @@
 
 mod gate;
 mod page;
+mod port;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,7 +19,7 @@ use axum::extract::rejection::FormRejection;
 use axum::extract::{DefaultBodyLimit, Form, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use gate::{Gate, Verdict};
+use port::Peer;
 
 /// The longest form, in bytes.
 const FORM_BYTES_MAX: usize = 4 * 1024;
@@ -88,10 +90,11 @@ pub(crate) async fn serve(listen: SocketAddr, steward: PathBuf, screen: &Path) -
         .fallback(show)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .with_state(page);
-    let stopped = async move {
-        stop.recv().await;
-    };
-    Ok(axum::serve(listener, app).with_graceful_shutdown(stopped).await?)
+    tokio::select! {
+        () = port::serve(&listener, &app) => {}
+        _ = stop.recv() => {}
+    }
+    Ok(())
 }
 
 /// Leaves for the screen what it shows, whole or not at all.
@@ -137,11 +140,15 @@ async fn show(State(page): State<Arc<Page>>, uri: Uri) -> Response {
     page.tell(StatusCode::SERVICE_UNAVAILABLE, None).await
 }
 
-async fn act(State(page): State<Arc<Page>>, form: Result<Form<Wanted>, FormRejection>) -> Response {
+async fn act(
+    State(page): State<Arc<Page>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    form: Result<Form<Wanted>, FormRejection>,
+) -> Response {
     let Ok(Form(wanted)) = form else {
         return page.tell(StatusCode::BAD_REQUEST, Some("That is nothing that this page can do.")).await;
     };
-    match page.gate.check(&wanted.code, Instant::now()) {
+    match page.gate.check(&wanted.code, peer, Instant::now()) {
         Verdict::Right => {}
         Verdict::Wrong => {
             let told = "That is not the code. The screen of the box shows it.";
