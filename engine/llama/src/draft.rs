@@ -54,7 +54,7 @@ impl DraftModel {
     /// # Errors
     /// [`LoadError`] when it cannot be loaded, or cannot guess for this model.
     pub fn load(path: &Path, target: &Model, params: ContextParams) -> Result<Self, LoadError> {
-        let model = Model::load(path, |_| {})?;
+        let model = Model::load(path, None, |_| {})?;
         let unfit = |why: String| LoadError::Unfit { path: path.to_owned(), why };
         difference(target, model).map_or(Ok(()), |why| Err(unfit(why)))?;
         if model.inner.is_recurrent() || model.inner.is_hybrid() {

@@ -7,6 +7,7 @@
 mod context;
 mod draft;
 mod encoder;
+mod gpu;
 mod kernels;
 mod model;
 mod special;
@@ -15,5 +16,6 @@ mod threads;
 pub use context::{Context, ContextParams};
 pub use draft::DraftModel;
 pub use encoder::{Embedder, EmbedderParams, Produced};
+pub use gpu::{Gpu, GpuError, Offload, load_gpus, open_gpu};
 pub use kernels::{NoKernels, load_kernels, loaded_kernels};
 pub use model::{LoadError, Model};

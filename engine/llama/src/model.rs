@@ -15,6 +15,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
+use crate::gpu::{GpuError, Offload, divide};
 use crate::kernels::loaded_kernels;
 use crate::special::Specials;
 
@@ -54,6 +55,9 @@ pub enum LoadError {
     /// The library did not start.
     #[error("llama.cpp did not start: {0}")]
     Library(String),
+    /// The graphics processor that it is to be loaded onto cannot be used.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// It cannot guess for another model.
     #[error("{path} cannot guess for this model: {why}; a draft model is a smaller one of the same family")]
     Unfit {
@@ -92,11 +96,16 @@ pub enum LoadError {
 }
 
 impl Model {
-    /// Loads a model for the rest of the process's life. `progress` is told the share loaded, 0.0..=1.0.
+    /// Loads a model for the rest of the process's life, a part of it onto a graphics processor. `progress` is told the
+    /// share loaded, 0.0..=1.0.
     ///
     /// # Errors
     /// [`LoadError`] when the file is missing, damaged, unknown or too large.
-    pub fn load(path: &Path, progress: impl FnMut(f32) + 'static) -> Result<&'static Self, LoadError> {
+    pub fn load(
+        path: &Path,
+        offload: Option<&Offload>,
+        progress: impl FnMut(f32) + 'static,
+    ) -> Result<&'static Self, LoadError> {
         check_magic(path)?;
         let backend = library()?;
         let mut progress = progress;
@@ -104,6 +113,8 @@ impl Model {
             progress(share);
             true
         });
+        let kept = offload.and_then(Offload::kept);
+        let params = divide(params, offload, kept.as_ref());
         let inner =
             LlamaModel::load_from_file(backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
         let vocabulary = inner.vocab();
@@ -276,7 +287,7 @@ fn names(vocabulary: &LlamaVocab<'_>, pieces: &[Vec<u8>]) -> HashMap<TokenId, Ve
 }
 
 /// The library, which starts once a process.
-fn library() -> Result<&'static LlamaBackend, LoadError> {
+pub(crate) fn library() -> Result<&'static LlamaBackend, LoadError> {
     static LIBRARY: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let started = LIBRARY.get_or_init(|| {
         send_logs_to_tracing(LogOptions::default());

@@ -14,7 +14,7 @@ fn model() -> &'static Model {
     let path = std::env::var_os("ALLERAC_TEST_MODEL")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(MODEL), PathBuf::from);
     assert!(path.exists(), "{} is missing; fetch it: make test-model", path.display());
-    Model::load(&path, |_| {}).unwrap()
+    Model::load(&path, None, |_| {}).unwrap()
 }
 
 fn params(attention: Attention) -> ContextParams {

@@ -145,7 +145,7 @@ fn answers(model: &'static Model, draft: Option<DraftModel>, texts: &[&str], tog
 
 #[test]
 fn guesses_of_the_model_itself_are_right_and_change_no_token() {
-    let model = Model::load(&model(), |_| {}).unwrap();
+    let model = Model::load(&model(), None, |_| {}).unwrap();
     let draft = || DraftModel::load(&self::model(), model, PARAMS).unwrap();
     // Nothing in them repeats, so that guesses come from the model.
     let texts = [
@@ -167,7 +167,7 @@ fn guesses_of_the_model_itself_are_right_and_change_no_token() {
 
 #[test]
 fn what_cannot_guess_is_refused() {
-    let target = Model::load(&model(), |_| {}).unwrap();
+    let target = Model::load(&model(), None, |_| {}).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let damaged = directory.path().join("damaged");
     std::fs::write(&damaged, b"GGUF").unwrap();

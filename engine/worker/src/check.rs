@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.no_sandbox {
         sandbox::confine(args)?;
     }
-    let model = Model::load(args.model(), |_| {})?;
+    let model = Model::load(args.model(), None, |_| {})?;
     let template = match model.chat_template() {
         None => "it has no chat template and only goes on with texts",
         Some(source) => {
