@@ -3,7 +3,7 @@
 use axum::routing::{delete, get, post};
 
 use super::under;
-use crate::handlers::admin::models;
+use crate::handlers::admin::{gpu, models};
 use crate::handlers::list::PAGE_MAX;
 use crate::hardware::Hardware;
 use crate::openapi::Operation;
@@ -17,6 +17,20 @@ pub(super) fn operations() -> Vec<Operation> {
             "What the box is made of, and what would make it faster",
         )
         .gives::<Hardware>(200),
+        Operation::get(
+            "/v1/admin/gpu",
+            get(gpu::show),
+            "Whether models are computed by a graphics processor, and which",
+        )
+        .gives::<gpu::GpuObject>(200),
+        Operation::post(
+            "/v1/admin/gpu/eject",
+            post(gpu::eject),
+            "Take all models off the graphics processor as their answers end, so that it can be unplugged",
+        )
+        .gives::<gpu::GpuObject>(200),
+        Operation::post("/v1/admin/gpu/use", post(gpu::use_again), "Use the graphics processor again")
+            .gives::<gpu::GpuObject>(200),
         Operation::get("/v1/admin/models", get(models::list), "The installed models, and which are in memory")
             .lists::<models::InstalledObject>(PAGE_MAX),
         Operation::get(CATALOGUE, get(models::catalogue), "Models that can be fetched, and what each would do here")

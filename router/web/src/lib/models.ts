@@ -9,6 +9,21 @@ const MEASURE_MS_MAX = 120_000;
 /** The longest line of a download. */
 const LINE_CHARS_MAX = 1 << 16;
 
+/** How much of a model a graphics processor has. */
+export interface Share {
+  layers: number;
+  layers_max: number;
+  cpu_expert_layers: number;
+  bytes: number;
+}
+
+/** The graphics processor, and whether models are loaded onto it. */
+export interface Gpu {
+  status: "ready" | "ejecting" | "ejected" | "failed" | "absent" | "looking" | "off" | "no_module";
+  reason: string | null;
+  devices: { name: string; description: string; is_used: boolean; is_integrated: boolean; memory_bytes: number; free_bytes: number }[];
+}
+
 export interface Installed {
   id: string;
   model: string;
@@ -18,6 +33,7 @@ export interface Installed {
   reason: string | null;
   memory_bytes: number;
   is_default: boolean;
+  gpu: Share | null;
 }
 
 export interface Outcome {
@@ -77,6 +93,12 @@ export class Models {
   catalogue = () => this.get<Catalogue>("/v1/admin/models/catalogue", MEASURE_MS_MAX);
   hardware = () => this.get<Hardware>("/v1/admin/hardware");
 
+  gpu = () => this.get<Gpu>("/v1/admin/gpu");
+  changeGpu = async (to: "eject" | "use") => {
+    const path = `/v1/admin/gpu/${to}`;
+    return json<Gpu>(await request(path, { method: "POST", headers: bearer(this.key) }));
+  };
+
   async remove(id: string) {
     const path = `/v1/admin/models/${encodeURIComponent(id)}`;
     await request(path, { method: "DELETE", headers: bearer(this.key) });
@@ -112,6 +134,30 @@ export function size(bytes: number): string {
     unit += 1;
   }
   return `${number >= 100 || unit === 0 ? Math.round(number) : number.toFixed(1)} ${units[unit]}`;
+}
+
+/** How much of a model a graphics processor has. */
+export function share({ layers, layers_max, cpu_expert_layers }: Share): string {
+  if (layers < layers_max) return `${layers} of ${layers_max} layers on the graphics processor`;
+  if (cpu_expert_layers === 0) return "on the graphics processor";
+  return `on the graphics processor but for the experts of ${cpu_expert_layers} layers`;
+}
+
+/** What becomes of the graphics processor; nothing to say where there is none. */
+export function standing({ status, reason, devices }: Gpu): string | null {
+  const name = devices.find((device) => device.is_used)?.description ?? devices.find((device) => !device.is_integrated)?.description;
+  switch (status) {
+    case "ready":
+      return `${name} is used`;
+    case "ejecting":
+      return "The graphics processor is being ejected: answers that it computes end first";
+    case "ejected":
+      return "The graphics processor was ejected, and can be unplugged";
+    case "failed":
+      return `The graphics processor failed, and is tried again later${reason ? `: ${reason}` : ""}`;
+    default:
+      return null;
+  }
 }
 
 /** `about 12 tokens/s`; what is below the last digit is not told as nothing. */

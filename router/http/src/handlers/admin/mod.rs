@@ -1,6 +1,7 @@
 //! `/v1/admin`: people, keys, invitations, sessions, teams, plans, the audit log, models and the machine, for who looks after the box.
 
 pub(crate) mod books;
+pub(crate) mod gpu;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod look;
