@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod doctor;
+pub(crate) mod gpu;
 pub(crate) mod health;
 pub(crate) mod invitations;
 pub(crate) mod keys;
