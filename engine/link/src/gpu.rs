@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use crate::settings::GpuMode;
+
 /// Where llama.cpp's module for graphics processors is, from the folder that the engine's program is in.
 const MODULE: &str = "../lib/allerac/gpu/libggml-vulkan.so";
 /// Drivers start within a second; one that hangs is of no use.
@@ -52,6 +54,18 @@ pub fn gpu_module(binary: &Path) -> Option<PathBuf> {
     // Links are followed first, as those of a package lead elsewhere.
     let program = binary.canonicalize().ok()?;
     program.parent()?.join(MODULE).canonicalize().ok()
+}
+
+/// The one that models are loaded onto: with the most memory of its own. One that shares memory with the processor is no
+/// faster where answers are concerned, as memory is what bounds them, so it is used only where somebody says so.
+#[must_use]
+pub fn choose_gpu(devices: &[GpuDevice], mode: GpuMode) -> Option<&GpuDevice> {
+    let may = |device: &&GpuDevice| match mode {
+        GpuMode::Off => false,
+        GpuMode::Auto => !device.is_integrated,
+        GpuMode::On => true,
+    };
+    devices.iter().filter(may).max_by_key(|device| (!device.is_integrated, device.memory_bytes))
 }
 
 /// The nodes of graphics processors: others when one is plugged in or out.
@@ -121,6 +135,24 @@ mod tests {
         std::fs::create_dir_all(module.parent().unwrap()).unwrap();
         std::fs::write(&module, "").unwrap();
         assert_eq!(gpu_module(&program), Some(module));
+    }
+
+    #[test]
+    fn one_with_memory_of_its_own_is_chosen_and_another_only_when_told_to() {
+        let device = |name: &str, memory_bytes, is_integrated| GpuDevice {
+            name: name.into(),
+            description: String::new(),
+            is_integrated,
+            memory_bytes,
+            free_bytes: 0,
+        };
+        let shared = device("shared", 64, true);
+        let all = [shared.clone(), device("small", 8, false), device("large", 16, false)];
+        let chosen = |devices: &[GpuDevice]| {
+            [GpuMode::Off, GpuMode::Auto, GpuMode::On].map(|mode| Some(choose_gpu(devices, mode)?.name.clone()))
+        };
+        assert_eq!(chosen(&all), [None, Some("large".into()), Some("large".into())]);
+        assert_eq!(chosen(&[shared]), [None, None, Some("shared".into())]);
     }
 
     #[tokio::test]

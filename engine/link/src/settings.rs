@@ -54,6 +54,8 @@ pub enum GpuMode {
     /// When there is one with memory of its own.
     #[default]
     Auto,
+    /// Also one that shares memory with the processor, where there is no other.
+    On,
     /// Never.
     Off,
 }

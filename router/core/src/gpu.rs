@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use allerac_engine_link::GpuDevice;
+use allerac_engine_link::{GpuDevice, GpuMode, choose_gpu};
 
 /// How long a graphics processor is left alone that failed; it doubles with each failure in a row.
 const RETRY_FIRST: Duration = Duration::from_secs(10);
@@ -70,15 +70,15 @@ pub struct GpuView {
 impl GpuView {
     /// Before anything is known.
     pub(crate) fn looking() -> Self {
-        Gpu::new(None).view(Moment::ZERO)
+        Gpu::new(GpuMode::Auto, true).view(Moment::ZERO)
     }
 }
 
 /// What is known of it.
 #[derive(Debug)]
 pub(crate) struct Gpu {
-    /// Why there is never one to use.
-    never: Option<GpuStanding>,
+    mode: GpuMode,
+    has_module: bool,
     was_listed: bool,
     is_listing: bool,
     devices: Vec<GpuDevice>,
@@ -90,9 +90,10 @@ pub(crate) struct Gpu {
 }
 
 impl Gpu {
-    pub(crate) fn new(never: Option<GpuStanding>) -> Self {
+    pub(crate) fn new(mode: GpuMode, has_module: bool) -> Self {
         Self {
-            never,
+            mode,
+            has_module,
             was_listed: false,
             is_listing: false,
             devices: Vec::new(),
@@ -105,7 +106,7 @@ impl Gpu {
 
     /// Whether there may ever be one to use.
     pub(crate) fn is_possible(&self) -> bool {
-        self.never.is_none()
+        self.mode != GpuMode::Off && self.has_module
     }
 
     /// Whether it is not known yet what there is: models that are loaded now may miss it.
@@ -179,10 +180,8 @@ impl Gpu {
         self.suitable().filter(|_| self.standing() == GpuStanding::Ready)
     }
 
-    /// The one with the most memory of its own. One that shares memory with the processor is no faster where answers are
-    /// concerned, as memory is what bounds them.
     fn suitable(&self) -> Option<&GpuDevice> {
-        self.devices.iter().filter(|device| !device.is_integrated).max_by_key(|device| device.memory_bytes)
+        choose_gpu(&self.devices, self.mode)
     }
 
     /// When there is something to do though nothing happens.
@@ -191,13 +190,14 @@ impl Gpu {
     }
 
     fn standing(&self) -> GpuStanding {
-        match self.never {
-            Some(never) => never,
-            None if !self.was_listed => GpuStanding::Looking,
-            None if self.is_ejected => GpuStanding::Ejected,
-            None if self.retry.is_some() => GpuStanding::Failed,
-            None if self.suitable().is_none() => GpuStanding::Absent,
-            None => GpuStanding::Ready,
+        match () {
+            () if self.mode == GpuMode::Off => GpuStanding::Off,
+            () if !self.has_module => GpuStanding::NoModule,
+            () if !self.was_listed => GpuStanding::Looking,
+            () if self.is_ejected => GpuStanding::Ejected,
+            () if self.retry.is_some() => GpuStanding::Failed,
+            () if self.suitable().is_none() => GpuStanding::Absent,
+            () => GpuStanding::Ready,
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn ready() -> Gpu {
-        let mut gpu = Gpu::new(None);
+        let mut gpu = Gpu::new(GpuMode::Auto, true);
         assert!(gpu.is_unknown() && gpu.begin_list(s(0), false) && !gpu.begin_list(s(0), false));
         gpu.listed(Ok(vec![device("shared", 64, true), device("small", 8, false), device("large", 16, false)]), s(0));
         assert_eq!(gpu.device().unwrap().name, "large");
@@ -235,13 +235,19 @@ mod tests {
 
     #[test]
     fn what_shares_memory_is_not_used() {
-        let mut gpu = Gpu::new(None);
+        let mut gpu = Gpu::new(GpuMode::Auto, true);
         gpu.listed(Ok(vec![device("shared", 64, true)]), s(0));
         assert_eq!((gpu.view(s(0)).standing, gpu.device()), (GpuStanding::Absent, None));
         assert!(!gpu.begin_list(s(1_000_000), false) && gpu.begin_list(s(1_000_000), true));
-        let off = Gpu::new(Some(GpuStanding::Off));
-        assert!(!off.is_unknown());
-        assert_eq!(off.view(s(0)).standing, GpuStanding::Off);
+        let mut told_to = Gpu::new(GpuMode::On, true);
+        told_to.listed(Ok(vec![device("shared", 64, true)]), s(0));
+        assert_eq!(told_to.device().unwrap().name, "shared");
+        for (never, why) in
+            [(Gpu::new(GpuMode::Off, true), GpuStanding::Off), (Gpu::new(GpuMode::On, false), GpuStanding::NoModule)]
+        {
+            assert!(!never.is_unknown());
+            assert_eq!(never.view(s(0)).standing, why);
+        }
     }
 
     #[test]

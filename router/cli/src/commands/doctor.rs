@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use allerac_engine_link::{EngineSettings, GpuMode, gpu_module, list_gpus};
+use allerac_engine_link::{EngineSettings, GpuMode, choose_gpu, gpu_module, list_gpus};
 use allerac_hardware::{Machine, Probe, Tree};
 use allerac_ledger::{LedgerError, ServeLock};
 use allerac_models::Store;
@@ -258,19 +258,18 @@ async fn engine(config: &ConfigFile, data_dir: &Path) -> Vec<Check> {
 async fn gpu(binary: &Path, config: &ConfigFile) -> Option<Check> {
     const NAME: &str = "gpu";
     let module = gpu_module(binary)?;
-    if config.engine.over(&EngineSettings::default()).gpu == GpuMode::Off {
+    let mode = config.engine.over(&EngineSettings::default()).gpu;
+    if mode == GpuMode::Off {
         return Some(Check::ok(NAME, "not used, as the configuration file says"));
     }
     Some(match list_gpus(binary, &module).await {
-        Ok(devices) => {
-            match devices.iter().filter(|device| !device.is_integrated).max_by_key(|device| device.memory_bytes) {
-                Some(device) => {
-                    let (free, all) = (bytes(device.free_bytes), bytes(device.memory_bytes));
-                    Check::ok(NAME, format!("{}, {free} of {all} free", device.description))
-                }
-                None => Check::ok(NAME, "none that has memory of its own"),
+        Ok(devices) => match choose_gpu(&devices, mode) {
+            Some(device) => {
+                let (free, all) = (bytes(device.free_bytes), bytes(device.memory_bytes));
+                Check::ok(NAME, format!("{}, {free} of {all} free", device.description))
             }
-        }
+            None => Check::ok(NAME, "none that has memory of its own"),
+        },
         Err(reason) => Check::ok(NAME, format!("none: {reason}")),
     })
 }

@@ -162,7 +162,12 @@ mod tests {
                 "engine.kv_type_k",
                 "unknown variant `q9`, expected one of `f32`",
             ),
-            ("[engine]\ngpu = \"on\"".into(), 2, "engine.gpu", "unknown variant `on`, expected `auto` or `off`"),
+            (
+                "[engine]\ngpu = \"yes\"".into(),
+                2,
+                "engine.gpu",
+                "unknown variant `yes`, expected one of `auto`, `on`, `off`",
+            ),
             ("[engine]\ngpu_layers = 0".into(), 2, "engine.gpu_layers", "not in 1 to"),
             ("[engine]\ncpus = \"all\"".into(), 2, "engine.cpus", "no list of processors"),
             ("[engine]\nspeed = 1".into(), 2, "engine.speed", "unknown field"),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_link::{GpuDevice, GpuMode, Offload, Report, device_nodes, gpu_module, list_gpus};
+use allerac_engine_link::{GpuDevice, Offload, Report, device_nodes, gpu_module, list_gpus};
 use allerac_models::ModelKind;
 use allerac_models::fit::{Asked, Facts, Split};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,7 +13,7 @@ use super::estimate::plan;
 use super::keeper::{Command, Keeper, Wanted};
 use super::terms::{Key, Moment};
 use super::watch::tell;
-use crate::gpu::{Gpu, GpuStanding};
+use crate::gpu::Gpu;
 use crate::model::LocalModel;
 use crate::registry::RegistryConfig;
 
@@ -41,12 +41,8 @@ pub(super) struct Placed {
 
 impl Graphics {
     pub(super) fn new(config: &RegistryConfig) -> Self {
-        let never = match config.settings.gpu {
-            GpuMode::Off => Some(GpuStanding::Off),
-            GpuMode::Auto if gpu_module(&config.binary).is_none() => Some(GpuStanding::NoModule),
-            GpuMode::Auto => None,
-        };
-        Self { gpu: Gpu::new(never), nodes: device_nodes(), look_at: LOOK_EVERY, room_bytes: 0, moving: HashSet::new() }
+        let gpu = Gpu::new(config.settings.gpu, gpu_module(&config.binary).is_some());
+        Self { gpu, nodes: device_nodes(), look_at: LOOK_EVERY, room_bytes: 0, moving: HashSet::new() }
     }
 
     /// When there is something to do though nothing happens.

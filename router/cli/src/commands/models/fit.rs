@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use allerac_engine_link::{EngineSettings, GpuMode, gpu_module, list_gpus};
+use allerac_engine_link::{EngineSettings, GpuMode, choose_gpu, gpu_module, list_gpus};
 use allerac_hardware::{BANDWIDTH_BYTES, bandwidth, compute};
 use allerac_http::ShareObject;
 use allerac_models::fit::{Asked, Facts, Needed, Plan, Rates, Speed, verdict};
@@ -76,10 +76,9 @@ pub(super) async fn run(args: &ModelsFit, place: &Place) -> Result<(), Failure> 
 
 /// What is free on the graphics processor that models are loaded onto.
 async fn gpu_bytes(config: &ConfigFile, settings: &EngineSettings) -> Option<u64> {
-    let binary = setup::engine_binary(config).ok().filter(|_| settings.gpu == GpuMode::Auto)?;
+    let binary = setup::engine_binary(config).ok().filter(|_| settings.gpu != GpuMode::Off)?;
     let devices = list_gpus(&binary, &gpu_module(&binary)?).await.ok()?;
-    let own = devices.into_iter().filter(|device| !device.is_integrated);
-    own.max_by_key(|device| device.memory_bytes).map(|device| device.free_bytes)
+    choose_gpu(&devices, settings.gpu).map(|device| device.free_bytes)
 }
 
 impl From<&Rates> for Measured {

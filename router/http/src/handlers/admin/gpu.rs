@@ -35,7 +35,7 @@ pub struct DeviceObject {
     pub name: String,
     /// What its maker calls it.
     pub description: String,
-    /// Whether it shares memory with the processor; such are not used.
+    /// Whether it shares memory with the processor; such are used only where the configuration says so.
     pub is_integrated: bool,
     /// Whether models are loaded onto it.
     pub is_used: bool,
