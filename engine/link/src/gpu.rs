@@ -40,7 +40,7 @@ pub struct Offload {
     pub module: PathBuf,
     /// The name of the device.
     pub device: String,
-    /// The model's last layers, so many of them; one more than it has stands for what scores tokens.
+    /// So many layers: what scores tokens is one and comes first, then the model's last ones.
     pub layers: u32,
     /// The first layers, so many of them, whose experts stay with the processor.
     pub cpu_expert_layers: u32,

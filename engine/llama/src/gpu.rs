@@ -50,7 +50,7 @@ pub struct Gpu {
 pub struct Offload {
     /// Which one.
     pub gpu: Gpu,
-    /// The model's last layers, so many of them; one more than it has stands for what scores tokens.
+    /// So many layers: what scores tokens is one and comes first, then the model's last ones.
     pub layers: u32,
     /// The experts of the model's first layers, so many of them, stay with the processor.
     pub cpu_expert_layers: u32,

@@ -85,7 +85,7 @@ pub(crate) struct Args {
     /// The graphics processor that is to hold a part of the model, as --list-gpus names it.
     #[arg(long, value_name = "NAME", requires = "gpu_module", conflicts_with = "encode")]
     pub(crate) gpu: Option<String>,
-    /// The model's last layers, so many, that it holds; one more than there are means what scores tokens too.
+    /// So many layers are on it: what scores tokens is one and comes first, then the model's last ones.
     #[arg(long, default_value_t = 0, requires = "gpu")]
     pub(crate) gpu_layers: u32,
     /// The model's first layers, so many, whose experts stay with the processor.

@@ -17,10 +17,10 @@ pub struct Asked {
 /// A model, divided between a graphics processor and the processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Split {
-    /// Layers on the graphics processor, the last ones of the model; one more than the model has where it scores tokens
-    /// too.
+    /// Layers on the graphics processor, as llama.cpp counts: what scores tokens is one and comes first, then the model's
+    /// last ones.
     pub layers: u32,
-    /// All of these.
+    /// All of these: one more than the model has.
     pub layers_max: u32,
     /// The first so many layers have their experts on the processor: each token needs a few of them only, so they are what
     /// fast memory is wasted on.
@@ -44,9 +44,9 @@ struct Parts {
     layer: u64,
     /// The experts of a layer.
     experts: u64,
+    /// What scores tokens, with the scores.
     output: u64,
     step: u64,
-    scores: u64,
 }
 
 impl Facts {
@@ -63,8 +63,8 @@ impl Facts {
             Some(layers) => u64::from(layers).min(most),
             None if parts.bytes(most, 0) <= room => most,
             None => {
-                let for_layers = room.checked_sub(parts.step)?;
-                for_layers.checked_div(parts.layer).unwrap_or(parts.layers).min(parts.layers)
+                let for_layers = room.checked_sub(parts.bytes(1, 0))?;
+                for_layers.checked_div(parts.layer).unwrap_or(parts.layers).min(parts.layers) + 1
             }
         };
         if layers == 0 {
@@ -73,7 +73,7 @@ impl Facts {
         let without_experts = parts.bytes(layers, 0);
         let with_experts = match room.checked_sub(without_experts).map(|left| left.checked_div(parts.experts)) {
             _ if parts.experts == 0 => parts.layers,
-            Some(Some(fit)) => fit.min(layers).min(parts.layers),
+            Some(Some(fit)) => fit.min(layers - 1),
             Some(None) | None => 0,
         };
         let narrow = |number: u64| u32::try_from(number).ok();
@@ -95,10 +95,9 @@ impl Facts {
             layers,
             layer: each(plain)?.saturating_add(each(self.kv_bytes(plan))?),
             experts: each(self.expert_bytes)?,
-            output: self.output_bytes,
+            // Scores of all tokens of a step: memory there is set aside in full.
+            output: self.output_bytes.saturating_add(batch.saturating_mul(self.shape.vocabulary).saturating_mul(F32)),
             step: self.step_bytes(plan),
-            // For all tokens of a step: memory there is set aside in full.
-            scores: batch.saturating_mul(self.shape.vocabulary).saturating_mul(F32),
         })
     }
 }
@@ -106,10 +105,10 @@ impl Facts {
 impl Parts {
     /// So many layers, of which so many with their experts.
     fn bytes(&self, layers: u64, with_experts: u64) -> u64 {
-        let last = if layers > self.layers { self.output.saturating_add(self.scores) } else { 0 };
-        let all = layers.min(self.layers).saturating_mul(self.layer);
+        let output = if layers > 0 { self.output } else { 0 };
+        let all = layers.saturating_sub(1).saturating_mul(self.layer);
         let experts = with_experts.saturating_mul(self.experts);
-        [all, experts, last].into_iter().fold(self.step, u64::saturating_add)
+        [all, experts, output].into_iter().fold(self.step, u64::saturating_add)
     }
 }
 
@@ -168,6 +167,22 @@ mod tests {
         let small = split("qwen3-30b-a3b-instruct-2507", 4).unwrap();
         assert!(small.layers == 49 && small.cpu_expert_layers > mixture.cpu_expert_layers, "{small:?}");
         assert!(split("qwen3-30b-a3b-instruct-2507", 40).unwrap().is_whole());
+    }
+
+    /// The buffers that llama.cpp says it has on the device (weights, KV, computing), with settings for 32 768 cells, of the
+    /// model that the tests use. Its weights come to 92.10 MiB there, the table of tokens once more among them.
+    #[test]
+    fn what_is_predicted_is_what_llama_cpp_sets_aside() {
+        let plan = Plan { sequences: 8, cells: 32_768, ..plan() };
+        let facts = crate::fit::tests::smollm2();
+        for (layers, mib) in [(31, 92.10 + 720.0 + 104.52), (10, 47.71 + 216.0 + 102.75)] {
+            let split = facts.split(&plan, 2 * GIB, Asked { layers: Some(layers) }).unwrap();
+            let predicted = (split.bytes - DRIVER_BYTES) as f64 / f64::from(1 << 20);
+            assert!(
+                (predicted / mib - 1.0).abs() < 0.05,
+                "{layers} layers: {predicted:.1} MiB predicted, {mib} measured"
+            );
+        }
     }
 
     #[test]
