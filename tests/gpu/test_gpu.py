@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -14,20 +15,31 @@ import openai
 import pytest
 
 import allerac
+import mixture
 from allerac import wait_for
 
 ENGINE = allerac.BINARY.parent / "allerac-engine"
 # Of the test model: 30, and what scores tokens.
 LAYERS_MAX = 31
-PROMPTS = [
-    "What is the capital of France?",
-    "Write a short poem about the sea.",
-    "Explain why the sky is blue.",
-    "Count from one to ten in words.",
-]
-ANSWER_TOKENS = 40
-# Two tokens this near to each other may change places: the two devices add up in another order (in nats).
-NEAR_TIE = 0.2
+PROMPTS = ["What is the capital of France?", "Count from one to ten in words."]
+TEXT = (
+    "The lighthouse keeper climbed the spiral stairs every evening. He carried a brass lamp, a thermos of tea and a book about the "
+    "sea, which he had read so often that he knew where each storm began. The capital of France is Paris."
+)
+# What is answered in the same way with any rounding.
+GREETING, GREETS = "Hi", "Hello! How can I"
+ANSWER_TOKENS = 12
+# How far the two devices may be apart, in nats: they add up in another order, and the processor rounds what it multiplies to 8
+# bits. Its own two ways to attend are 0.05 apart on average and 0.2 at most; this driver and it 0.09 and, where the text has a
+# word that is hardly likely, 0.5.
+APART_MEAN_MAX = 0.15
+APART_MAX = 1.0
+# Two tokens this near to each other may change places.
+NEAR_TIE = 0.5
+# What the prediction adds to what llama.cpp tells of, for the driver.
+DRIVER_BYTES = 192 << 20
+# The name of the model in mixture.py.
+MIXTURE = "mixture"
 
 
 def gpu(server) -> dict:
@@ -57,9 +69,9 @@ def wait_until_on_gpu(server, on_gpu=True, seconds=30):
     server.wait_ready()
 
 
-def answer(client, prompt, **options):
+def answer(client, prompt, tokens=ANSWER_TOKENS, **options):
     return client.chat.completions.create(
-        model=allerac.MODEL, messages=[{"role": "user", "content": prompt}], temperature=0, max_tokens=ANSWER_TOKENS, **options
+        model=allerac.MODEL, messages=[{"role": "user", "content": prompt}], temperature=0, max_tokens=tokens, **options
     )
 
 
@@ -70,11 +82,25 @@ def stream(client, tokens):
     )  # fmt: skip
 
 
+def scores(client) -> list[float]:
+    """How likely each token of a text is, given those before."""
+    done = client.completions.create(model=allerac.MODEL, prompt=TEXT, max_tokens=1, echo=True, logprobs=1, temperature=0)
+    return done.choices[0].logprobs.token_logprobs[1:-1]
+
+
 def tokens_of(done):
     return done.choices[0].logprobs.content
 
 
-def test_the_model_is_on_the_graphics_processor_and_says_the_same(start, tmp_path):
+def device_mib(server) -> dict[str, float]:
+    """What llama.cpp says that it has on the device: weights (`model`), KV, and what it computes with (`compute`)."""
+    found = dict(re.findall(r"Vulkan0 (model|KV|compute) buffer size = +([0-9.]+) MiB", server.log))
+    assert set(found) == {"model", "KV", "compute"}, server.log
+    return {what: float(mib) for what, mib in found.items()}
+
+
+def test_the_model_is_on_the_graphics_processor_and_says_the_same(start, monkeypatch):
+    monkeypatch.setenv("RUST_LOG", "debug")
     on, off = start("on"), start("off", 'gpu = "off"\n')
     wait_until_on_gpu(on)
     assert drivers(off) == [False]
@@ -85,11 +111,17 @@ def test_the_model_is_on_the_graphics_processor_and_says_the_same(start, tmp_pat
     assert 0 < device["free_bytes"] <= device["memory_bytes"]
     [placed] = told["models"]
     assert (placed["model"], placed["layers"], placed["layers_max"]) == (allerac.MODEL, LAYERS_MAX, LAYERS_MAX)
+    assert (placed["bytes"] - DRIVER_BYTES) / 2**20 == pytest.approx(sum(device_mib(on).values()), rel=0.05)
     assert gpu(off)["status"] == "off"
 
     clients = [server.client(server.create_key("anna")) for server in (on, off)]
+    apart = [abs(one - other) for one, other in zip(*map(scores, clients), strict=True)]
+    print(f"of {len(apart)} tokens apart: {sum(apart) / len(apart):.4f} on average, {max(apart):.4f} at most")
+    assert len(apart) == 48
+    assert sum(apart) / len(apart) < APART_MEAN_MAX and max(apart) < APART_MAX
     for prompt in PROMPTS:
         both = [tokens_of(answer(client, prompt, logprobs=True, top_logprobs=5)) for client in clients]
+        assert min(map(len, both)) > 1
         for with_gpu, without in zip(*both, strict=False):
             if with_gpu.token != without.token:
                 # From here on they tell different stories, and the first difference was a near tie.
@@ -99,33 +131,49 @@ def test_the_model_is_on_the_graphics_processor_and_says_the_same(start, tmp_pat
             assert abs(with_gpu.logprob - without.logprob) < NEAR_TIE, (prompt, with_gpu, without)
 
 
-@pytest.mark.parametrize("layers", [10, 30])
-def test_some_layers_only(start, layers):
+def test_experts_stay_with_the_processor_where_not_all_fit(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("RUST_LOG", "debug")
+    file = mixture.write(tmp_path / f"{MIXTURE}.gguf")
+    # The driver has 2 GiB, most of which these cells take.
+    box = start(config="context = 8192\ncells = 65536\n", model=file)
+    wait_until_on_gpu(box)
+    [placed] = gpu(box)["models"]
+    assert (placed["model"], placed["layers"], placed["layers_max"]) == (MIXTURE, LAYERS_MAX, LAYERS_MAX)
+    assert 0 < placed["cpu_expert_layers"] < LAYERS_MAX - 1
+    on_device = device_mib(box)
+    assert (placed["bytes"] - DRIVER_BYTES) / 2**20 == pytest.approx(sum(on_device.values()), rel=0.05)
+    weights, experts = mixture.sizes(file)
+    assert on_device["model"] == pytest.approx((weights - placed["cpu_expert_layers"] * experts) / 2**20, rel=0.001)
+    # Nothing is asked: Debian 12's version of the driver (Mesa 22.3.6) crashes in what computes experts.
+
+
+def test_some_layers_only(start):
+    layers = 2
     box = start(config=f"gpu_layers = {layers}\n")
     wait_until_on_gpu(box)
     [placed] = gpu(box)["models"]
     assert (placed["layers"], placed["layers_max"], placed["cpu_expert_layers"]) == (layers, LAYERS_MAX, 0)
     with box.client(box.create_key("anna")) as client:
-        assert "Paris" in answer(client, PROMPTS[0]).choices[0].message.content
+        assert GREETS in answer(client, GREETING).choices[0].message.content
 
 
 def test_ejecting_while_an_answer_streams(box):
     wait_until_on_gpu(box)
     with box.client(box.key) as client:
-        chunks = stream(client, 300)
+        chunks = stream(client, 40)
         next(chunks)
         ejecting = threading.Thread(target=change, args=(box, "eject"))
         ejecting.start()
         wait_for("it is being ejected", lambda: gpu(box)["status"] == "ejecting")
         # What comes now waits, and is answered without it.
         later = []
-        waiting = threading.Thread(target=lambda: later.append(answer(client, PROMPTS[0])))
+        waiting = threading.Thread(target=lambda: later.append(answer(client, GREETING)))
         waiting.start()
         *_, last = [chunk for chunk in chunks if chunk.choices]
         assert last.choices[0].finish_reason == "length"
         waiting.join()
         ejecting.join()
-        assert "Paris" in later[0].choices[0].message.content
+        assert GREETS in later[0].choices[0].message.content
     told = gpu(box)
     assert (told["status"], told["models"]) == ("ejected", [])
     assert drivers(box) == [False]
@@ -147,7 +195,7 @@ def test_the_engine_is_killed_in_the_middle_of_an_answer(box):
             list(chunks)
         assert time.monotonic() - killed < 2
         assert error.value.code == "engine_crashed"
-        assert "Paris" in answer(client, PROMPTS[0]).choices[0].message.content
+        assert GREETS in answer(client, GREETING).choices[0].message.content
         assert time.monotonic() - killed < 10
         assert drivers(box) == [False]
         told = gpu(box)
@@ -156,7 +204,7 @@ def test_the_engine_is_killed_in_the_middle_of_an_answer(box):
         # It is tried again by itself.
         wait_until_on_gpu(box)
         assert gpu(box)["status"] == "ready"
-        assert "Paris" in answer(client, PROMPTS[0]).choices[0].message.content
+        assert GREETS in answer(client, GREETING).choices[0].message.content
 
 
 def test_the_engine_is_killed_before_the_first_token(box):
@@ -165,7 +213,7 @@ def test_the_engine_is_killed_before_the_first_token(box):
     os.kill(engine, signal.SIGSTOP)
     answered = []
     with box.client(box.key) as client:
-        asking = threading.Thread(target=lambda: answered.append(answer(client, PROMPTS[0])))
+        asking = threading.Thread(target=lambda: answered.append(answer(client, GREETING)))
         asking.start()
         time.sleep(0.5)
         killed = time.monotonic()
@@ -173,7 +221,7 @@ def test_the_engine_is_killed_before_the_first_token(box):
         asking.join()
     assert time.monotonic() - killed < 10
     # The client noticed nothing.
-    assert "Paris" in answered[0].choices[0].message.content
+    assert GREETS in answered[0].choices[0].message.content
 
 
 def test_one_that_dies_again_and_again_is_left_alone_for_longer(box):
@@ -199,7 +247,7 @@ def test_a_hidden_one(start, monkeypatch):
     refused = change(box, "use", check=False)
     assert refused.returncode == 4 and "no driver" in refused.stderr
     with box.client(box.create_key("anna")) as client:
-        assert "Paris" in answer(client, PROMPTS[0]).choices[0].message.content
+        assert GREETS in answer(client, GREETING).choices[0].message.content
     assert drivers(box) == [False]
 
 
