@@ -87,7 +87,7 @@ impl Keeper {
             Some(device) => {
                 // What is free is what our own engines have left.
                 self.graphics.room_bytes = device.free_bytes.saturating_add(self.placed_bytes());
-                self.move_models(|keeper, key| keeper.would_gain(key), false);
+                self.move_models(Self::would_gain, false);
             }
             None => self.move_models(|keeper, key| keeper.running[key].placed.is_some(), true),
         }
@@ -130,7 +130,9 @@ impl Keeper {
         let device = self.graphics.gpu.device().filter(|_| model.kind == ModelKind::Chat)?;
         let settings = &self.config.settings;
         let facts = Facts::of_header(model.header.as_ref()?, model.weights_bytes)?;
-        let free = self.graphics.room_bytes.saturating_sub(self.placed_bytes());
+        // Adapters lie beside the layers that they change.
+        let taken = self.placed_bytes().saturating_add(model.adapters_bytes);
+        let free = self.graphics.room_bytes.saturating_sub(taken);
         let split = facts.split(&plan(settings), free, Asked { layers: settings.gpu_layers })?;
         let offload = Offload {
             module: gpu_module(&self.config.binary)?,
