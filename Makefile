@@ -38,6 +38,10 @@ build: web ## Build the page and the programs (target/release/allerac, target/re
 portable: setup web ## Build for every x86-64 CPU into target/dist: all of llama.cpp's kernels, the best chosen at run time
 	scripts/portable.sh target/dist
 
+.PHONY: gpu
+gpu: setup-gpu ## Build llama.cpp's module for graphics processors (Vulkan) beside the programs; they use it when it is there
+	scripts/vulkan.sh target/lib/allerac/gpu
+
 .PHONY: web
 web: $(WEB)/dist/index.html ## Build the page, when its sources are newer
 
@@ -81,6 +85,10 @@ lint: web ## Format, clippy, the page's types, licences and sources of dependenc
 setup-test:
 	@scripts/setup.sh test
 
+.PHONY: setup-gpu
+setup-gpu:
+	@scripts/setup.sh gpu
+
 .PHONY: test-model
 test-model: build ## Fetch the models that the tests use into .cache
 	@$(ALLERAC) models pull smollm2-135m-instruct --data-dir $(TEST_DATA)
@@ -91,6 +99,11 @@ ifneq ($(wildcard benches/run.sh),)
 bench: setup-test build test-model ## Measure speed beside llama.cpp's own server
 	benches/run.sh
 endif
+
+.PHONY: gpu-test
+gpu-test: setup-test gpu build test-model ## Build that module, and test it on Mesa's software driver (no graphics processor is needed)
+	tests/run.sh --prepare python
+	cd tests/gpu && ../.venv/bin/python -m pytest
 
 .PHONY: compatibility
 compatibility: setup-test build test-model ## Run independent suites and clients, and write docs/compatibility.md (half an hour)

@@ -18,7 +18,7 @@ cargo build --release --locked --target-dir "$build" --package allerac --package
 # Of several builds of llama.cpp's crate the youngest.
 out=$(ls -td "$build"/release/build/llama-cpp-sys-2-*/out | head -n 1)
 mkdir -p "$into/bin" "$into/lib/allerac"
-rm -f "$into"/lib/allerac/*
+rm -f "$into"/lib/allerac/*.so*
 cp "$build/release/"{allerac,allerac-engine,allerac-install,allerac-steward} "$into/bin/"
 cp --no-dereference "$out"/lib*/lib{llama,ggml,ggml-base}.so* "$out"/backends/*.so "$into/lib/allerac/"
 strip --strip-debug "$into"/bin/* "$into"/lib/allerac/*.so

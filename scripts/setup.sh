@@ -4,6 +4,7 @@
 #
 #   scripts/setup.sh         to build and run
 #   scripts/setup.sh test    also what the tests use
+#   scripts/setup.sh gpu     also Vulkan's loader and Mesa's drivers, a software one among them
 #   scripts/setup.sh image   also what boots the image in a virtual machine, and signs updates
 set -euo pipefail
 
@@ -34,6 +35,8 @@ has_node() { has node && has npm && at_least "$(node --version | tr -d v)" "$NOD
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && has psql; }
 has_clang_headers() { compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null; }
 
+has_vulkan() { compgen -G '/usr/lib/*/libvulkan.so.1' >/dev/null; }
+
 # Prints one package a line.
 missing() {
     has c++ || echo g++
@@ -53,6 +56,10 @@ missing() {
         has_admin sfdisk || echo fdisk
         has_admin mkfs.ext4 || echo e2fsprogs
         has_postgres || echo postgresql
+    fi
+    if [ "${1:-}" = gpu ]; then
+        has_vulkan || echo libvulkan1
+        [ -e /usr/share/vulkan/icd.d/lvp_icd.x86_64.json ] || echo mesa-vulkan-drivers
     fi
     if [ "${1:-}" = image ]; then
         has qemu-system-x86_64 || echo qemu-system-x86

@@ -6,6 +6,8 @@
 //! answers, `garbage` sends what is no frame, `full` refuses for a full queue, `count` answers with the
 //! process id, so that a test can see a restart; `endless` goes on until it is cancelled. Anything else is answered with `max_tokens` times ` x`.
 //! A model named `unloadable` cannot be loaded, one named `dies-loading` ends the process while it is.
+//! A model named `unloadable-on-gpu` cannot be loaded where `--gpu` is given, and `crash-on-gpu` in a prompt ends such a
+//! process before the first token.
 //! With `ALLERAC_STUB_CRASHES=N` in its environment only the first N processes of a test crash: they
 //! count themselves in the file that `--model` names.
 
@@ -32,7 +34,8 @@ fn main() -> ExitCode {
     let mut reader = UnixStream::from(stdin);
     let socket: Socket = Arc::new(Mutex::new(reader.try_clone().expect("a socket can be cloned")));
     let model = std::env::args().skip_while(|arg| arg != "--model").nth(1).unwrap_or_default();
-    if model.contains("unloadable") {
+    let on_gpu = std::env::args().any(|arg| arg == "--gpu");
+    if model.contains("unloadable") && (on_gpu || !model.contains("on-gpu")) {
         send(&socket, &FromEngine::LoadFailed("the stub was told so".into()));
         return ExitCode::FAILURE;
     }
@@ -131,6 +134,9 @@ fn generate(socket: &Socket, cancelled: &Cancelled, request: &Generate, may_cras
     if text.contains("garbage") && may_crash {
         let _ = socket.lock().expect("no thread panics").write_all(&[2, 0, 0, 0, 0xFF, 0xFF]);
         return;
+    }
+    if text.contains("crash-on-gpu") && std::env::args().any(|arg| arg == "--gpu") {
+        std::process::abort();
     }
     if text.contains("crash-before") && may_crash {
         std::process::abort();

@@ -11,6 +11,7 @@ use allerac_engine_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::EngineError;
+use crate::gpu::Offload;
 use crate::protocol::{Begin, KvKey, ModelInfo, Prompt, PromptInput};
 use crate::report::Report;
 use crate::settings::EngineSettings;
@@ -44,6 +45,8 @@ pub struct EngineConfig {
     pub draft_path: Option<PathBuf>,
     /// The files of adapters that requests may name.
     pub adapters: Vec<(AdapterId, PathBuf)>,
+    /// What a graphics processor is to hold of it. Where that fails, the model goes on without.
+    pub offload: Option<Offload>,
     /// The model's id, for the log.
     pub name: String,
     /// Sizes and switches.
@@ -211,6 +214,12 @@ impl Engine {
     #[must_use]
     pub fn report(&self) -> Report {
         self.report.borrow().clone()
+    }
+
+    /// Follows what the engine did.
+    #[must_use]
+    pub fn watch_report(&self) -> watch::Receiver<Report> {
+        self.report.clone()
     }
 
     /// Waits until the model is loaded.

@@ -6,6 +6,7 @@
 mod encoding;
 mod error;
 pub mod frame;
+mod gpu;
 mod handle;
 mod process;
 pub mod protocol;
@@ -18,7 +19,8 @@ pub use allerac_engine_core::{AdapterId, Attention, AttentionError, FlashAttenti
 pub use allerac_hardware::CpuSet;
 pub use encoding::{EncodeSpec, Encoding};
 pub use error::EngineError;
+pub use gpu::{GpuDevice, Offload, choose_gpu, device_nodes, gpu_module, list_gpus};
 pub use handle::{Engine, EngineConfig, EngineStatus, GenerateSpec, Generation, GenerationEvent, KvFile};
 pub use report::Report;
-pub use settings::EngineSettings;
+pub use settings::{EngineSettings, GpuMode};
 pub use worked::Worked;

@@ -13,6 +13,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc;
 
 use crate::frame;
+use crate::gpu::Offload;
 use crate::handle::EngineConfig;
 use crate::protocol::{FromEngine, ToEngine};
 
@@ -39,7 +40,13 @@ impl Process {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (read_half, write_half) = UnixStream::from_std(ours)?.into_split();
+        let offload = config.offload.as_ref();
+        if let Some(offload) = offload {
+            std::fs::create_dir_all(&offload.shader_cache)?;
+        }
         let mut child = Command::new(&config.binary)
+            .envs(offload.into_iter().flat_map(Offload::environment))
+            .args(offload.into_iter().flat_map(Offload::to_args))
             .arg("--model")
             .arg(&config.model_path)
             .args(config.encodes.then_some("--encode"))

@@ -13,6 +13,8 @@ pub struct Report {
     pub crashes: u64,
     /// The process that runs now.
     pub process: Option<u32>,
+    /// Why the graphics processor that it was to compute on is not used any more.
+    pub gpu_failure: Option<String>,
 }
 
 /// Adds up what processes tell.
@@ -24,8 +26,9 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Goes on from what the report says already.
+    /// Goes on from what the report says already; of the graphics processor nothing is known yet.
     pub(crate) fn new(report: watch::Sender<Report>) -> Self {
+        report.send_modify(|report| report.gpu_failure = None);
         let before = report.borrow().stats.counters.clone();
         Self { report, before }
     }
@@ -33,6 +36,11 @@ impl Reporter {
     /// A process begins.
     pub(crate) fn process_began(&self, process: Option<u32>) {
         self.report.send_modify(|report| report.process = process);
+    }
+
+    /// Processes do without the graphics processor from now on.
+    pub(crate) fn gpu_failed(&self, reason: &str) {
+        self.report.send_modify(|report| report.gpu_failure = Some(reason.to_owned()));
     }
 
     /// Takes what the process did since it began.

@@ -39,8 +39,25 @@ pub struct EngineSettings {
     pub kv_type_k: KvType,
     /// The numbers in which values are kept.
     pub kv_type_v: KvType,
+    /// Whether a graphics processor may compute.
+    pub gpu: GpuMode,
+    /// Layers that it is to hold; as many as fit where nobody says.
+    pub gpu_layers: Option<u32>,
     /// Whether the process confines itself. Switched off only to debug.
     pub sandbox: bool,
+}
+
+/// Whether a graphics processor may compute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuMode {
+    /// When there is one with memory of its own.
+    #[default]
+    Auto,
+    /// Also one that shares memory with the processor, where there is no other.
+    On,
+    /// Never.
+    Off,
 }
 
 impl Default for EngineSettings {
@@ -61,6 +78,8 @@ impl Default for EngineSettings {
             flash_attention: FlashAttention::Auto,
             kv_type_k: KvType::F16,
             kv_type_v: KvType::F16,
+            gpu: GpuMode::Auto,
+            gpu_layers: None,
             sandbox: true,
         }
     }
@@ -75,7 +94,8 @@ impl EngineSettings {
         Attention { flash: self.flash_attention, kv_type_k: self.kv_type_k, kv_type_v: self.kv_type_v }.check()
     }
 
-    /// The arguments of `allerac-engine` that say this.
+    /// The arguments of `allerac-engine` that say this, but for the graphics processor: what that holds is another thing
+    /// for each model ([`Offload`](crate::Offload)).
     #[must_use]
     pub fn to_args(&self) -> Vec<String> {
         let mut args = Vec::new();

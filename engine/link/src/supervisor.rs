@@ -2,7 +2,9 @@
 //!
 //! A single task owns all state: it takes requests from handles and messages from the process, one at a
 //! time, and never waits for a client. When the process dies, what had delivered nothing is sent again to
-//! the next process, once; what had delivered tokens ends with a typed error.
+//! the next process, once; what had delivered tokens ends with a typed error. A process that used a graphics processor is
+//! followed by one that does not, whatever it died of: a device that was unplugged is not there, and a driver that broke
+//! would break again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -89,6 +91,16 @@ enum End {
     Shutdown,
 }
 
+impl End {
+    /// The next process may do what this one could not.
+    fn into_crash(self) -> Self {
+        match self {
+            Self::LoadFailed(reason) => Self::Crashed(reason),
+            end => end,
+        }
+    }
+}
+
 pub(crate) struct Supervisor {
     config: EngineConfig,
     requests: mpsc::Receiver<Request>,
@@ -140,7 +152,8 @@ impl Supervisor {
                 }
                 Err(error) => End::LoadFailed(format!("cannot start {}: {error}", self.config.binary.display())),
             };
-            let go_on = match self.blamed(end) {
+            let end = if self.leave_gpu(&end) { end.into_crash() } else { self.blamed(end) };
+            let go_on = match end {
                 End::Shutdown => false,
                 End::LoadFailed(reason) => self.after_load_failure(reason).await,
                 End::Crashed(reason) => self.after_crash(reason, started).await,
@@ -151,6 +164,18 @@ impl Supervisor {
         }
         self.fail_all(&EngineError::Stopped);
         self.status.send_replace(EngineStatus::Stopped);
+    }
+
+    /// Has the processes after one that ended badly do without the graphics processor; whether it used one.
+    fn leave_gpu(&mut self, end: &End) -> bool {
+        let (End::Crashed(reason) | End::LoadFailed(reason)) = end else { return false };
+        let used = self.config.offload.take().is_some();
+        if used {
+            tracing::error!(model = self.config.name, reason, "the model goes on without the graphics processor");
+            self.reporter.gpu_failed(reason);
+            self.backoff = BACKOFF_FIRST;
+        }
+        used
     }
 
     /// A model whose processes end again and again before it is loaded cannot be loaded.

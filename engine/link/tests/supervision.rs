@@ -9,7 +9,8 @@ use std::time::Duration;
 use allerac_engine_core::{AdapterId, Class, FinishReason, SamplingParams, TokenId, Usage};
 use allerac_engine_link::protocol::{PROTOCOL_VERSION, PrepareError, Prompt, PromptInput};
 use allerac_engine_link::{
-    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent, Report, Worked,
+    Engine, EngineConfig, EngineError, EngineSettings, EngineStatus, GenerateSpec, GenerationEvent, Offload, Report,
+    Worked,
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -32,6 +33,7 @@ fn config(model: &str) -> EngineConfig {
         parts: Vec::new(),
         draft_path: None,
         adapters: Vec::new(),
+        offload: None,
         name: "stub".into(),
         settings: EngineSettings::default(),
         kv_file: None,
@@ -53,6 +55,7 @@ fn start_crashing(directory: &tempfile::TempDir, crashes: u32) -> Engine {
         parts: Vec::new(),
         draft_path: None,
         adapters: Vec::new(),
+        offload: None,
         name: "stub".into(),
         settings: EngineSettings::default(),
         kv_file: None,
@@ -254,6 +257,42 @@ async fn an_engine_goes_on_from_what_another_one_did() {
     assert!(second.memory_bytes().unwrap() > 100_000);
 }
 
+fn on_gpu(model: &str, folder: &tempfile::TempDir) -> Engine {
+    let offload = Offload {
+        module: "/m.so".into(),
+        device: "Vulkan0".into(),
+        layers: 3,
+        cpu_expert_layers: 1,
+        shader_cache: folder.path().join("shaders"),
+    };
+    Engine::spawn(EngineConfig { offload: Some(offload), ..config(model) })
+}
+
+#[tokio::test]
+async fn what_dies_on_a_graphics_processor_goes_on_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = on_gpu("m", &folder);
+    engine.ready(WAIT).await.unwrap();
+    assert!(folder.path().join("shaders").is_dir());
+    assert_eq!(engine.report().gpu_failure, None);
+    let began = std::time::Instant::now();
+    let (text, last) = run(&engine, "crash-on-gpu", 2).await;
+    assert!(matches!(last, GenerationEvent::Finished { .. }), "{last:?}");
+    assert_eq!(text, " x x");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let report = engine.report();
+    assert_eq!((report.crashes, report.gpu_failure.as_deref()), (1, Some("the engine process ended")));
+}
+
+#[tokio::test]
+async fn what_cannot_be_loaded_onto_a_graphics_processor_is_loaded_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = on_gpu("unloadable-on-gpu", &folder);
+    assert_eq!(engine.ready(WAIT).await.unwrap().context, 4096);
+    assert_eq!(engine.report().gpu_failure.as_deref(), Some("the stub was told so"));
+    assert_eq!(run(&engine, "hello", 1).await.0, " x");
+}
+
 #[tokio::test]
 async fn a_program_that_is_missing_is_a_load_failure() {
     let engine = Engine::spawn(EngineConfig {
@@ -263,6 +302,7 @@ async fn a_program_that_is_missing_is_a_load_failure() {
         parts: Vec::new(),
         draft_path: None,
         adapters: Vec::new(),
+        offload: None,
         name: "m".into(),
         settings: EngineSettings::default(),
         kv_file: None,

@@ -16,6 +16,7 @@ use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 use crate::adapter::Adapters;
+use crate::gpu::{GpuError, Offload, divide};
 use crate::kernels::loaded_kernels;
 use crate::special::Specials;
 
@@ -55,6 +56,9 @@ pub enum LoadError {
     /// The library did not start.
     #[error("llama.cpp did not start: {0}")]
     Library(String),
+    /// The graphics processor that it is to be loaded onto cannot be used.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// It cannot guess for another model.
     #[error("{path} cannot guess for this model: {why}; a draft model is a smaller one of the same family")]
     Unfit {
@@ -96,20 +100,23 @@ pub enum LoadError {
 }
 
 impl Model {
-    /// Loads a model for the rest of the process's life. `progress` is told the share loaded, 0.0..=1.0.
+    /// Loads a model for the rest of the process's life, a part of it onto a graphics processor. `progress` is told the
+    /// share loaded, 0.0..=1.0.
     ///
     /// # Errors
     /// [`LoadError`] when the file is missing, damaged, unknown or too large.
     pub fn load(path: &Path, progress: impl FnMut(f32) + 'static) -> Result<&'static Self, LoadError> {
-        Ok(Self::load_with(path, &[], progress)?.0)
+        Ok(Self::load_with(path, None, &[], progress)?.0)
     }
 
-    /// The same with adapters. Those that cannot be used are told of, and missing.
+    /// The same, a part of it onto a graphics processor, and with adapters. Those that cannot be used are told of, and
+    /// missing.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_with(
         path: &Path,
+        offload: Option<&Offload>,
         adapters: &[(AdapterId, PathBuf)],
         progress: impl FnMut(f32) + 'static,
     ) -> Result<(&'static Self, Adapters), LoadError> {
@@ -120,6 +127,8 @@ impl Model {
             progress(share);
             true
         });
+        let kept = offload.and_then(Offload::kept);
+        let params = divide(params, offload, kept.as_ref());
         let mut inner =
             LlamaModel::load_from_file(backend, path, &params).map_err(|_| LoadError::Refused(path.to_owned()))?;
         let adapters = Adapters::load(&mut inner, adapters);
@@ -294,7 +303,7 @@ fn names(vocabulary: &LlamaVocab<'_>, pieces: &[Vec<u8>]) -> HashMap<TokenId, Ve
 }
 
 /// The library, which starts once a process.
-fn library() -> Result<&'static LlamaBackend, LoadError> {
+pub(crate) fn library() -> Result<&'static LlamaBackend, LoadError> {
     static LIBRARY: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let started = LIBRARY.get_or_init(|| {
         send_logs_to_tracing(LogOptions::default());

@@ -4,6 +4,10 @@
 //! The constants were fitted to engines of SmolLM2 135M (Q4_1) and Gemma 3 270M (Q4_K_M) on a virtual machine with two
 //! processors; `docs/models.md` says how well they hold there.
 
+mod split;
+
+pub use split::{Asked, Split};
+
 use crate::catalogue::{Entry, Layers};
 use crate::gguf::{Header, Shape};
 
@@ -45,6 +49,14 @@ pub struct Facts {
     pub file_bytes: u64,
     /// What of it is there twice.
     pub laid_out_anew_bytes: u64,
+    /// What of it are experts.
+    pub expert_bytes: u64,
+    /// What of it is the table that tokens are looked up in.
+    pub table_bytes: u64,
+    /// What scores tokens: a matrix of its own, or that table.
+    pub output_bytes: u64,
+    /// Whether it is a matrix of its own.
+    pub has_output: bool,
     /// What of it a token reads.
     pub read_bytes: u64,
     /// Multiplications for a token of an answer.
@@ -175,6 +187,10 @@ impl Facts {
             layers: header.own("block_count")?,
             file_bytes,
             laid_out_anew_bytes,
+            expert_bytes: weights.expert_bytes,
+            table_bytes: weights.table_bytes,
+            output_bytes: if weights.has_output { weights.output_bytes } else { weights.table_bytes },
+            has_output: weights.has_output,
             read_bytes: weights.bytes.saturating_sub(idle(weights.expert_bytes)).saturating_sub(looked_up_bytes),
             decode_products: products,
             prefill_products: products.saturating_sub(table),
@@ -199,11 +215,16 @@ impl Facts {
             "Q4_K_M" => 0.6,
             _ => 0.0,
         };
+        let matrix_bytes = part(file_bytes, vocabulary.saturating_mul(embedding) as f64 / entry.parameters as f64);
         Some(Self {
             shape,
             layers: count,
             file_bytes,
             laid_out_anew_bytes: part(file_bytes, anew),
+            expert_bytes: part(file_bytes, expert_share(entry.parameters, active)),
+            table_bytes: matrix_bytes,
+            output_bytes: matrix_bytes,
+            has_output: true,
             read_bytes: part(file_bytes, active as f64 / entry.parameters as f64),
             decode_products: active,
             prefill_products: active.saturating_sub(vocabulary.saturating_mul(embedding)),
@@ -224,7 +245,7 @@ impl Facts {
         }
     }
 
-    fn kv_bytes(&self, plan: &Plan) -> u64 {
+    pub(crate) fn kv_bytes(&self, plan: &Plan) -> u64 {
         let bytes = |numbers: u64, block: u64| numbers.saturating_mul(block) / NUMBERS;
         let cell = bytes(self.shape.keys, plan.key_block_bytes)
             .saturating_add(bytes(self.shape.values, plan.value_block_bytes));
@@ -238,14 +259,18 @@ impl Facts {
     /// The widest of a layer's parts, which are in memory together, and the scores of each sequence's next token. llama.cpp
     /// sets more aside, for scores of all tokens of a batch, and does not touch it.
     fn compute_bytes(&self, plan: &Plan) -> u64 {
-        let Shape { embedding, feed_forward, heads, vocabulary, .. } = self.shape;
+        self.step_bytes(plan).saturating_add(plan.sequences.saturating_mul(self.shape.vocabulary).saturating_mul(F32))
+    }
+
+    /// The widest of a layer's parts.
+    fn step_bytes(&self, plan: &Plan) -> u64 {
+        let Shape { embedding, feed_forward, heads, .. } = self.shape;
         let layer =
             embedding.saturating_mul(6).saturating_add(feed_forward.saturating_mul(2)).saturating_mul(115) / 100;
         let context = plan.context.min(self.shape.context);
         let scores = if plan.without_flash { heads.saturating_mul(context) } else { context / 2 };
         let batch = plan.batch.max(plan.sequences);
-        let step = batch.saturating_mul(layer.saturating_add(scores)).saturating_mul(F32);
-        step.saturating_add(plan.sequences.saturating_mul(vocabulary).saturating_mul(F32))
+        batch.saturating_mul(layer.saturating_add(scores)).saturating_mul(F32)
     }
 
     /// How fast it will be: as bandwidth and arithmetic allow, with the best of these numbers of threads.
@@ -288,6 +313,13 @@ pub fn verdict(needed: &Needed, memory_bytes: u64, speed: &Speed) -> (Verdict, S
         );
     }
     (Verdict::RunsWell, "answers come faster than people read".to_owned())
+}
+
+/// Which part of a model is experts, where only the numbers of parameters in all and of a token are known: mixtures use
+/// one in eight to sixteen of their experts.
+fn expert_share(parameters: u64, active: u64) -> f64 {
+    const USED: f64 = 1.0 / 16.0;
+    parameters.saturating_sub(active) as f64 / (1.0 - USED) / parameters.max(1) as f64
 }
 
 fn part(of: u64, share: f64) -> u64 {

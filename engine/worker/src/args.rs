@@ -15,7 +15,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 #[command(version, about)]
 pub(crate) struct Args {
     /// The model file (GGUF).
-    #[arg(long, required_unless_present = "system_info")]
+    #[arg(long, required_unless_present_any = ["system_info", "list_gpus"])]
     model: Option<PathBuf>,
     /// Encode texts rather than going on with them.
     #[arg(long)]
@@ -79,6 +79,24 @@ pub(crate) struct Args {
     /// The numbers in which values are kept; quantised ones need flash attention.
     #[arg(long, value_parser = one_of(&KvType::ALL, KvType::as_str), default_value_t = KvType::F16)]
     kv_type_v: KvType,
+    /// llama.cpp's module for graphics processors.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gpu_module: Option<PathBuf>,
+    /// The graphics processor that is to hold a part of the model, as --list-gpus names it.
+    #[arg(long, value_name = "NAME", requires = "gpu_module", conflicts_with = "encode")]
+    pub(crate) gpu: Option<String>,
+    /// So many layers are on it: what scores tokens is one and comes first, then the model's last ones.
+    #[arg(long, default_value_t = 0, requires = "gpu")]
+    pub(crate) gpu_layers: u32,
+    /// The model's first layers, so many, whose experts stay with the processor.
+    #[arg(long, default_value_t = 0, requires = "gpu")]
+    pub(crate) cpu_expert_layers: u32,
+    /// A folder in which drivers may keep compiled shaders.
+    #[arg(long, value_name = "DIR", requires = "gpu")]
+    pub(crate) shader_cache: Option<PathBuf>,
+    /// Print the graphics processors that there are as JSON, and exit.
+    #[arg(long, requires = "gpu_module")]
+    pub(crate) list_gpus: bool,
     /// Measure how fast the model is with these settings, print a line of JSON a speed, and exit.
     #[arg(long, value_name = "EFFORT", value_parser = one_of(&Effort::ALL, Effort::as_str))]
     pub(crate) measure: Option<Effort>,

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.no_sandbox {
         sandbox::confine(args)?;
     }
-    let (model, adapters) = Model::load_with(args.model(), &args.adapters, |_| {})?;
+    let (model, adapters) = Model::load_with(args.model(), None, &args.adapters, |_| {})?;
     if let Some(refused) = adapters.refused.into_iter().next() {
         return Err(refused.into());
     }

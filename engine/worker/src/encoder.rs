@@ -82,7 +82,7 @@ fn load_safetensors(args: &Args) -> anyhow::Result<Loaded> {
 
 /// A model of one file, which llama.cpp computes.
 fn load_gguf(args: &Args, outbox: &Outbox) -> anyhow::Result<Loaded> {
-    let (model, _) = load_file(args, outbox)?;
+    let (model, _) = load_file(args, None, outbox)?;
     let embedder = Embedder::new(model, args.embedder_params())?;
     let produces = match embedder.produced() {
         Produced::Vectors(dimensions) => Produces::Vectors { dimensions },

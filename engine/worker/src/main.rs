@@ -8,6 +8,7 @@ mod affinity;
 mod args;
 mod check;
 mod encoder;
+mod gpu;
 mod grammar;
 mod measure;
 mod memory;
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
 fn run(args: &args::Args) -> anyhow::Result<()> {
     if args.system_info {
         return print_system_info();
+    }
+    if args.list_gpus {
+        return gpu::list(args);
     }
     affinity::bind(args)?;
     spin::bound();

@@ -12,6 +12,7 @@ use allerac_hardware::tuning::{DEPTHS, Effort, Measurement, Part, Phase, Report,
 use anyhow::Context as _;
 
 use crate::args::Args;
+use crate::gpu;
 use crate::sandbox;
 
 /// What measuring is for.
@@ -61,10 +62,11 @@ const TEXT: &str = "The lighthouse keeper climbed the spiral stairs every evenin
 /// Loads the model, measures and prints until it is done or out of time.
 pub(crate) fn run(args: &Args, work: &Work) -> anyhow::Result<()> {
     load_kernels()?;
+    let offload = gpu::open(args)?;
     if !args.no_sandbox {
         sandbox::confine(args)?;
     }
-    let model = Model::load(args.model(), |_| {})?;
+    let (model, _) = Model::load_with(args.model(), offload.as_ref(), &[], |_| {})?;
     let mut context = Context::new(model, args.context_params())?;
     let text = model.tokenise(TEXT, false);
     let mut printed = Ok(());

@@ -3,6 +3,10 @@
 //!
 //! Files are confined by Landlock where the kernel has it, and in any case a seccomp filter denies opening
 //! anything for writing along with sockets, programs and tracing.
+//!
+//! The driver of a graphics processor runs in this process. It opens device nodes for reading and writing, reads its
+//! libraries and what the kernel tells of devices, and keeps compiled shaders in a folder. Where there is one, the filter
+//! lets files be opened for writing, and Landlock alone says which: so without Landlock none is used.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +24,7 @@ use seccompiler::{
 };
 
 use crate::args::Args;
+use crate::gpu;
 
 /// The newest Landlock that we ask for; an older kernel gives what it has.
 const LANDLOCK_ABI: ABI = ABI::V6;
@@ -27,6 +32,33 @@ const LANDLOCK_ABI: ABI = ABI::V6;
 /// What llama.cpp and OpenMP read to learn about the machine.
 const READABLE: [&str; 5] =
     ["/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/usr/share/zoneinfo"];
+
+/// What drivers of graphics processors read: their libraries and descriptions, and the devices as the kernel tells them.
+const GPU_READABLE: [&str; 10] = [
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/share",
+    "/etc/vulkan",
+    "/etc/ld.so.cache",
+    "/sys/bus/pci",
+    "/sys/class/drm",
+    "/sys/dev/char",
+    "/sys/devices",
+    "/proc/driver/nvidia",
+];
+/// Device nodes that drivers open: those of the kernel's graphics drivers, and NVIDIA's.
+const GPU_NODES: [&str; 6] =
+    ["/dev/dri", "/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-modeset"];
+/// Of the system calls below, those by which a driver keeps compiled shaders.
+const KEEPS_SHADERS: [libc::c_long; 7] = [
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+];
 
 /// System calls with no use here: network, programs, other processes, mounts, the kernel.
 const DENIED: &[libc::c_long] = &[
@@ -93,18 +125,26 @@ const X32: i64 = 0x4000_0000;
 /// Confines this process for good. Threads started later inherit it.
 pub(crate) fn confine(args: &Args) -> anyhow::Result<()> {
     match confine_files(args).context("landlock")? {
+        RulesetStatus::NotEnforced if args.gpu.is_some() => {
+            bail!("this kernel has no landlock, so the driver of a graphics processor cannot be confined");
+        }
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => tracing::info!("this kernel's landlock is old: some rules are missing"),
         RulesetStatus::NotEnforced => {
             tracing::warn!("this kernel has no landlock: the engine can read files besides its model");
         }
     }
-    deny_system_calls().context("seccomp")
+    deny_system_calls(args.gpu.is_some()).context("seccomp")
 }
 
 fn confine_files(args: &Args) -> anyhow::Result<RulesetStatus> {
     let read = AccessFs::from_read(LANDLOCK_ABI);
     let readable = READABLE.iter().map(Path::new).filter(|path| path.exists());
+    let (gpu_readable, gpu_nodes, shaders) = gpu_paths(args);
+    let kept = AccessFs::from_all(LANDLOCK_ABI)
+        & !(AccessFs::Execute | AccessFs::IoctlDev | AccessFs::MakeChar | AccessFs::MakeBlock)
+        & !(AccessFs::MakeSock | AccessFs::MakeFifo | AccessFs::MakeSym | AccessFs::Refer);
+    let node = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev;
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK_ABI))?
@@ -113,8 +153,20 @@ fn confine_files(args: &Args) -> anyhow::Result<RulesetStatus> {
         .create()?
         .add_rules(path_beneath_rules(readable, read & !AccessFs::Execute))?
         .add_rules(path_beneath_rules(models(args), AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(gpu_readable, read & !AccessFs::Execute))?
+        .add_rules(path_beneath_rules(gpu_nodes, node))?
+        .add_rules(path_beneath_rules(shaders, kept))?
         .restrict_self()?;
     Ok(status.ruleset)
+}
+
+/// What the driver of a graphics processor reads, its nodes, and the folder of its shaders; nothing where none is used.
+fn gpu_paths(args: &Args) -> (Vec<&Path>, Vec<&Path>, Vec<&Path>) {
+    if args.gpu.is_none() {
+        return (Vec::new(), Vec::new(), Vec::new());
+    }
+    let there = |paths: &'static [&'static str]| paths.iter().map(Path::new).filter(|path| path.exists()).collect();
+    (there(&GPU_READABLE), there(&GPU_NODES), args.shader_cache.as_deref().into_iter().collect())
 }
 
 /// The model files.
@@ -124,10 +176,14 @@ fn models(args: &Args) -> impl Iterator<Item = &Path> {
     [args.model()].into_iter().chain(args.draft_model()).chain(parts).chain(adapters)
 }
 
-fn deny_system_calls() -> anyhow::Result<()> {
+fn deny_system_calls(has_driver: bool) -> anyhow::Result<()> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
-    rules.insert(libc::SYS_open, opens_for_writing(1)?);
-    rules.insert(libc::SYS_openat, opens_for_writing(2)?);
+    if has_driver {
+        rules.retain(|call, _| !KEEPS_SHADERS.contains(call));
+    } else {
+        rules.insert(libc::SYS_open, opens_for_writing(1)?);
+        rules.insert(libc::SYS_openat, opens_for_writing(2)?);
+    }
     let of_x32 = rules.clone().into_iter().map(|(call, rule)| (call | X32, rule));
     rules.extend(of_x32.collect::<Vec<_>>());
     let denied = SeccompAction::Errno(u32::try_from(libc::EPERM)?);
@@ -151,8 +207,10 @@ fn opens_for_writing(flags: u8) -> anyhow::Result<Vec<SeccompRule>> {
 
 /// Confines the process and tries what must be denied; an error when anything was allowed.
 pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
+    // As it is when the model is loaded: with the driver open.
+    gpu::open(args)?;
     let files = confine_files(args).context("landlock")?;
-    deny_system_calls().context("seccomp")?;
+    deny_system_calls(args.gpu.is_some()).context("seccomp")?;
     let mut attempts = vec![
         ("write a file", std::fs::write("/tmp/allerac-sandbox-test", "x")),
         ("remove the model", std::fs::remove_file(args.model())),

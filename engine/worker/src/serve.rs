@@ -15,11 +15,12 @@ use allerac_engine_link::frame;
 use allerac_engine_link::protocol::{
     Begin, FromEngine, ModelInfo, PROTOCOL_VERSION, PrepareError, Produces, PromptInput, ToEngine,
 };
-use allerac_engine_llama::{Adapters, Context, DraftModel, LoadError, Model, load_kernels};
+use allerac_engine_llama::{Adapters, Context, DraftModel, GpuError, LoadError, Model, Offload, load_kernels};
 use anyhow::Context as _;
 
 use crate::args::Args;
 use crate::encoder;
+use crate::gpu;
 use crate::grammar::{self, GRAMMARS_WAITING_MAX};
 use crate::memory;
 use crate::prepare::Preparer;
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut socket = socket_from_stdin()?;
     let kv_file = memory::open_file(args);
     load_kernels()?;
+    let offload = gpu::open(args);
     if !args.no_sandbox {
         sandbox::confine(args)?;
     }
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         writer.join().map_err(|_| anyhow::anyhow!("the writer crashed"))?;
         return served;
     }
-    let served = load(args, &outbox).map(|(model, context)| {
+    let served = load(args, offload, &outbox).map(|(model, context)| {
         let loaded = Loaded { model, context, kv_file, begin };
         serve(args, loaded, socket, &outbox)
     });
@@ -76,8 +78,13 @@ fn socket_from_stdin() -> anyhow::Result<UnixStream> {
 }
 
 /// Loads the model and makes its context; on failure tells the router why.
-fn load(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Context), LoadError> {
-    let loaded = load_file(args, outbox).and_then(|(model, adapters)| {
+fn load(
+    args: &Args,
+    offload: Result<Option<Offload>, GpuError>,
+    outbox: &Outbox,
+) -> Result<(&'static Model, Context), LoadError> {
+    let file = offload.map_err(LoadError::from).and_then(|offload| load_file(args, offload.as_ref(), outbox));
+    let loaded = file.and_then(|(model, adapters)| {
         for error in &adapters.refused {
             tracing::error!("the model is served without an adapter: {error}");
         }
@@ -90,10 +97,14 @@ fn load(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Context), LoadE
 }
 
 /// Loads the model's file and those of its adapters, telling the router how far it is.
-pub(crate) fn load_file(args: &Args, outbox: &Outbox) -> Result<(&'static Model, Adapters), LoadError> {
+pub(crate) fn load_file(
+    args: &Args,
+    offload: Option<&Offload>,
+    outbox: &Outbox,
+) -> Result<(&'static Model, Adapters), LoadError> {
     let progress_lane = outbox.clone();
     let mut told = 0.0;
-    Model::load_with(args.model(), &args.adapters, move |share| {
+    Model::load_with(args.model(), offload, &args.adapters, move |share| {
         // Every twentieth is enough for a progress bar.
         if share >= told + 0.05 {
             told = share;

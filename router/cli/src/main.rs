@@ -66,6 +66,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Command::Top(args) => commands::top::run(args, place).await,
         Command::Usage(args) => commands::usage::run(args, place),
         Command::Models(command) => commands::models::run(command, place).await,
+        Command::Gpu(args) => commands::gpu::run(args, place).await,
         Command::Tune(args) => commands::tune::run(args, place).await,
         Command::Bench(args) => commands::bench::run(args, place).await,
         Command::Doctor(args) => commands::doctor::run(args, place).await,

@@ -3,11 +3,14 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use allerac_router_core::KvFolder;
+use reqwest::Url;
 
+use crate::args::Place;
 use crate::failure::{Exit, Failure};
 
 /// The file in the data directory.
@@ -41,6 +44,21 @@ pub(crate) fn secret(data_dir: &Path) -> Result<[u8; 32], Failure> {
             format!("{} is damaged: it has {} bytes instead of 32", path.display(), bytes.len()),
         )
         .hint("restore it from a backup; without it, remove it: what people kept (responses, files) is then lost")
+    })
+}
+
+/// The secret of the server of this machine whose data directory this is: what opens it to commands without a key.
+pub(crate) fn of_server(url: &Url, place: &Place) -> Result<[u8; 32], Failure> {
+    let host = url.host_str().unwrap_or_default();
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    if host != "localhost" && !address.is_some_and(|address| address.is_loopback()) {
+        return Err(Failure::new(Exit::Usage, "another machine needs a key")
+            .hint("use a key of its owner, in ALLERAC_KEY or with --key"));
+    }
+    let data_dir = place.data_dir()?;
+    existing(&data_dir)?.ok_or_else(|| {
+        Failure::new(Exit::NotFound, format!("no server has run on {} yet", data_dir.display()))
+            .hint("name the server's own --data-dir, or a key of its owner with --key")
     })
 }
 

@@ -100,6 +100,7 @@ impl Prepared {
             memory: models.memory(allerac_hardware::memory().total_bytes),
             idle: models.idle(),
             pinned: models.pinned.iter().cloned().collect(),
+            shader_cache: data_dir.join("shaders"),
         })
     }
 

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use allerac_engine_link::protocol::ModelInfo;
 use allerac_engine_link::{Engine, EngineError, EngineStatus, Report};
 
+use allerac_models::fit::Split;
+
 use crate::model::LocalModel;
 use crate::residency::{Refusal, View};
 
@@ -83,6 +85,8 @@ pub struct ModelState {
     pub until: Option<Instant>,
     /// Memory that it takes as measured, or that is set aside for it while that cannot be; 0 where it has no engine.
     pub memory_bytes: u64,
+    /// What of it is on the graphics processor.
+    pub split: Option<Split>,
 }
 
 impl ModelState {
@@ -100,7 +104,14 @@ impl ModelState {
 pub(crate) fn state(model: &Arc<LocalModel>, view: &View) -> ModelState {
     let model = Arc::clone(model);
     let Some(standing) = view.get(&model.key) else {
-        return ModelState { model, status: None, report: Report::default(), until: None, memory_bytes: 0 };
+        return ModelState {
+            model,
+            status: None,
+            report: Report::default(),
+            until: None,
+            memory_bytes: 0,
+            split: None,
+        };
     };
     let status = match (&standing.engine, &standing.failure) {
         (Some(engine), _) => Some(engine.status()),
@@ -114,5 +125,6 @@ pub(crate) fn state(model: &Arc<LocalModel>, view: &View) -> ModelState {
         report: standing.engine.as_ref().map_or_else(|| standing.before.clone(), Engine::report),
         until: standing.until,
         memory_bytes: measured.unwrap_or(standing.need_bytes),
+        split: standing.split,
     }
 }

@@ -3,6 +3,7 @@
 
 mod alias;
 mod engines;
+mod gpu;
 mod kv;
 mod limits;
 mod model;
@@ -17,10 +18,12 @@ mod upstream;
 mod window;
 
 pub use alias::Aliases;
+pub use allerac_models::fit::Split;
 pub use allerac_models::{
     Catalogue, Entry, Header, HeaderValue, ModelKind, ModelsError, Progress as PullProgress, Reference, named,
 };
 pub use engines::{Memory, ModelState, NoEngine};
+pub use gpu::{GpuStanding, GpuView};
 pub use kv::KvFolder;
 pub use limits::{Away, Count, Limits, NotAdmitted, Permit, SharedRates, TakenTokens};
 pub use model::{LocalModel, default_model};

@@ -11,6 +11,7 @@ use allerac_models::{Installed, ModelsError, Store, named};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engines::{Memory, ModelState, NoEngine, state};
+use crate::gpu::GpuView;
 use crate::kv::KvFolder;
 use crate::model::{Drafts, Headers, LocalModel, default_model};
 use crate::pulls::Pulls;
@@ -46,6 +47,8 @@ pub struct RegistryConfig {
     pub idle: Option<Duration>,
     /// Models that stay in memory once they are there.
     pub pinned: HashSet<String>,
+    /// Where drivers of graphics processors keep compiled shaders.
+    pub shader_cache: PathBuf,
 }
 
 /// The installed models at one moment, by id.
@@ -63,6 +66,7 @@ pub struct Registry {
     headers: Arc<tokio::sync::Mutex<Headers>>,
     keeper: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<View>>,
+    gpu: watch::Receiver<Arc<GpuView>>,
     pulls: Pulls,
     /// The model that was loaded because it is the default, and how that went.
     warm: Arc<Mutex<(Option<Beforehand>, Warmth)>>,
@@ -95,7 +99,9 @@ impl Registry {
         let (config, models) = (Arc::new(config), Arc::new(models));
         let (keeper, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (view, seen) = watch::channel(Arc::new(View::new()));
-        let task = Keeper::new(Arc::clone(&config), commands, keeper.downgrade(), view, Arc::clone(&models));
+        let (gpu_view, gpu) = watch::channel(Arc::new(GpuView::looking()));
+        let views = (view, gpu_view);
+        let task = Keeper::new(Arc::clone(&config), commands, keeper.downgrade(), views, Arc::clone(&models));
         tokio::spawn(task.run());
         Self {
             pulls: Pulls::default(),
@@ -104,6 +110,7 @@ impl Registry {
             headers: Arc::new(tokio::sync::Mutex::new(headers)),
             keeper,
             view: seen,
+            gpu,
             warm: Arc::default(),
         }
     }
@@ -123,6 +130,7 @@ impl Registry {
             memory,
             idle: None,
             pinned: HashSet::new(),
+            shader_cache: "/nowhere".into(),
         };
         Self::with(config, models.into_iter().map(Arc::new).collect(), Headers::default())
     }
@@ -190,9 +198,29 @@ impl Registry {
 
     /// Lets a model leave memory as soon as nobody uses it.
     pub async fn unload(&self, model: &LocalModel) {
+        self.ask(|reply| Command::Unload(Arc::clone(&model.key), reply)).await;
+    }
+
+    /// What becomes of the graphics processor.
+    #[must_use]
+    pub fn gpu(&self) -> Arc<GpuView> {
+        Arc::clone(&self.gpu.borrow())
+    }
+
+    /// Has models leave the graphics processor as their answers end, and loads none onto it any more. They go on without it.
+    pub async fn eject_gpu(&self) {
+        self.ask(Command::EjectGpu).await;
+    }
+
+    /// Uses the graphics processor again; models that gain by it are loaded onto it when nobody uses them.
+    pub async fn use_gpu(&self) {
+        self.ask(Command::UseGpu).await;
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
         let (reply, told) = oneshot::channel();
         // Where the keeper is gone, nothing is in memory.
-        if self.keeper.send(Command::Unload(Arc::clone(&model.key), reply)).await.is_ok() {
+        if self.keeper.send(command(reply)).await.is_ok() {
             let _ = told.await;
         }
     }

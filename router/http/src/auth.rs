@@ -119,6 +119,22 @@ impl FromRequestParts<AppState> for Observer {
     }
 }
 
+/// A request to or about the graphics processor: with a key, signed in, or with a pass that was made from the box's secret.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AtTheGpu;
+
+impl FromRequestParts<AppState> for AtTheGpu {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        if bearer(parts).is_ok_and(|presented| state.gpu_pass.opens(presented, jiff::Timestamp::now().as_second())) {
+            return Ok(Self);
+        }
+        caller(parts, state)?.may(needed(&parts.method, parts.uri.path()))?;
+        Ok(Self)
+    }
+}
+
 /// A request of somebody who may change the box: its owner, or an admin.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner;

@@ -1,5 +1,5 @@
-//! A pass to the metrics: whoever can read the secret of this box makes one and looks, before anybody owns the box and
-//! without a key of theirs. It opens nothing else, and for a minute only.
+//! Passes: whoever can read the secret of this box makes one, before anybody owns the box and without a key of theirs. One
+//! opens the metrics, another what has to do with the graphics processor, and each for a minute only.
 
 use std::fmt;
 
@@ -9,17 +9,23 @@ const PREFIX: &str = "allerac-pass-";
 /// clock may have been set.
 const VALID_S: u64 = 60;
 
-/// Makes and checks passes.
+/// Makes and checks passes for one purpose.
 #[derive(Clone)]
-pub struct MetricsPass {
+pub struct Pass {
     key: [u8; 32],
 }
 
-impl MetricsPass {
-    /// From the secret of the box.
+impl Pass {
+    /// To the metrics, from the secret of the box.
     #[must_use]
-    pub fn new(secret: &[u8; 32]) -> Self {
+    pub fn to_metrics(secret: &[u8; 32]) -> Self {
         Self { key: blake3::derive_key("allerac 2026 pass to the metrics", secret) }
+    }
+
+    /// To look at the graphics processor, to eject it, and to use it again.
+    #[must_use]
+    pub fn to_gpu(secret: &[u8; 32]) -> Self {
+        Self { key: blake3::derive_key("allerac 2026 pass to the graphics processor", secret) }
     }
 
     /// A pass for about this time, in seconds since 1970: `allerac-pass-<time>-<keyed BLAKE3 of the time>`.
@@ -42,9 +48,9 @@ impl MetricsPass {
     }
 }
 
-impl fmt::Debug for MetricsPass {
+impl fmt::Debug for Pass {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("MetricsPass(..)")
+        formatter.write_str("Pass(..)")
     }
 }
 
@@ -54,18 +60,19 @@ mod tests {
 
     #[test]
     fn a_pass_opens_its_own_box_for_a_minute() {
-        let pass = MetricsPass::new(&[7; 32]);
+        let pass = Pass::to_metrics(&[7; 32]);
         let text = pass.issue(1_000);
         for (now, opens) in [(940, true), (1_000, true), (1_060, true), (939, false), (1_061, false), (-1_000, false)] {
             assert_eq!(pass.opens(&text, now), opens, "at {now}");
         }
-        assert!(!MetricsPass::new(&[8; 32]).opens(&text, 1_000));
-        assert_eq!(format!("{pass:?}"), "MetricsPass(..)");
+        assert!(!Pass::to_metrics(&[8; 32]).opens(&text, 1_000));
+        assert!(!Pass::to_gpu(&[7; 32]).opens(&text, 1_000));
+        assert_eq!(format!("{pass:?}"), "Pass(..)");
     }
 
     #[test]
     fn nothing_else_opens() {
-        let pass = MetricsPass::new(&[7; 32]);
+        let pass = Pass::to_metrics(&[7; 32]);
         let text = pass.issue(1_000);
         let later = text.replace("1000", "1001");
         let short = &text[..text.len() - 1];

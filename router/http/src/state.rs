@@ -15,7 +15,7 @@ use crate::claim::ClaimGate;
 use crate::doors::Doors;
 use crate::hardware::Look;
 use crate::idempotency::InFlight;
-use crate::pass::MetricsPass;
+use crate::pass::Pass;
 use crate::sso::SingleSignOn;
 
 /// What every handler can reach. Clones share it.
@@ -54,7 +54,9 @@ pub struct AppState {
     /// What is measured.
     pub metrics: Metrics,
     /// Opens the metrics to the commands of this box.
-    pub pass: MetricsPass,
+    pub pass: Pass,
+    /// Opens what has to do with the graphics processor to them.
+    pub gpu_pass: Pass,
     /// The box's name on the network.
     pub name: String,
     /// The file in which a box of the image says which version of the system runs.

@@ -39,7 +39,7 @@ fn report() -> ModelReport {
         paused: 55,
         resumed: 56,
     };
-    let report = Report { stats: Stats { gauges, counters }, crashes: 57, process: None };
+    let report = Report { stats: Stats { gauges, counters }, crashes: 57, process: None, gpu_failure: None };
     ModelReport { model: "m".into(), status: Some(EngineStatus::Stopped), report }
 }
 

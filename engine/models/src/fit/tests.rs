@@ -2,7 +2,7 @@ use super::*;
 use crate::Catalogue;
 
 /// As its file says.
-fn smollm2() -> Facts {
+pub(super) fn smollm2() -> Facts {
     Facts {
         shape: Shape {
             keys: 30 * 3 * 64,
@@ -16,6 +16,10 @@ fn smollm2() -> Facts {
         layers: 30,
         file_bytes: 98_362_432,
         laid_out_anew_bytes: 0,
+        expert_bytes: 0,
+        table_bytes: 30_081_024,
+        output_bytes: 30_081_024,
+        has_output: false,
         read_bytes: 96_600_000,
         decode_products: 134_515_008,
         prefill_products: 106_203_456,
@@ -37,6 +41,10 @@ fn gemma3() -> Facts {
         layers: 18,
         file_bytes: 253_113_024,
         laid_out_anew_bytes: 13_271_040,
+        expert_bytes: 0,
+        table_bytes: 178_257_920,
+        output_bytes: 178_257_920,
+        has_output: false,
         read_bytes: 246_600_000,
         decode_products: 268_098_176,
         prefill_products: 100_326_016,

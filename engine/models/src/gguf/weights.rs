@@ -64,6 +64,8 @@ pub struct Weights {
     pub table_bytes: u64,
     /// There is a matrix of its own that scores tokens; else the table does that too.
     pub has_output: bool,
+    /// Bytes of that matrix.
+    pub output_bytes: u64,
     /// Bytes of matrices by ggml's number of their kind: what kernels may lay out anew.
     pub matrices: BTreeMap<u32, u64>,
     /// Each of them, by its name.
@@ -147,7 +149,10 @@ impl Weights {
         } else if rows > 1 {
             *self.matrices.entry(kind).or_default() += bytes;
         }
-        self.has_output |= name == "output.weight";
+        if name == "output.weight" {
+            self.has_output = true;
+            self.output_bytes = bytes;
+        }
         if self.tensors.insert(name, Tensor { lengths, kind }).is_some() {
             return Err(GgufError::Damaged("a tensor is there twice"));
         }

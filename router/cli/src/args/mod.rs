@@ -3,6 +3,7 @@
 pub(crate) mod alerts;
 pub(crate) mod books;
 pub(crate) mod care;
+pub(crate) mod gpu;
 mod measuring;
 mod models;
 pub(crate) mod people;
@@ -93,6 +94,8 @@ pub(crate) enum Command {
     /// List, fetch, import, check and remove models
     #[command(subcommand)]
     Models(Models),
+    /// See the graphics processor, take models off it to unplug it, use it again
+    Gpu(gpu::Gpu),
     /// Measure how this machine computes fastest, and do so from then on
     Tune(Tune),
     /// Measure how fast a model reads and answers, and compare with what was measured before

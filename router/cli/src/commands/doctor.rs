@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use allerac_engine_link::{EngineSettings, GpuMode, choose_gpu, gpu_module, list_gpus};
 use allerac_hardware::{Machine, Probe, Tree};
 use allerac_ledger::{LedgerError, ServeLock};
 use allerac_models::Store;
@@ -248,7 +249,29 @@ async fn engine(config: &ConfigFile, data_dir: &Path) -> Vec<Check> {
         Err(failure) => return vec![Check::broken("engine", failure)],
     };
     let found = Check::ok("engine", binary.display().to_string());
-    vec![found, kernels(&binary).await, confinement(&binary, data_dir).await]
+    let mut checks = vec![found, kernels(&binary).await, confinement(&binary, data_dir).await];
+    checks.extend(gpu(&binary, config).await);
+    checks
+}
+
+/// What computes beside the processor; nothing where there is no module for it.
+async fn gpu(binary: &Path, config: &ConfigFile) -> Option<Check> {
+    const NAME: &str = "gpu";
+    let module = gpu_module(binary)?;
+    let mode = config.engine.over(&EngineSettings::default()).gpu;
+    if mode == GpuMode::Off {
+        return Some(Check::ok(NAME, "not used, as the configuration file says"));
+    }
+    Some(match list_gpus(binary, &module).await {
+        Ok(devices) => match choose_gpu(&devices, mode) {
+            Some(device) => {
+                let (free, all) = (bytes(device.free_bytes), bytes(device.memory_bytes));
+                Check::ok(NAME, format!("{}, {free} of {all} free", device.description))
+            }
+            None => Check::ok(NAME, "none that has memory of its own"),
+        },
+        Err(reason) => Check::ok(NAME, format!("none: {reason}")),
+    })
 }
 
 /// Which kernels of llama.cpp compute, by its own account. No model is loaded for it.

@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod downgrade;
+pub(crate) mod gpu;
 pub(crate) mod health;
 pub(crate) mod invitations;
 pub(crate) mod keys;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use allerac_engine_link::{CpuSet, EngineSettings, FlashAttention, KvType};
+use allerac_engine_link::{CpuSet, EngineSettings, FlashAttention, GpuMode, KvType};
 use serde::Deserialize;
 
 use super::load::Bounded;
@@ -34,6 +34,8 @@ pub(crate) struct EngineSection {
     flash_attention: Option<FlashAttention>,
     kv_type_k: Option<KvType>,
     kv_type_v: Option<KvType>,
+    gpu: Option<GpuMode>,
+    gpu_layers: Option<Bounded<1, 1024>>,
     sandbox: Option<bool>,
 }
 
@@ -73,6 +75,8 @@ impl EngineSection {
             flash_attention: self.flash_attention.unwrap_or(profile.flash_attention),
             kv_type_k: self.kv_type_k.unwrap_or(profile.kv_type_k),
             kv_type_v: self.kv_type_v.unwrap_or(profile.kv_type_v),
+            gpu: self.gpu.unwrap_or(profile.gpu),
+            gpu_layers: self.gpu_layers.map(Bounded::get).or(profile.gpu_layers),
             sandbox: self.sandbox.unwrap_or(profile.sandbox),
         }
     }

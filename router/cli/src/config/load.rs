@@ -115,6 +115,8 @@ mod tests {
             flash_attention = "on"
             kv_type_k = "q8_0"
             kv_type_v = "q8_0"
+            gpu = "off"
+            gpu_layers = 20
             [models]
             memory_mib = 8000
             idle_minutes = 10
@@ -160,6 +162,13 @@ mod tests {
                 "engine.kv_type_k",
                 "unknown variant `q9`, expected one of `f32`",
             ),
+            (
+                "[engine]\ngpu = \"yes\"".into(),
+                2,
+                "engine.gpu",
+                "unknown variant `yes`, expected one of `auto`, `on`, `off`",
+            ),
+            ("[engine]\ngpu_layers = 0".into(), 2, "engine.gpu_layers", "not in 1 to"),
             ("[engine]\ncpus = \"all\"".into(), 2, "engine.cpus", "no list of processors"),
             ("[engine]\nspeed = 1".into(), 2, "engine.speed", "unknown field"),
             ("[models]\nmemory_mib = 1".into(), 2, "models.memory_mib", "not in 64 to"),

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use allerac_alerts::{Channel, Sender};
-use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, MetricsPass, Port, SingleSignOn};
+use allerac_http::{AppState, Background, Batches, ClaimGate, Doors, InFlight, Pass, Port, SingleSignOn};
 use allerac_ledger::{Ledger, ServeLock};
 use allerac_metrics::Metrics;
 use allerac_objects::Store;
@@ -58,7 +58,7 @@ struct Server {
     schedule: Option<Schedule>,
     channels: Vec<Channel>,
     store: Store,
-    pass: MetricsPass,
+    passes: (Pass, Pass),
     doors: Arc<Doors>,
     sso: Option<Arc<SingleSignOn>>,
     listener: TcpListener,
@@ -112,7 +112,8 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     let registry = prepared.registry_config(&data_dir, kv, place.time_zone())?;
     let registry = Registry::open(registry).map_err(|error| models_failure(&error))?;
     let secret = crate::secret::secret(&data_dir)?;
-    let (pass, doors) = (MetricsPass::new(&secret), Arc::new(Doors::new(&secret)));
+    let passes = (Pass::to_metrics(&secret), Pass::to_gpu(&secret));
+    let doors = Arc::new(Doors::new(&secret));
     let store = Store::open(&data_dir, &secret)?;
     let (system_status, steward) = (args.system_status.clone(), args.steward.clone());
     Ok(Server {
@@ -125,7 +126,7 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
         schedule,
         channels,
         store,
-        pass,
+        passes,
         doors,
         sso,
         listener,
@@ -185,7 +186,8 @@ impl Server {
             limits: limits.clone(),
             energy: accountant.accounts.clone(),
             metrics,
-            pass: self.pass.clone(),
+            pass: self.passes.0.clone(),
+            gpu_pass: self.passes.1.clone(),
             name: label.to_string(),
             system_status: self.system_status.clone(),
             steward: self.steward.clone(),

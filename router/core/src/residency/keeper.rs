@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use allerac_engine_link::{Engine, EngineConfig, Report};
+use allerac_engine_link::{Engine, EngineConfig, GpuDevice, Report};
 use allerac_models::ModelKind;
+use allerac_models::fit::Split;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::graphics::{self, Graphics, Placed};
 use super::lease::{Lease, Load};
 use super::need;
 use super::policy::Residents;
 use super::terms::{Action, Key, Moment, Need, Refusal, Rules, Ticket, Want};
 use super::watch::{self as watching, tell};
+use crate::gpu::GpuView;
 use crate::model::LocalModel;
 use crate::registry::RegistryConfig;
 
@@ -39,6 +42,14 @@ pub(crate) enum Command {
     Unload(Key, oneshot::Sender<()>),
     /// The models that are installed now.
     Installed(Arc<Vec<Arc<LocalModel>>>),
+    /// The graphics processors that there are.
+    GpusListed(Result<Vec<GpuDevice>, String>),
+    /// An engine does without the graphics processor from now on, and why.
+    GpuFailed(Key, String),
+    /// Nothing is to be on the graphics processor any more; answered when that can be seen.
+    EjectGpu(oneshot::Sender<()>),
+    /// It is to be used again; answered when that can be seen.
+    UseGpu(oneshot::Sender<()>),
     /// Files that belong to no model are removed, or could not be.
     Swept(bool),
     /// All engines end; then this is answered.
@@ -73,12 +84,16 @@ pub(crate) struct Standing {
     pub(crate) until: Option<Instant>,
     /// Memory set aside for it, in bytes.
     pub(crate) need_bytes: u64,
+    /// What of it is on the graphics processor.
+    pub(crate) split: Option<Split>,
 }
 
-struct Running {
-    engine: Engine,
-    model: Arc<LocalModel>,
-    load: Load,
+pub(super) struct Running {
+    pub(super) engine: Engine,
+    pub(super) model: Arc<LocalModel>,
+    pub(super) load: Load,
+    /// What of it is on the graphics processor.
+    pub(super) placed: Option<Placed>,
 }
 
 struct Waiting {
@@ -88,14 +103,16 @@ struct Waiting {
 }
 
 pub(crate) struct Keeper {
-    config: Arc<RegistryConfig>,
+    pub(super) config: Arc<RegistryConfig>,
     commands: mpsc::Receiver<Command>,
     /// For tasks that watch engines; weak, so that the keeper ends when nobody else is there.
-    lane: mpsc::WeakSender<Command>,
+    pub(super) lane: mpsc::WeakSender<Command>,
     view: watch::Sender<Arc<View>>,
+    gpu_view: watch::Sender<Arc<GpuView>>,
+    pub(super) graphics: Graphics,
     began: Instant,
-    residents: Residents,
-    running: HashMap<Key, Running>,
+    pub(super) residents: Residents,
+    pub(super) running: HashMap<Key, Running>,
     waiting: HashMap<Ticket, Waiting>,
     next_ticket: Ticket,
     installed: Arc<Vec<Arc<LocalModel>>>,
@@ -106,7 +123,7 @@ pub(crate) struct Keeper {
     told: Vec<oneshot::Sender<()>>,
     /// Who waits for the end; then nothing is started any more.
     closing: Vec<oneshot::Sender<()>>,
-    is_closing: bool,
+    pub(super) is_closing: bool,
 }
 
 impl Keeper {
@@ -114,15 +131,18 @@ impl Keeper {
         config: Arc<RegistryConfig>,
         commands: mpsc::Receiver<Command>,
         lane: mpsc::WeakSender<Command>,
-        view: watch::Sender<Arc<View>>,
+        views: (watch::Sender<Arc<View>>, watch::Sender<Arc<GpuView>>),
         installed: Arc<Vec<Arc<LocalModel>>>,
     ) -> Self {
         let rules = Rules { budget: config.memory.budget_bytes, idle: config.idle };
+        let (graphics, (view, gpu_view)) = (Graphics::new(&config), views);
         Self {
             config,
             commands,
             lane,
             view,
+            gpu_view,
+            graphics,
             began: Instant::now(),
             residents: Residents::new(rules),
             running: HashMap::new(),
@@ -153,6 +173,7 @@ impl Keeper {
                 self.apply(command);
             }
             self.forget_those_who_left();
+            self.look_for_gpus();
             self.decide();
             self.sweep();
             self.publish();
@@ -163,13 +184,14 @@ impl Keeper {
         }
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         self.began.elapsed()
     }
 
     fn rest(&self) -> Duration {
         let now = self.now();
-        let decide = self.residents.next_moment(now).map(|moment| moment.saturating_sub(now));
+        let moments = self.residents.next_moment(now).into_iter().chain(self.graphics.next_moment());
+        let decide = moments.min().map(|moment| moment.saturating_sub(now));
         let sweep = self.sweep_at.map(|at| at.saturating_duration_since(Instant::now()));
         decide.into_iter().chain(sweep).min().unwrap_or(REST).min(REST)
     }
@@ -208,6 +230,16 @@ impl Keeper {
                     }
                 }
                 self.sweep_at = Some(Instant::now());
+            }
+            Command::GpusListed(list) => self.gpus_listed(list),
+            Command::GpuFailed(key, reason) => self.gpu_failed(&key, reason),
+            Command::EjectGpu(reply) => {
+                self.eject_gpu();
+                self.told.push(reply);
+            }
+            Command::UseGpu(reply) => {
+                self.graphics.gpu.allow();
+                self.told.push(reply);
             }
             Command::Swept(done) => self.sweep_at = (!done).then(|| Instant::now() + SWEEP_AGAIN),
             Command::Shutdown(reply) => {
@@ -254,6 +286,9 @@ impl Keeper {
     }
 
     fn decide(&mut self) {
+        if self.graphics.gpu.is_unknown() && !self.is_closing {
+            return;
+        }
         let free = if self.residents.wants_memory() { (self.config.memory.free_bytes)() } else { 0 };
         for action in self.residents.decide(self.now(), free) {
             match action {
@@ -274,12 +309,17 @@ impl Keeper {
         let Some(model) = self.waiting.values().find(|waiting| waiting.model.key == *key) else { return };
         let model = Arc::clone(&model.model);
         let report = self.reports.get(key).cloned().unwrap_or_default();
-        let engine = Engine::resume(self.engine_config(&model), report);
+        let placed = self.place(&model);
+        let offload = placed.as_ref().map(|placed| placed.offload.clone());
+        let engine = Engine::resume(EngineConfig { offload, ..self.engine_config(&model) }, report);
+        if placed.is_some() {
+            tokio::spawn(graphics::follow(engine.watch_report(), Arc::clone(key), self.lane.clone()));
+        }
         tracing::info!(model = model.id, "a model is loaded");
         tokio::spawn(watching::load(engine.watch(), Arc::clone(key), self.lane.clone()));
         let load =
             Load { began: Instant::now(), time: self.residents.load_time(key, need(&model, &self.config.settings)) };
-        self.running.insert(Arc::clone(key), Running { engine, model, load });
+        self.running.insert(Arc::clone(key), Running { engine, model, load, placed });
     }
 
     fn engine_config(&self, model: &LocalModel) -> EngineConfig {
@@ -291,6 +331,7 @@ impl Keeper {
             parts: model.parts.clone(),
             draft_path: model.draft.clone(),
             adapters: model.adapters.clone(),
+            offload: None,
             name: model.id.clone(),
             settings: self.config.settings.clone(),
             kv_file: kv.map(|folder| folder.file(&model.weights_digest)),
@@ -320,6 +361,7 @@ impl Keeper {
         self.residents.stopped(key);
         let Some(Running { engine, model, .. }) = self.running.remove(key) else { return };
         if self.is_installed(key) {
+            self.moved(&model);
             self.reports.insert(Arc::clone(key), engine.report());
         } else {
             self.remove_kv(&model);
@@ -388,10 +430,12 @@ impl Keeper {
                 failure: self.residents.failure(key).map(|(reason, _)| reason.to_owned()),
                 until: seen.and_then(|seen| self.began.checked_add(seen.until?)),
                 need_bytes: seen.map_or(0, |seen| Need::all(seen.need)),
+                split: self.running.get(key).and_then(|running| Some(running.placed.as_ref()?.split)),
             };
             (Arc::clone(key), standing)
         });
         self.view.send_replace(Arc::new(view.collect()));
+        self.gpu_view.send_replace(Arc::new(self.graphics.gpu.view(now)));
     }
 
     fn end_all(&mut self) {

@@ -1,6 +1,7 @@
 //! Which models are in memory, and for how long.
 
 mod estimate;
+mod graphics;
 mod keeper;
 mod lease;
 mod policy;

@@ -26,6 +26,15 @@ enum Phase {
     Stopping,
 }
 
+/// Whether a model is to go, to come back in another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    No,
+    WhenIdle,
+    /// It takes no new requests until it can go.
+    Drains,
+}
+
 /// A model in memory, or on its way in or out.
 #[derive(Debug)]
 struct Resident {
@@ -41,6 +50,7 @@ struct Resident {
     pinned: bool,
     /// It takes no new requests, because somebody waits for its memory.
     draining: bool,
+    leave: Leave,
     file: u64,
 }
 
@@ -164,6 +174,13 @@ impl Residents {
         }
     }
 
+    /// The model is to go as soon as nobody uses it, pinned or not; where it must, it takes no new requests until then.
+    pub(crate) fn leave(&mut self, key: &Key, must: bool) {
+        if let Some(resident) = self.residents.get_mut(key) {
+            resident.leave = if must { Leave::Drains } else { Leave::WhenIdle };
+        }
+    }
+
     /// Only these models are installed: what else is in memory goes, and is forgotten.
     pub(crate) fn installed(&mut self, keys: &[Key]) {
         for (key, resident) in &mut self.residents {
@@ -228,7 +245,8 @@ impl Residents {
     /// Ends what stayed for as long as it was to.
     fn expire(&mut self, now: Moment, actions: &mut Vec<Action>) {
         for (key, resident) in &mut self.residents {
-            if resident.is_idle() && resident.until(resident.idle_since).is_some_and(|until| until <= now) {
+            let is_due = resident.until(resident.idle_since).is_some_and(|until| until <= now);
+            if resident.is_idle() && (is_due || resident.leave != Leave::No) {
                 resident.phase = Phase::Stopping;
                 actions.push(Action::Stop(Arc::clone(key)));
             }
@@ -239,7 +257,7 @@ impl Residents {
         let (now, free) = at;
         let Want { ticket, key, need, .. } = &waiter.want;
         if let Some(resident) = self.residents.get(key) {
-            if resident.phase == Phase::Stopping || resident.draining {
+            if resident.phase == Phase::Stopping || resident.draining || resident.leave == Leave::Drains {
                 return Served::Waits;
             }
             self.grant(&waiter.want, now, actions);
@@ -279,6 +297,7 @@ impl Residents {
             keep: Duration::MAX,
             pinned: want.pinned,
             draining: false,
+            leave: Leave::No,
             file: want.file,
         };
         self.residents.insert(Arc::clone(&want.key), resident);

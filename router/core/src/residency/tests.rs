@@ -96,6 +96,34 @@ fn no_more_go_than_are_needed() {
 }
 
 #[test]
+fn what_is_to_come_back_in_another_way_goes_when_nobody_uses_it() {
+    for must in [false, true] {
+        let mut residents = Residents::new(rules(100));
+        residents.wanted(Want { pinned: true, ..want(1, "a", 40) }, s(0));
+        residents.decide(s(0), PLENTY);
+        residents.loaded(&key("a"), s(1));
+        residents.leave(&key("a"), must);
+        residents.wanted(want(2, "a", 40), s(2));
+        let granted: &[Action] = if must { &[] } else { &[Action::Grant(2, key("a"), 1)] };
+        assert_eq!(residents.decide(s(2), PLENTY), granted);
+        residents.released(&key("a"), 1, s(3));
+        if !must {
+            assert_eq!(residents.decide(s(3), PLENTY), []);
+            residents.released(&key("a"), 1, s(3));
+        }
+        assert_eq!(residents.decide(s(3), PLENTY), [Action::Stop(key("a"))]);
+        residents.stopped(&key("a"));
+        residents.wanted(want(3, "a", 40), s(4));
+        // Whoever waited is served by the one that comes back, which stays.
+        let begun = residents.decide(s(4), PLENTY);
+        assert_eq!(begun[0], Action::Start(key("a"), 2));
+        assert_eq!(begun.len(), if must { 3 } else { 2 });
+        residents.loaded(&key("a"), s(5));
+        assert_eq!(residents.decide(s(5), PLENTY), []);
+    }
+}
+
+#[test]
 fn pinned_models_never_go() {
     let mut residents = Residents::new(Rules { budget: 100, idle: Some(s(5)) });
     residents.wanted(Want { pinned: true, keep: Some(s(0)), ..want(1, "a", 60) }, s(0));

@@ -4,7 +4,7 @@ use axum::routing::{delete, get, post};
 
 use super::people::request;
 use super::under;
-use crate::handlers::admin::{downloads, models, system};
+use crate::handlers::admin::{downloads, gpu, models, system};
 use crate::handlers::list::PAGE_MAX;
 use crate::hardware::Hardware;
 use crate::openapi::Operation;
@@ -13,7 +13,7 @@ pub(super) fn operations() -> Vec<Operation> {
     under("Administration: models", models_()).chain(under("Administration: the system", system_())).collect()
 }
 
-fn models_() -> [Operation; 7] {
+fn models_() -> [Operation; 10] {
     const CATALOGUE: &str = "/v1/admin/models/catalogue";
     [
         Operation::get(
@@ -22,6 +22,20 @@ fn models_() -> [Operation; 7] {
             "What the box is made of, and what would make it faster",
         )
         .gives::<Hardware>(200),
+        Operation::get(
+            "/v1/admin/gpu",
+            get(gpu::show),
+            "Whether models are computed by a graphics processor, and which",
+        )
+        .gives::<gpu::GpuObject>(200),
+        Operation::post(
+            "/v1/admin/gpu/eject",
+            post(gpu::eject),
+            "Take all models off the graphics processor as their answers end, so that it can be unplugged",
+        )
+        .gives::<gpu::GpuObject>(200),
+        Operation::post("/v1/admin/gpu/use", post(gpu::use_again), "Use the graphics processor again")
+            .gives::<gpu::GpuObject>(200),
         Operation::get("/v1/admin/models", get(models::list), "The installed models, and which are in memory")
             .lists::<models::InstalledObject>(PAGE_MAX),
         Operation::get(CATALOGUE, get(models::catalogue), "Models that can be fetched, and what each would do here")

@@ -1,6 +1,7 @@
 // The models of the box, and those that it can fetch.
 
 import { ApiError, bearer, type Credential, json, post, request } from "./api";
+import type { Gpu, Share } from "./gpu";
 import { BROKEN_OFF, explain } from "./problem";
 import type { ErrorDetail } from "./wire";
 
@@ -20,6 +21,7 @@ export interface Installed {
   reason: string | null;
   memory_bytes: number;
   is_default: boolean;
+  gpu: Share | null;
 }
 
 export interface Outcome {
@@ -89,6 +91,12 @@ export class Models {
   installed = async () => (await this.get<{ data: Installed[] }>("/v1/admin/models?limit=1000")).data;
   catalogue = () => this.get<Catalogue>("/v1/admin/models/catalogue", MEASURE_MS_MAX);
   hardware = () => this.get<Hardware>("/v1/admin/hardware");
+
+  gpu = () => this.get<Gpu>("/v1/admin/gpu");
+  changeGpu = async (to: "eject" | "use") => {
+    const path = `/v1/admin/gpu/${to}`;
+    return json<Gpu>(await request(path, { method: "POST", headers: bearer(this.key) }));
+  };
 
   async remove(id: string) {
     const path = `/v1/admin/models/${encodeURIComponent(id)}`;

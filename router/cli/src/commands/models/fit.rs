@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use allerac_engine_link::{EngineSettings, GpuMode, choose_gpu, gpu_module, list_gpus};
 use allerac_hardware::{BANDWIDTH_BYTES, bandwidth, compute};
-use allerac_models::fit::{Facts, Needed, Plan, Rates, Speed, verdict};
+use allerac_http::ShareObject;
+use allerac_models::fit::{Asked, Facts, Needed, Plan, Rates, Speed, verdict};
 use allerac_models::{Catalogue, Header, ModelKind, all_parts};
 use serde::Serialize;
 
 use super::{installed, order};
 use crate::args::{ModelsFit, Place};
+use crate::commands::gpu::share;
 use crate::config::ConfigFile;
 use crate::failure::{Exit, Failure};
 use crate::output::{Align, Table, bytes, print_json, print_line};
@@ -23,6 +26,8 @@ struct Row {
     memory_bytes: u64,
     mapped_bytes: u64,
     kv_bytes: u64,
+    /// What of it the graphics processor would have; null where there is none, or nothing fits.
+    gpu: Option<ShareObject>,
     prefill_tokens_per_second: f64,
     decode_tokens_per_second: f64,
     verdict: &'static str,
@@ -33,6 +38,8 @@ struct Row {
 struct Report {
     /// What models may have together.
     memory_bytes: u64,
+    /// What is free on the graphics processor.
+    gpu_bytes: Option<u64>,
     measured: Vec<Measured>,
     models: Vec<Row>,
 }
@@ -45,7 +52,7 @@ struct Measured {
     products_per_second: f64,
 }
 
-pub(super) fn run(args: &ModelsFit, place: &Place) -> Result<(), Failure> {
+pub(super) async fn run(args: &ModelsFit, place: &Place) -> Result<(), Failure> {
     let candidates = candidates(args.model.as_deref(), place)?;
     let config = ConfigFile::load(args.setup.config.as_deref())?;
     let probe = allerac_hardware::probe();
@@ -54,11 +61,24 @@ pub(super) fn run(args: &ModelsFit, place: &Place) -> Result<(), Failure> {
     let settings = setup::settings(&config, &profile, &probe, &tuned)?;
     let plan = allerac_router_core::plan(&settings);
     let memory_bytes = config.models.memory(allerac_hardware::memory().total_bytes).budget_bytes;
+    let gpu = gpu_bytes(&config, &settings).await;
     let rates = rates(settings.threads.max(1));
     let measured = rates.iter().map(Measured::from).collect();
-    let models = candidates.into_iter().map(|(id, facts)| row(id, &facts, &plan, &rates, memory_bytes)).collect();
-    let report = Report { memory_bytes, measured, models };
+    let asked = Asked { layers: settings.gpu_layers };
+    let predicted = |(id, facts): (String, Facts)| Row {
+        gpu: gpu.and_then(|free| facts.split(&plan, free, asked)).map(ShareObject::from),
+        ..row(id, &facts, &plan, &rates, memory_bytes)
+    };
+    let models = candidates.into_iter().map(predicted).collect();
+    let report = Report { memory_bytes, gpu_bytes: gpu, measured, models };
     if args.json { Ok(print_json(&report)?) } else { print(&report) }
+}
+
+/// What is free on the graphics processor that models are loaded onto.
+async fn gpu_bytes(config: &ConfigFile, settings: &EngineSettings) -> Option<u64> {
+    let binary = setup::engine_binary(config).ok().filter(|_| settings.gpu != GpuMode::Off)?;
+    let devices = list_gpus(&binary, &gpu_module(&binary)?).await.ok()?;
+    choose_gpu(&devices, settings.gpu).map(|device| device.free_bytes)
 }
 
 impl From<&Rates> for Measured {
@@ -137,6 +157,7 @@ fn row(id: String, facts: &Facts, plan: &Plan, rates: &[Rates], memory_bytes: u6
         memory_bytes: needed.lasting(),
         mapped_bytes: mapped,
         kv_bytes: kv,
+        gpu: None,
         prefill_tokens_per_second: tenth(prefill),
         decode_tokens_per_second: tenth(decode),
         verdict: verdict.name(),
@@ -148,6 +169,7 @@ fn print(report: &Report) -> Result<(), Failure> {
     let mut table = Table::new(&[
         ("ID", Align::Left),
         ("MEMORY", Align::Right),
+        ("GPU", Align::Left),
         ("PROMPT/s", Align::Right),
         ("ANSWER/s", Align::Right),
         ("VERDICT", Align::Left),
@@ -157,6 +179,7 @@ fn print(report: &Report) -> Result<(), Failure> {
         table.row(vec![
             row.id.clone(),
             bytes(row.memory_bytes),
+            row.gpu.as_ref().map_or_else(|| "-".to_owned(), share),
             format!("{:.0}", row.prefill_tokens_per_second),
             format!("{:.1}", row.decode_tokens_per_second),
             row.verdict.to_owned(),
@@ -164,6 +187,9 @@ fn print(report: &Report) -> Result<(), Failure> {
         ]);
     }
     table.print()?;
+    if let Some(free) = report.gpu_bytes {
+        print_line(&format!("free on the graphics processor: {}; speeds are those without it", bytes(free)))?;
+    }
     for Measured { threads, gigabytes_per_second, products_per_second } in &report.measured {
         print_line(&format!(
             "measured on {threads} threads: {gigabytes_per_second} GB/s of memory, {products_per_second} billion products a second"

@@ -18,7 +18,7 @@ pub(crate) async fn run(command: &Models, place: &Place) -> Result<(), Failure> 
     match command {
         Models::List(args) => list(args.installed, args.json, place),
         Models::Pull(args) => pull::run(args, place).await,
-        Models::Fit(args) => fit::run(args, place),
+        Models::Fit(args) => fit::run(args, place).await,
         Models::Import(args) => files::import(args, place).await,
         Models::Gc(_) => files::collect(place),
         Models::Scrub(args) => files::scrub(args, place).await,

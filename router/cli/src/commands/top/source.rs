@@ -1,9 +1,8 @@
 //! Where the metrics come from, and what opens them.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use allerac_http::MetricsPass;
+use allerac_http::Pass;
 use reqwest::{Client, StatusCode, Url};
 
 use super::scrape::Scrape;
@@ -24,14 +23,14 @@ pub(super) struct Source {
 enum Opener {
     Key(String),
     /// Made anew for each request; only ever sent to this machine.
-    Pass(MetricsPass),
+    Pass(Pass),
 }
 
 impl Source {
     pub(super) fn new(args: &Top, place: &Place) -> Result<Self, Failure> {
         let opener = match args.key.clone().filter(|key| !key.is_empty()) {
             Some(key) => Opener::Key(key),
-            None => Opener::Pass(own_pass(&args.url, place)?),
+            None => Opener::Pass(Pass::to_metrics(&secret::of_server(&args.url, place)?)),
         };
         let client = Client::builder().timeout(ANSWER_TIME_MAX).no_proxy().build();
         let client = client.map_err(|error| Failure::from_error(Exit::Failure, &error))?;
@@ -78,20 +77,4 @@ impl Source {
         Failure::new(Exit::Failure, format!("{} gives no metrics: {problem}", self.url()))
             .hint("is it an Allerac server of this version?")
     }
-}
-
-/// A pass for the box whose data directory this is.
-fn own_pass(url: &Url, place: &Place) -> Result<MetricsPass, Failure> {
-    let host = url.host_str().unwrap_or_default();
-    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-    if host != "localhost" && !address.is_some_and(|address| address.is_loopback()) {
-        return Err(Failure::new(Exit::Usage, "another machine needs a key")
-            .hint("use a key of its owner, in ALLERAC_KEY or with --key"));
-    }
-    let data_dir = place.data_dir()?;
-    let secret = secret::existing(&data_dir)?.ok_or_else(|| {
-        Failure::new(Exit::NotFound, format!("no server has run on {} yet", data_dir.display()))
-            .hint("name the server's own --data-dir, or a key of its owner with --key")
-    })?;
-    Ok(MetricsPass::new(&secret))
 }

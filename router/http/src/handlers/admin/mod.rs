@@ -2,6 +2,7 @@
 
 pub(crate) mod books;
 pub(crate) mod downloads;
+pub(crate) mod gpu;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod look;

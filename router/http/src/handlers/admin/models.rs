@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::gpu::ShareObject;
 use super::{Named, name};
 use crate::auth::Authenticated;
 use crate::error::ApiError;
@@ -39,6 +40,8 @@ pub(crate) struct InstalledObject {
     reason: Option<String>,
     /// What it takes of the memory now.
     memory_bytes: u64,
+    /// What of it a graphics processor has; null where it has nothing.
+    gpu: Option<ShareObject>,
     /// Whether it answers where nobody chose.
     is_default: bool,
     created_at: i64,
@@ -223,6 +226,7 @@ fn installed(state: &ModelState, default: Option<&str>) -> InstalledObject {
         status,
         reason,
         memory_bytes: state.memory_bytes,
+        gpu: state.split.map(ShareObject::from),
         is_default: default == Some(model.id.as_str()),
         created_at: model.created,
     }
