@@ -30,7 +30,10 @@ async fn live(ledger: &Ledger) {
     ledger.note_requests(true).await.unwrap();
     ledger.alert_at(&[50, 100]).await.unwrap();
     ledger
-        .set_prices(&[Price { served_by: "upstream:far".into(), model: "m".into(), input: 3, output: 7 }], "usd")
+        .set_prices(
+            &[Price { served_by: "upstream:far".into(), model: "m".into(), input: 3, cached_input: None, output: 7 }],
+            "usd",
+        )
         .await
         .unwrap();
     let small = Plan { tokens_a_month: Some(100), carry_over: true, ..ledger.plan("personal").unwrap() };

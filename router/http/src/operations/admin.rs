@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::people::request;
 use super::under;
-use crate::handlers::admin::{books, invitations, keys, look, people, teams};
+use crate::handlers::admin::{books, invitations, keys, look, people, teams, upstreams};
 use crate::handlers::list::PAGE_MAX;
 use crate::handlers::objects::{
     AuditObject, InvitationObject, KeyObject, KeyRequest, LinkObject, PersonObject, PlanObject, RotateRequest,
@@ -158,7 +158,7 @@ fn plans() -> [Operation; 5] {
     ]
 }
 
-fn done() -> [Operation; 6] {
+fn done() -> [Operation; 8] {
     let text = || json!({"type": "string"});
     [
         Operation::get(
@@ -168,6 +168,19 @@ fn done() -> [Operation; 6] {
         )
         .in_query("month", "Another one than this, as `2026-11`.", text())
         .gives::<look::UsageObject>(200),
+        Operation::get(
+            "/v1/admin/usage/owning",
+            get(upstreams::owning),
+            "What machines of one's own would have cost in a month, beside what other servers took",
+        )
+        .in_query("month", "Another one than this, as `2026-11`.", text())
+        .gives::<upstreams::OwningObject>(200),
+        Operation::get(
+            "/v1/admin/upstreams",
+            get(upstreams::list),
+            "Other servers: their prices, what was spent on them this month, and what may be",
+        )
+        .lists::<upstreams::UpstreamObject>(PAGE_MAX),
         Operation::get(
             "/v1/admin/audit_logs/verification",
             get(look::verification),

@@ -9,6 +9,7 @@ pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod system;
 pub(crate) mod teams;
+pub(crate) mod upstreams;
 
 use allerac_ledger::{LedgerError, Principal, Role};
 use axum::extract::Path;
