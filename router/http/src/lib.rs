@@ -44,6 +44,7 @@ mod state;
 mod throttle;
 mod ticket;
 mod translate;
+mod usage_file;
 
 pub use background::Background;
 pub use batch::Batches;
@@ -58,3 +59,4 @@ pub use server::{AUTHORITY_PATH, app};
 pub use shared_rates::limits;
 pub use sso::SingleSignOn;
 pub use state::AppState;
+pub use usage_file::{NotWritten, Output, UsageFormat, write_usage};

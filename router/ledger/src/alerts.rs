@@ -57,6 +57,15 @@ pub struct Delivery {
     pub error: Option<String>,
 }
 
+/// Which deliveries are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveriesWanted {
+    /// Those that are `waiting`, `delivered` or `dead`.
+    pub state: Option<String>,
+    /// Those that come after this one in the list: an alert's id, and a channel.
+    pub after: Option<(String, String)>,
+}
+
 /// What became of trying to deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tried {
@@ -322,10 +331,14 @@ impl Ledger {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub fn deliveries(&self, limit: u32) -> Result<Vec<Delivery>, LedgerError> {
+    pub fn deliveries(&self, wanted: &DeliveriesWanted, limit: u32) -> Result<Vec<Delivery>, LedgerError> {
+        let (id, channel) = wanted.after.clone().unwrap_or_default();
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY seq DESC, channel LIMIT ?1"))?;
-            let rows = statement.query_map([limit], delivery)?;
+            let mut statement = connection.prepare_cached(&format!(
+                "{SELECT} WHERE (?1 IS NULL OR state = ?1) AND (?2 = '' OR seq < (SELECT seq FROM alerts WHERE id = ?2)
+                 OR (alerts.id = ?2 AND channel > ?3)) ORDER BY seq DESC, channel LIMIT ?4"
+            ))?;
+            let rows = statement.query_map(params![wanted.state, id, channel, limit], delivery)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }

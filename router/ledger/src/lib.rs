@@ -64,7 +64,7 @@ mod usage;
 mod users;
 mod writer;
 
-pub use alerts::{Alert, Delivery, Tried};
+pub use alerts::{Alert, DeliveriesWanted, Delivery, Tried};
 pub use audit::{AuditEntry, AuditVerified, AuditWanted, Chain, Tampered};
 pub use buckets::{BUCKETS_MAX, Bucket, BucketSum, Part, Wanted, Width};
 pub use copy::{CheckedCopy, check_copy};

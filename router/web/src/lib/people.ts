@@ -147,6 +147,16 @@ export interface OwnMachine {
   paid_back_days: number | null;
 }
 
+/** An alert on its way to somebody. */
+export interface Delivery {
+  id: string;
+  alert: string;
+  type: string;
+  at: number;
+  channel: string;
+  error: string | null;
+}
+
 export interface Identity {
   id: string;
   issuer: string;
@@ -316,6 +326,11 @@ export class People {
   verifyAudit = () => this.get<{ whole: boolean; entries: number; head: string; problem: string | null }>("/v1/admin/audit_logs/verification");
   usage = (month: string | null) =>
     this.get<MonthUsage>(`/v1/admin/usage${month ? `?month=${month}` : ""}`);
+  private readonly file = async (path: string) => (await request(path, { headers: bearer(this.key) })).blob();
+  exportUsage = (format: string) => this.file(`/v1/admin/usage/export?format=${format}`);
+  exportAudit = () => this.file("/v1/admin/audit_logs/export");
+  givenUp = async () => (await this.get<{ data: Delivery[] }>("/v1/admin/alerts?state=dead&limit=50")).data;
+  retryAlert = (alert: string) => this.send<void>("/v1/admin/alerts/retry", { alert });
   upstreams = () => this.list<Upstream>("/v1/admin/upstreams");
   owning = (month: string) => this.get<{ currency: string; machines: OwnMachine[] }>(`/v1/admin/usage/owning?month=${month}`);
   change = (name: string, change: Record<string, unknown>) =>

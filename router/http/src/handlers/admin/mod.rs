@@ -1,7 +1,9 @@
 //! `/v1/admin`: people, keys, invitations, sessions, teams, plans, the audit log, models, the machine and its system, for who looks after the box.
 
+pub(crate) mod alerts;
 pub(crate) mod books;
 pub(crate) mod downloads;
+pub(crate) mod exports;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod look;
