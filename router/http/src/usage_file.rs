@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use allerac_ledger::{Ledger, LedgerError, Span, UsedRequest};
+use allerac_objects::StoreError;
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::errors::ParquetError;
@@ -41,6 +42,9 @@ pub enum NotWritten {
     /// The books cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// What somebody keeps cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// It cannot be written where it goes.
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -48,6 +48,7 @@ impl From<NotWritten> for Failure {
     fn from(error: NotWritten) -> Self {
         match error {
             NotWritten::Ledger(error) => error.into(),
+            NotWritten::Store(error) => error.into(),
             NotWritten::Io(error) => error.into(),
             NotWritten::Parquet(_) => Self::new(Exit::Failure, error.to_string()),
         }

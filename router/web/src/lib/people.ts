@@ -328,6 +328,7 @@ export class People {
     this.get<MonthUsage>(`/v1/admin/usage${month ? `?month=${month}` : ""}`);
   private readonly file = async (path: string) => (await request(path, { headers: bearer(this.key) })).blob();
   exportUsage = (format: string) => this.file(`/v1/admin/usage/export?format=${format}`);
+  exportMine = () => this.file("/v1/account/export");
   exportAudit = () => this.file("/v1/admin/audit_logs/export");
   givenUp = async () => (await this.get<{ data: Delivery[] }>("/v1/admin/alerts?state=dead&limit=50")).data;
   retryAlert = (alert: string) => this.send<void>("/v1/admin/alerts/retry", { alert });

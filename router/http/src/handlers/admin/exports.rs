@@ -1,36 +1,23 @@
 //! The books as files: settled requests, and the audit log. They are written as they are read, so that none is ever in
 //! memory as a whole.
 
-use std::io::{self, BufWriter, Write};
-use std::time::Duration;
+use std::io::{self, Write};
 
 use allerac_ledger::{LedgerError, Span};
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use bytes::Bytes;
-use futures_util::stream::unfold;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
 use crate::auth::Authenticated;
 use crate::error::ApiError;
 use crate::handlers::account::acting;
 use crate::handlers::list::Params;
+use crate::handlers::streamed::streamed;
 use crate::handlers::{Bounded, SmallBody, parse};
 use crate::state::AppState;
 use crate::usage_file::{NotWritten, UsageFormat, write_usage};
-
-/// Pieces that may wait for the client; then the books are not read.
-const PIECES_WAITING_MAX: usize = 8;
-/// Bytes of a piece.
-const PIECE_BYTES: usize = 64 * 1024;
-/// How long a client may take for a piece: the books are held as they were at one moment for as long.
-const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Whether requests are noted in the audit log.
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -77,8 +64,7 @@ pub(crate) async fn audit(
 ) -> Result<Response, ApiError> {
     params.finish()?;
     let ledger = state.ledger.clone();
-    Ok(streamed(("audit.jsonl", "application/jsonl"), move |output| {
-        let mut output = BufWriter::with_capacity(PIECE_BYTES, output);
+    Ok(streamed(("audit.jsonl", "application/jsonl"), move |mut output| {
         let mut broken = None;
         let read = ledger.export_audit(|entry| {
             let written = serde_json::to_writer(&mut output, entry).map_err(io::Error::from);
@@ -104,50 +90,4 @@ pub(crate) async fn note_requests(
     let asked: NotedRequests = parse(&body)?;
     acting(&state, &caller).note_requests(asked.requests).await?;
     Ok(Json(asked))
-}
-
-/// A file that a thread writes while it is sent. One that cannot be finished ends the connection: what came must not be
-/// taken for the whole.
-fn streamed(
-    (name, kind): (&'static str, &'static str),
-    write: impl FnOnce(BufWriter<Lane>) -> io::Result<()> + Send + 'static,
-) -> Response {
-    let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
-    let lane = Lane { sender: sender.clone(), runtime: Handle::current() };
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = write(BufWriter::with_capacity(PIECE_BYTES, lane)) {
-            tracing::warn!("an export was not finished: {error}");
-            let _ = sender.try_send(Err(error));
-        }
-    });
-    let pieces = unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
-    let mut response = Response::new(Body::from_stream(pieces));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(disposition) = HeaderValue::try_from(format!("attachment; filename=\"{name}\"")) {
-        headers.insert(header::CONTENT_DISPOSITION, disposition);
-    }
-    response
-}
-
-/// Where a thread writes what a client reads.
-struct Lane {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    runtime: Handle,
-}
-
-impl Write for Lane {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = self.sender.send_timeout(Ok(Bytes::copy_from_slice(bytes)), PIECE_TIME_MAX);
-        match self.runtime.block_on(piece) {
-            Ok(()) => Ok(bytes.len()),
-            Err(_) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client left, or reads too slowly")),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
