@@ -119,6 +119,7 @@ fn users_are_listed_with_what_they_have_left() {
     let expected = json!([{
         "user": "anna", "role": "member", "plan": "starter", "keys": 1, "limit": 3_000_000, "soft_limit": null,
         "used": 0, "reserved": 0, "free": 3_000_000, "renews_at": users[0]["renews_at"],
+        "spending": {"limit": null, "used": 0, "reserved": 0, "free": null},
         "increases": [{"tokens": 2_000_000, "ends_at": 4_101_753_600i64}],
         "hours": "", "models": [], "password": false, "second_factor": false, "passkeys": 0, "identities": 0,
         "created_at": users[0]["created_at"],
