@@ -154,6 +154,7 @@ def test_a_refusal_for_want_of_tokens_is_the_hundredth_part(tmp_path, receiver):
 def test_what_is_not_taken_comes_again_after_a_kill_and_is_given_up_when_told(tmp_path, receiver):
     receiver.status = 500
     with box(tmp_path, hook(receiver.url)) as server:
+        owner_key = server.claim("olga")
         server.cli("plans", "add", "small", "--tokens-a-month", str(SHORT_TOKENS))
         key = server.create_key("anna", "--plan", "small")
         with server.client(key) as client:
@@ -166,10 +167,45 @@ def test_what_is_not_taken_comes_again_after_a_kill_and_is_given_up_when_told(tm
         server.start()
         allerac.wait_for("it is tried again", lambda: deliveries(server, "--dead"), 30)
         assert deliveries(server, "--dead")[0]["error"] == "it answers that it is gone (410)"
-        receiver.status = 200
-        assert server.cli("alerts", "retry").stdout.startswith("1 deliveries are tried again")
-        allerac.wait_for("it is taken", lambda: told(receiver) == [(100, False)])
+        # Dead ones are seen, however much was told since.
+        assert deliveries(server, "--dead", "--last", "1")[0]["state"] == "dead"
+        with server.http(owner_key) as owner, server.http(key) as http:
+            (dead,) = owner.get("/v1/admin/alerts", params={"state": "dead"}).raise_for_status().json()["data"]
+            assert (dead["type"], dead["channel"], dead["error"], dead["next_at"]) == (
+                "limit.reached", "ops", "it answers that it is gone (410)", None,
+            )  # fmt: skip
+            assert (dead["detail"]["user"], dead["tries"]) == ("anna", 2)
+            assert http.get("/v1/admin/alerts").status_code == 403
+            assert http.post("/v1/admin/alerts/retry").status_code == 403
+            receiver.status = 200
+            assert owner.post("/v1/admin/alerts/retry", json={"alert": "nobody"}).json()["deliveries"] == 0
+            assert owner.post("/v1/admin/alerts/retry").json() == {"object": "alert.retried", "deliveries": 1}
+            allerac.wait_for("it is taken", lambda: told(receiver) == [(100, False)])
+            taken = lambda: owner.get("/v1/admin/alerts").json()["data"][0]["state"]
+            allerac.wait_for("that is noted", lambda: taken() == "delivered")
         assert len(set(receiver.seen)) == 1, "the same id each time"
+
+
+def test_alerts_are_listed_a_page_at_a_time(tmp_path, receiver):
+    other = f'[[alerts.webhook]]\nname = "log"\nurl = "{receiver.url}"\nsecret_file = "secret"\n'
+    with box(tmp_path, hook(receiver.url, other)) as server:
+        server.cli("plans", "add", "small", "--tokens-a-month", str(SHORT_TOKENS))
+        for user in ("anna", "kim", "tom"):
+            with server.client(server.create_key(user, "--plan", "small")) as client:
+                spend(client)
+        allerac.wait_for("all are told", lambda: len(receiver.taken) == 6)
+        with server.http(server.claim("olga")) as owner:
+            pages, after = [], {}
+            while True:
+                page = owner.get("/v1/admin/alerts", params={"limit": 2, **after}).raise_for_status().json()
+                pages.append([(row["detail"]["user"], row["channel"]) for row in page["data"]])
+                if not page["has_more"]:
+                    break
+                after = {"after": page["last_id"]}
+            assert pages == [[(user, "log"), (user, "ops")] for user in ("tom", "kim", "anna")]
+            assert owner.get("/v1/admin/alerts", params={"state": "waiting"}).json()["data"] == []
+            for query in ("state=lost", "after=x", "limit=0", "limit=1001", "order=asc"):
+                assert owner.get(f"/v1/admin/alerts?{query}").status_code == 400, query
 
 
 def test_a_full_disk_and_a_failed_backup_are_told(tmp_path, receiver):

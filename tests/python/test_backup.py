@@ -1,5 +1,6 @@
 """Backups of a running box, to a folder and to a real S3-compatible store; what a person may ask for."""
 
+import io
 import json
 import os
 import re
@@ -268,6 +269,17 @@ def test_a_person_gets_all_of_theirs_and_goes_without_a_trace_of_what_was_said(f
         of_response = [name for name in archive.namelist() if name.startswith(f"responses/{response.id}.")]
         assert b"A secret word" in b"".join(archive.read(name) for name in of_response)
         assert not any(kept.id in name for name in archive.namelist())
+    # Anna gets the same by herself, and nobody with a key that is made for less.
+    with fresh.http(anna) as http:
+        answer = http.get("/v1/account/export").raise_for_status()
+        assert answer.headers["content-disposition"] == 'attachment; filename="allerac.zip"'
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as own, zipfile.ZipFile(output) as archive:
+        assert own.testzip() is None
+        assert {name: own.read(name) for name in own.namelist()} == {name: archive.read(name) for name in archive.namelist()}
+    for bound in (("--scope", "account"), ("--model", "x*"), ("--expires", "2099-01-01")):
+        with fresh.http(fresh.create_key("kim", *bound)) as http:
+            refused = http.get("/v1/account/export")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "key_is_bound"), bound
     again = fresh.cli("users", "export", "anna", "--output", str(output), check=False)
     assert again.returncode == 4 and "is there already" in again.stderr
 

@@ -118,6 +118,12 @@ def test_the_audit_log_is_searched_and_verified(box, owner):
     last = good(owner.get("/v1/admin/audit_logs", params={"limit": 1}))["data"][0]
     assert (whole["whole"], str(whole["entries"]), whole["head"]) == (True, last["id"], last["hash"])
 
+    # The export is what `allerac audit verify` reads.
+    file = box.data.parent / "audit.jsonl"
+    file.write_bytes(owner.get("/v1/admin/audit_logs/export").raise_for_status().content)
+    noted = f"{whole['entries']}:{whole['head']}"
+    assert "the audit log is whole" in box.cli("audit", "verify", "--file", str(file), "--noted", noted).stdout
+
     # Whoever has the file in hand is found out.
     with sqlite3.connect(box.data / "ledger.db") as books:
         guards = books.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'audit'").fetchall()
@@ -135,11 +141,37 @@ def test_the_audit_log_is_searched_and_verified(box, owner):
     assert good(owner.get("/v1/admin/audit_logs/verification"))["whole"]
 
 
+def test_requests_are_noted_where_that_is_wanted(box, owner):
+    switch = lambda wanted: good(owner.post("/v1/admin/audit_logs/requests", json={"requests": wanted}))
+    asked = {"model": allerac.MODEL, "prompt": "A secret question", "max_tokens": 2}
+    noted = lambda: good(owner.get("/v1/admin/audit_logs", params={"action": "request"}))["data"]
+    for wanted, count in ((True, 1), (False, 1)):
+        assert switch(wanted) == {"requests": wanted}
+        good(owner.post("/v1/completions", json=asked))
+        assert len(noted()) == count
+    assert (noted()[0]["detail"]["completion_tokens"], noted()[0]["detail"]["model"]) == (2, allerac.MODEL)
+    assert "secret question" not in owner.get("/v1/admin/audit_logs/export").raise_for_status().content.decode()
+    refused(owner.post("/v1/admin/audit_logs/requests", json={}), 400, "invalid_body")
+
+
+def test_whether_the_books_add_up_is_asked_over_the_api(box, owner):
+    told = good(owner.get("/v1/admin/ledger/verification"))
+    assert (told["adds_up"], told["open"], told["differences"]) == (True, 0, [])
+    with sqlite3.connect(box.data / "ledger.db") as books:
+        account, month, used = books.execute("SELECT account, month, used FROM balances WHERE used > 0").fetchone()
+        books.execute("UPDATE balances SET used = used + 1 WHERE account = ? AND month = ?", [account, month])
+    off = good(owner.get("/v1/admin/ledger/verification"))
+    assert (off["adds_up"], [(row["what"], row["books"], row["journal"]) for row in off["differences"]]) == (False, [("used", used + 1, used)])
+    with sqlite3.connect(box.data / "ledger.db") as books:
+        books.execute("UPDATE balances SET used = used - 1 WHERE account = ? AND month = ?", [account, month])
+    assert good(owner.get("/v1/admin/ledger/verification"))["adds_up"]
+
+
 def test_auditors_look_and_members_do_not(box, owner):
     add(owner, "aud", role="auditor")
     add(owner, "max")
     keys = {name: good(owner.post("/v1/admin/keys", json={"user": name}), 201)["secret"] for name in ("aud", "max")}
-    for path in ("/v1/admin/usage", "/v1/admin/audit_logs/verification", "/v1/admin/teams", "/v1/admin/plans"):
+    for path in ("/v1/admin/usage", "/v1/admin/audit_logs/verification", "/v1/admin/teams", "/v1/admin/plans", "/v1/admin/alerts", "/v1/admin/upstreams"):
         with box.http(keys["aud"]) as auditor:
             good(auditor.get(path))
         with box.http(keys["max"]) as member:

@@ -151,6 +151,26 @@ def test_every_request_is_a_row_of_the_csv_and_of_the_parquet_file(box, tmp_path
     assert again.returncode == 4 and "is there already" in again.stderr
 
 
+def test_the_same_files_come_over_the_api(box):
+    export = "/v1/admin/usage/export"
+    with box.http(box.owner_key) as http:
+        answer = http.get(export).raise_for_status()
+        assert answer.text == box.cli("usage", "export").stdout
+        assert answer.headers["content-disposition"] == 'attachment; filename="usage.csv"'
+        rows = list(csv.DictReader(io.StringIO(answer.text)))
+        parquet = http.get(export, params={"format": "parquet"}).raise_for_status().content
+        table = pyarrow.parquet.read_table(io.BytesIO(parquet)).to_pylist()
+        assert [row["request_id"] for row in table] == [row["request_id"] for row in rows]
+        of_kim = csv.DictReader(io.StringIO(http.get(export, params={"user": "kim"}).text))
+        assert [row["user"] for row in of_kim] == ["kim", "kim"]
+        none = http.get(export, params={"start_time": 0, "end_time": box.began - 1}).text
+        assert none == answer.text.splitlines()[0] + "\n"
+        for query in ("format=xml", "start_time=5&end_time=5", "start_time=-1", "month=2026-11"):
+            assert http.get(f"{export}?{query}").status_code == 400, query
+    with box.http(box.keys[0]) as http:
+        assert http.get(export).status_code == 403
+
+
 def test_exports_have_a_begin_and_an_end(box):
     today = datetime.datetime.now(datetime.UTC).date()
     rows = lambda *arguments: box.cli("usage", "export", *arguments).stdout.count("\n") - 1

@@ -23,6 +23,24 @@ pub(crate) struct ModelSize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gigabytes(pub(crate) u64);
 
+/// Money, in billionths of the currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Money(pub(crate) u64);
+
+impl FromStr for Limit<Money> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let billionths = decimal(text, 1_000_000_000).and_then(|(digits, step)| digits.checked_mul(step));
+        billionths
+            .map(|billionths| Self(Some(Money(billionths))))
+            .ok_or_else(|| "write money like 20 or 12.50".to_owned())
+    }
+}
+
 impl FromStr for Limit<Gigabytes> {
     type Err = String;
 
@@ -171,6 +189,17 @@ mod tests {
         }
         assert_eq!("none".parse(), Ok(Limit::<u64>(None)));
         assert!("5G".parse::<Limit<u32>>().is_err());
+    }
+
+    #[test]
+    fn money_is_exact() {
+        for (text, billionths) in [("0", 0), ("20", 20_000_000_000), ("12.50", 12_500_000_000), ("0.000000001", 1)] {
+            assert_eq!(text.parse(), Ok(Limit(Some(Money(billionths)))), "{text}");
+        }
+        assert_eq!("none".parse(), Ok(Limit::<Money>(None)));
+        for text in ["", "-1", "1e3", "1,5", "0.0000000001", "99999999999999"] {
+            assert!(text.parse::<Limit<Money>>().is_err(), "{text} was accepted");
+        }
     }
 
     #[test]

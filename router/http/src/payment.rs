@@ -67,6 +67,11 @@ impl Payment {
         self.energy.worked()
     }
 
+    /// Whether another server may make no more output than was set aside.
+    pub(crate) fn bounds_output(&self) -> bool {
+        self.reservation.bounds_output()
+    }
+
     /// Counts what the request has cost so far. Called before the tokens are sent.
     pub(crate) fn count(&mut self, prompt: u32, cached: u32, completion: u32) -> Result<(), LedgerError> {
         self.minute.count(u64::from(prompt) + u64::from(completion));

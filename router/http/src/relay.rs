@@ -1,7 +1,7 @@
 //! Passes a request on to another server and accounts for it.
 //!
-//! The body goes through as it came, but for the model's name there and the wish for usage at the end of
-//! a stream. What is reserved is an estimate: the prompt's bytes by [`BYTES_A_TOKEN_MIN`] and the output
+//! The body goes through as it came, but for the model's name there, the wish for usage at the end of
+//! a stream, and a bound of the output where money is limited and the client gave none. What is reserved is an estimate: the prompt's bytes by [`BYTES_A_TOKEN_MIN`] and the output
 //! asked for. What is settled is the usage that the server reports; where it reports none, the events
 //! with output that came through, or the answer's bytes by [`BYTES_A_TOKEN`].
 
@@ -35,6 +35,8 @@ const BYTES_A_TOKEN_MIN: usize = 3;
 const BYTES_A_TOKEN: usize = 4;
 /// Output set aside when the client does not bound it, in tokens.
 const OUTPUT_DEFAULT: u32 = 4096;
+/// What bounds the output of a choice: of chats, and of everything before that was there.
+const OUTPUT_BOUNDS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 /// Events that may wait for the client; then the upstream is not read.
 const EVENTS_WAITING_MAX: usize = 64;
 
@@ -213,7 +215,7 @@ struct Run {
 }
 
 impl Run {
-    async fn run(mut self, request: Request) -> Relayed {
+    async fn run(mut self, mut request: Request) -> Relayed {
         let reserve = Reserve {
             request_id: self.admitted.request_id,
             model: request.name.clone(),
@@ -227,6 +229,9 @@ impl Run {
             Ok(payment) => payment,
             Err(error) => return Relayed::Failed(error),
         };
+        if payment.bounds_output() {
+            bound_output(&mut request);
+        }
         let (endpoint, stream) = (request.endpoint, request.envelope.stream);
         let upstream = Arc::clone(&self.upstream);
         let sender = self.sender.clone();
@@ -423,12 +428,33 @@ fn prompt_bytes(body: &Map<String, Value>) -> usize {
     read.map(|value| value.to_string().len()).sum()
 }
 
+/// The most output that may be made: of each choice for each prompt.
 fn output_estimate(envelope: &Envelope) -> u32 {
     let number = |name: &str| envelope.body.get(name).and_then(Value::as_u64);
-    let wanted = number("max_completion_tokens").or_else(|| number("max_tokens"));
-    let wanted = wanted.map_or(OUTPUT_DEFAULT, |wanted| u32::try_from(wanted).unwrap_or(u32::MAX));
-    let choices = number("n").map_or(1, |choices| u32::try_from(choices).unwrap_or(u32::MAX));
-    wanted.saturating_mul(choices)
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let wanted = OUTPUT_BOUNDS.into_iter().find_map(number).map_or(OUTPUT_DEFAULT, small);
+    // Those that a server makes to choose the best of cost as much.
+    let choices = small(number("n").max(number("best_of")).unwrap_or(1).max(1));
+    let prompts = match envelope.body.get("prompt") {
+        Some(Value::Array(prompts)) if !prompts.iter().all(Value::is_number) => prompts.len() as u64,
+        _ => 1,
+    };
+    wanted.saturating_mul(choices).saturating_mul(small(prompts))
+}
+
+/// Asks for no more output than was set aside where the client does not bound it.
+fn bound_output(request: &mut Request) {
+    let body = &mut request.envelope.body;
+    let is_bound = OUTPUT_BOUNDS.into_iter().any(|name| body.get(name).is_some_and(Value::is_u64));
+    if is_bound || !request.endpoint.generates() {
+        return;
+    }
+    for name in OUTPUT_BOUNDS {
+        body.remove(name);
+    }
+    let [chat, other] = OUTPUT_BOUNDS;
+    let name = if request.endpoint == Endpoint::Completions { other } else { chat };
+    body.insert(name.to_owned(), OUTPUT_DEFAULT.into());
 }
 
 #[cfg(test)]
@@ -479,5 +505,31 @@ mod tests {
         let envelope = envelope(&body);
         assert_eq!(prompt_estimate(&envelope), 12);
         assert_eq!(output_estimate(&envelope), 20);
+    }
+
+    #[test]
+    fn the_estimate_covers_every_prompt_and_what_is_chosen_from() {
+        let output = |body: Value| output_estimate(&envelope(&body));
+        assert_eq!(output(json!({"model": "m", "prompt": ["a", "b"], "max_tokens": 10, "n": 2, "best_of": 3})), 60);
+        assert_eq!(output(json!({"model": "m", "prompt": [[1, 2], [3]], "max_tokens": 10})), 20);
+        assert_eq!(output(json!({"model": "m", "prompt": [1, 2, 3], "max_tokens": 10})), 10);
+        assert_eq!(output(json!({"model": "m", "prompt": "a", "n": 0})), OUTPUT_DEFAULT);
+    }
+
+    #[test]
+    fn output_is_bound_where_the_client_does_not() {
+        let bound = |endpoint, body: Value| {
+            let mut request = Request { endpoint, envelope: envelope(&body), name: "m".into() };
+            bound_output(&mut request);
+            Value::Object(request.envelope.body)
+        };
+        let chat = bound(Endpoint::Chat, json!({"model": "m", "max_tokens": null}));
+        assert_eq!(chat, json!({"model": "m", "max_completion_tokens": OUTPUT_DEFAULT}));
+        let completion = bound(Endpoint::Completions, json!({"model": "m"}));
+        assert_eq!(completion, json!({"model": "m", "max_tokens": OUTPUT_DEFAULT}));
+        for body in [json!({"model": "m", "max_tokens": 7}), json!({"model": "m", "max_completion_tokens": 7})] {
+            assert_eq!(bound(Endpoint::Chat, body.clone()), body);
+        }
+        assert_eq!(bound(Endpoint::Embeddings, json!({"model": "m"})), json!({"model": "m"}));
     }
 }

@@ -10,7 +10,9 @@ use uuid::Uuid;
 use crate::balance::Holder;
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
+use crate::prices;
 use crate::settings;
+use crate::spending::{self, Payer};
 use crate::sql::{self, Connection, NONE, OptionalExtension, Row, params};
 
 /// At which percentages of a limit somebody is told, as a JSON list.
@@ -55,6 +57,15 @@ pub struct Delivery {
     pub error: Option<String>,
 }
 
+/// Which deliveries are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveriesWanted {
+    /// Those that are `waiting`, `delivered` or `dead`.
+    pub state: Option<String>,
+    /// Those that come after this one in the list: an alert's id, and a channel.
+    pub after: Option<(String, String)>,
+}
+
 /// What became of trying to deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tried {
@@ -85,38 +96,104 @@ pub(crate) struct Usage<'a> {
     pub(crate) now: i64,
 }
 
+/// What was spent on other servers, beside its budget.
+pub(crate) struct Spent<'a> {
+    pub(crate) payer: &'a Payer,
+    pub(crate) month: &'a str,
+    /// Billionths of the currency.
+    pub(crate) used: i64,
+    pub(crate) budget: i64,
+    /// A request was refused because of it.
+    pub(crate) refused: bool,
+    pub(crate) now: i64,
+}
+
 /// Writes an alert where an account has come to one of the percentages that somebody is told of, once for each
 /// account, month and percentage. Where several are reached at once, of the highest.
 pub(crate) fn note_usage(connection: &Connection, usage: &Usage<'_>) -> Result<(), LedgerError> {
-    let Some(percents) = settings::get(connection, PERCENTS)? else { return Ok(()) };
+    let &Usage { holder, month, used, limit, refused, now } = usage;
+    let what = format!("limit {} {month}", holder.account());
+    let Some(percent) = highest_new(connection, &what, (used, limit, refused), now)? else { return Ok(()) };
+    let Whose { user, name, key, plan } = Whose::of(connection, holder)?;
+    let detail = json!({
+        "percent": percent, "user": name, "key": key, "plan": plan, "month": month, "used": used, "limit": limit,
+        "refused": refused,
+    });
+    insert(connection, ("limit.reached", Some(user)), &detail, now)
+}
+
+/// The same of money for other servers.
+pub(crate) fn note_budget(connection: &Connection, spent: &Spent<'_>) -> Result<(), LedgerError> {
+    let &Spent { payer, month, used, budget, refused, now } = spent;
+    let account = match payer {
+        Payer::Holder(holder) => holder.account(),
+        Payer::Server(served_by) => served_by.clone(),
+    };
+    let what = format!("budget {account} {month}");
+    let Some(percent) = highest_new(connection, &what, (used, budget, refused), now)? else { return Ok(()) };
+    let currency = prices::currency(connection)?;
+    let mut detail = json!({
+        "percent": percent, "month": month, "used_billionths": used, "budget_billionths": budget, "currency": currency,
+        "refused": refused,
+    });
+    let user = match payer {
+        Payer::Holder(holder) => {
+            let Whose { user, name, key, plan } = Whose::of(connection, *holder)?;
+            (detail["user"], detail["key"], detail["plan"]) = (json!(name), json!(key), json!(plan));
+            Some(user)
+        }
+        Payer::Server(served_by) => {
+            detail["upstream"] = json!(spending::name_of(served_by));
+            None
+        }
+    };
+    insert(connection, ("budget.reached", user), &detail, now)
+}
+
+/// The highest percentage of a limit that is reached and was not told of.
+fn highest_new(
+    connection: &Connection,
+    what: &str,
+    (used, limit, refused): (i64, i64, bool),
+    now: i64,
+) -> Result<Option<i64>, LedgerError> {
+    let Some(percents) = settings::get(connection, PERCENTS)? else { return Ok(None) };
     let percents: Vec<i64> = serde_json::from_str(&percents).unwrap_or_default();
     let reached = |percent: i64| {
-        let is_used = i128::from(usage.used) * 100 >= i128::from(usage.limit) * i128::from(percent);
-        is_used || (usage.refused && percent == 100)
+        let is_used = i128::from(used) * 100 >= i128::from(limit) * i128::from(percent);
+        is_used || (refused && percent == 100)
     };
-    let account = usage.holder.account();
     let mut highest = None;
     for percent in percents.into_iter().filter(|percent| reached(*percent)) {
-        if is_new(connection, &format!("limit {account} {} {percent}", usage.month), usage.now)? {
+        if is_new(connection, &format!("{what} {percent}"), now)? {
             highest = highest.max(Some(percent));
         }
     }
-    let Some(percent) = highest else { return Ok(()) };
-    let query = match usage.holder {
-        Holder::User(_) => "SELECT id, name, NULL, plan FROM users WHERE id = ?1",
-        Holder::Key(_) => {
-            "SELECT users.id, name, public_id, keys.plan FROM keys JOIN users ON users.id = user_id WHERE keys.id = ?1"
-        }
-    };
-    let (Holder::User(id) | Holder::Key(id)) = usage.holder;
-    let (user, name, key, plan) = connection.prepare_cached(query)?.query_row([id], |row| {
-        Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<Option<String>>(2)?, row.get::<String>(3)?))
-    })?;
-    let detail = json!({
-        "percent": percent, "user": name, "key": key, "plan": plan, "month": usage.month, "used": usage.used,
-        "limit": usage.limit, "refused": usage.refused,
-    });
-    insert(connection, ("limit.reached", Some(user)), &detail, usage.now)
+    Ok(highest)
+}
+
+/// Whom an alert is about.
+struct Whose {
+    user: i64,
+    name: String,
+    key: Option<String>,
+    plan: String,
+}
+
+impl Whose {
+    fn of(connection: &Connection, holder: Holder) -> Result<Self, LedgerError> {
+        let query = match holder {
+            Holder::User(_) => "SELECT id, name, NULL, plan FROM users WHERE id = ?1",
+            Holder::Key(_) => {
+                "SELECT users.id, name, public_id, keys.plan FROM keys JOIN users ON users.id = user_id
+                 WHERE keys.id = ?1"
+            }
+        };
+        let (Holder::User(id) | Holder::Key(id)) = holder;
+        Ok(connection.prepare_cached(query)?.query_row([id], |row| {
+            Ok(Self { user: row.get(0)?, name: row.get(1)?, key: row.get(2)?, plan: row.get(3)? })
+        })?)
+    }
 }
 
 /// Whether something was not told yet; from now on it was.
@@ -254,10 +331,14 @@ impl Ledger {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub fn deliveries(&self, limit: u32) -> Result<Vec<Delivery>, LedgerError> {
+    pub fn deliveries(&self, wanted: &DeliveriesWanted, limit: u32) -> Result<Vec<Delivery>, LedgerError> {
+        let (id, channel) = wanted.after.clone().unwrap_or_default();
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY seq DESC, channel LIMIT ?1"))?;
-            let rows = statement.query_map([limit], delivery)?;
+            let mut statement = connection.prepare_cached(&format!(
+                "{SELECT} WHERE (?1 IS NULL OR state = ?1) AND (?2 = '' OR seq < (SELECT seq FROM alerts WHERE id = ?2)
+                 OR (alerts.id = ?2 AND channel > ?3)) ORDER BY seq DESC, channel LIMIT ?4"
+            ))?;
+            let rows = statement.query_map(params![wanted.state, id, channel, limit], delivery)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }

@@ -12,10 +12,14 @@ const WATCH: &str = "
     CREATE TEMP TRIGGER usage_comes AFTER INSERT ON main.usage BEGIN
         INSERT INTO drift VALUES ('user:' || NEW.user_id, NEW.month, NEW.user_charge, 0);
         INSERT INTO drift SELECT 'key:' || NEW.key_id, NEW.month, NEW.key_charge, 0 WHERE NEW.key_account;
+        INSERT INTO drift SELECT 'money ' || account, NEW.month, NEW.cost, 0 FROM (SELECT 'user:' || NEW.user_id AS account
+            UNION ALL SELECT 'key:' || NEW.key_id WHERE NEW.key_account UNION ALL SELECT NEW.served_by) WHERE NEW.cost > 0;
     END;
     CREATE TEMP TRIGGER usage_goes AFTER DELETE ON main.usage BEGIN
         INSERT INTO drift VALUES ('user:' || OLD.user_id, OLD.month, -OLD.user_charge, 0);
         INSERT INTO drift SELECT 'key:' || OLD.key_id, OLD.month, -OLD.key_charge, 0 WHERE OLD.key_account;
+        INSERT INTO drift SELECT 'money ' || account, OLD.month, -OLD.cost, 0 FROM (SELECT 'user:' || OLD.user_id AS account
+            UNION ALL SELECT 'key:' || OLD.key_id WHERE OLD.key_account UNION ALL SELECT OLD.served_by) WHERE OLD.cost > 0;
     END;
     CREATE TEMP TRIGGER usage_stays BEFORE UPDATE OF id, request_id, key_id, user_id, key_account, model, endpoint,
         served_by, prompt_tokens, cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at,
@@ -29,10 +33,30 @@ const WATCH: &str = "
             WHERE month = NEW.month AND used + reserved > allowance AND (
                 account = 'user:' || NEW.user_id AND NEW.tokens > 0
                 OR account = 'key:' || NEW.key_id AND NEW.key_account AND NEW.key_tokens > 0);
+        INSERT INTO drift SELECT 'money ' || account, NEW.month, 0, NEW.cost FROM (SELECT 'user:' || NEW.user_id AS account
+            UNION ALL SELECT 'key:' || NEW.key_id WHERE NEW.key_account UNION ALL SELECT NEW.served_by) WHERE NEW.cost > 0;
+        SELECT raise(ABORT, 'more is set aside than the budget leaves') FROM spending
+            WHERE month = NEW.month AND used + reserved > budget AND NEW.cost > 0 AND (account = NEW.served_by
+                OR account = 'user:' || NEW.user_id OR account = 'key:' || NEW.key_id AND NEW.key_account);
     END;
     CREATE TEMP TRIGGER reservations_go AFTER DELETE ON main.reservations BEGIN
         INSERT INTO drift VALUES ('user:' || OLD.user_id, OLD.month, 0, -OLD.tokens);
         INSERT INTO drift SELECT 'key:' || OLD.key_id, OLD.month, 0, -OLD.key_tokens WHERE OLD.key_account;
+        INSERT INTO drift SELECT 'money ' || account, OLD.month, 0, -OLD.cost FROM (SELECT 'user:' || OLD.user_id AS account
+            UNION ALL SELECT 'key:' || OLD.key_id WHERE OLD.key_account UNION ALL SELECT OLD.served_by) WHERE OLD.cost > 0;
+    END;
+    CREATE TEMP TRIGGER reservations_stay BEFORE UPDATE OF tokens, key_tokens, cost, month, served_by, user_id, key_id,
+        key_account, price_input, price_cached, price_output ON main.reservations BEGIN
+        SELECT raise(ABORT, 'a reservation is changed');
+    END;
+    CREATE TEMP TRIGGER spending_comes AFTER INSERT ON main.spending BEGIN
+        INSERT INTO drift VALUES ('money ' || NEW.account, NEW.month, -NEW.used, -NEW.reserved);
+    END;
+    CREATE TEMP TRIGGER spending_changes AFTER UPDATE ON main.spending BEGIN
+        INSERT INTO drift VALUES ('money ' || NEW.account, NEW.month, OLD.used - NEW.used, OLD.reserved - NEW.reserved);
+    END;
+    CREATE TEMP TRIGGER spending_stays BEFORE DELETE ON main.spending BEGIN
+        SELECT raise(ABORT, 'what was spent is forgotten');
     END;
     CREATE TEMP TRIGGER balances_come AFTER INSERT ON main.balances BEGIN
         INSERT INTO drift VALUES (NEW.account, NEW.month, -NEW.used, -NEW.reserved);

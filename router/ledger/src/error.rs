@@ -197,6 +197,22 @@ pub enum ReserveError {
         /// When the month ends, in seconds since 1970.
         renews_at: i64,
     },
+    /// The plan, or the server's own budget, has not enough money left for other servers this month.
+    #[error("it may cost {requested} billionths and {free} of {limit} are left this month")]
+    BudgetExceeded {
+        /// The server whose own budget it is; `None` for the plan's.
+        upstream: Option<String>,
+        /// Billionths of the currency a month.
+        limit: u64,
+        /// What is left of them now.
+        free: u64,
+        /// What this request may cost.
+        requested: u64,
+        /// Which currency, as ISO 4217 has it, in lower case.
+        currency: String,
+        /// When the month ends, in seconds since 1970.
+        renews_at: i64,
+    },
     /// More requests run than the ledger can follow.
     #[error("too many requests are running")]
     TooMany,

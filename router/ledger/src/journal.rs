@@ -76,6 +76,7 @@ pub(crate) fn verify(connection: &Connection) -> Result<Verified, LedgerError> {
 /// What does not add up.
 pub(crate) fn differences(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
     let mut differences = balances(connection)?;
+    differences.extend(spending(connection)?);
     differences.extend(days(connection)?);
     differences.extend(months(connection)?);
     differences.truncate(DIFFERENCES_MAX);
@@ -100,6 +101,27 @@ fn balances(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
         FROM rows GROUP BY account, month
         HAVING sum(books_used) <> sum(used) OR sum(books_reserved) <> sum(reserved) ORDER BY month, account";
     off(connection, query, &["used", "reserved"])
+}
+
+/// The same of money for other servers: of each account, and of each server's own budget.
+fn spending(connection: &Connection) -> Result<Vec<Difference>, LedgerError> {
+    let query = "WITH rows (account, month, books_used, used, books_reserved, reserved) AS (
+            SELECT 'user:' || user_id, month, 0, sum(cost), 0, 0 FROM usage WHERE cost > 0 GROUP BY user_id, month
+            UNION ALL SELECT 'key:' || key_id, month, 0, sum(cost), 0, 0 FROM usage WHERE cost > 0 AND key_account <> 0
+                GROUP BY key_id, month
+            UNION ALL SELECT served_by, month, 0, sum(cost), 0, 0 FROM usage WHERE cost > 0 GROUP BY served_by, month
+            UNION ALL SELECT 'user:' || user_id, month, 0, 0, 0, cost FROM reservations WHERE cost > 0
+            UNION ALL SELECT 'key:' || key_id, month, 0, 0, 0, cost FROM reservations WHERE cost > 0 AND key_account <> 0
+            UNION ALL SELECT served_by, month, 0, 0, 0, cost FROM reservations WHERE cost > 0
+            UNION ALL SELECT account, month, used, 0, reserved, 0 FROM spending
+        )
+        SELECT coalesce(
+            (SELECT 'user ' || name FROM users WHERE 'user:' || id = account),
+            (SELECT 'key ' || public_id FROM keys WHERE 'key:' || id = account), account), month,
+            sum(books_used), sum(used), sum(books_reserved), sum(reserved)
+        FROM rows GROUP BY account, month
+        HAVING sum(books_used) <> sum(used) OR sum(books_reserved) <> sum(reserved) ORDER BY month, account";
+    off(connection, query, &["money used", "money reserved"])
 }
 
 /// What is summed of requests, beside how many they are: the columns, and their words.

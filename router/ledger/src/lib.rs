@@ -3,7 +3,7 @@
 //! One `SQLite` file, written by one thread that commits in groups (one `fsync` for all that wait) and read
 //! over connections of its own. A request is paid in two steps: [`Ledger::reserve`] sets aside the most it
 //! can cost before it starts, [`Reservation::settle`] replaces that by what it did cost. In every month,
-//! for every account, `limit = used + reserved + free`.
+//! for every account, `limit = used + reserved + free`: of tokens, and of money where another server computes.
 //!
 //! # What a crash leaves
 //! While a request runs, its output tokens are counted in `inflight.bin` before they are sent. On the next
@@ -40,6 +40,7 @@ mod ledger;
 mod leftover;
 mod lock;
 mod notes;
+mod owning;
 mod passkeys;
 mod password;
 mod password_links;
@@ -49,11 +50,13 @@ mod plan;
 mod plans;
 mod prices;
 mod reservation;
+mod reserving;
 mod role;
 mod schema;
 mod second_factor;
 mod sessions;
 mod settings;
+mod spending;
 mod sql;
 mod teams;
 mod time;
@@ -61,7 +64,7 @@ mod usage;
 mod users;
 mod writer;
 
-pub use alerts::{Alert, Delivery, Tried};
+pub use alerts::{Alert, DeliveriesWanted, Delivery, Tried};
 pub use audit::{AuditEntry, AuditVerified, AuditWanted, Chain, Tampered};
 pub use buckets::{BUCKETS_MAX, Bucket, BucketSum, Part, Wanted, Width};
 pub use copy::{CheckedCopy, check_copy};
@@ -75,18 +78,20 @@ pub use journal::{Difference, Verified};
 pub use key::{CreatedKey, Denied, KeyLimits, KeyRow, NewKey, Principal, UpstreamPolicy};
 pub use ledger::{Clock, Ledger, Options, Recovered};
 pub use lock::{Occupied, ServeLock};
+pub use owning::{Machine, Owning};
 pub use passkeys::{Holder as PasskeyHolder, KnownPasskey, NewPasskey, PasskeyRow};
 pub use password::{hash_password, verify_password};
 pub use people::{Login, PersonChange};
 pub use person::{Person, PersonsKey};
 pub use plan::{Counts, DEFAULT_PLAN, OWNER_PLAN, Plan, UnknownWord, Urgency, Weight};
 pub use plans::PlanRow;
-pub use prices::Price;
+pub use prices::{Price, money_text};
 pub use reservation::{Outcome, Reservation, Reserve, Settlement};
 pub use role::{Right, Role, Scope, Scopes};
 pub use second_factor::Enrolled;
 pub use sessions::{SessionAbout, SessionRow};
 pub use settings::time_zone;
+pub use spending::{BudgetState, UpstreamBudget};
 pub use sql::{DatabaseError, InvalidAddress, Postgres};
 pub use teams::TeamRow;
 pub use usage::{QuotaState, UsageRow};

@@ -55,6 +55,8 @@ pub struct Plan {
     pub upstreams: bool,
     /// Bytes that somebody may keep, in files, responses and batches; `None` for no limit.
     pub storage_bytes: Option<u64>,
+    /// What may be spent on other servers in a calendar month, in billionths of the currency; `None` for no limit.
+    pub upstream_budget_billionths: Option<u64>,
 }
 
 /// Which tokens a plan counts.
@@ -121,6 +123,7 @@ impl Plan {
             class: Urgency::Voice,
             upstreams: true,
             storage_bytes: None,
+            upstream_budget_billionths: None,
         }
     }
 
@@ -169,6 +172,7 @@ impl Plan {
             ("the soft limit", self.soft_tokens_a_month),
             ("tokens a minute", self.tokens_a_minute),
             ("bytes to keep", self.storage_bytes),
+            ("billionths of the currency a month", self.upstream_budget_billionths),
         ] {
             if tokens.is_some_and(|tokens| tokens > TOKENS_MAX) {
                 return wrong(format!("{what} can be {TOKENS_MAX} at most; leave the limit away instead"));

@@ -18,7 +18,8 @@ const KNOWN_MAX: usize = 256;
 const PLANS_MAX: i64 = 1000;
 
 const COLUMNS: &str = "name, tokens_a_month, soft_tokens_a_month, counts, weights, carry_over, requests_a_minute,
-    tokens_a_minute, concurrency, parameters_below, models, class, upstreams, storage_bytes";
+    tokens_a_minute, concurrency, parameters_below, models, class, upstreams, storage_bytes,
+    upstream_budget";
 
 /// A plan, and who has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,7 +47,7 @@ impl Ledger {
             ))?;
             let rows = statement.query_map(NONE, |row| {
                 let count = |index| Ok::<_, DatabaseError>(row.get::<i64>(index)?.unsigned_abs());
-                Ok(PlanRow { plan: plan(row)?, users: count(14)?, keys: count(15)? })
+                Ok(PlanRow { plan: plan(row)?, users: count(15)?, keys: count(16)? })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -170,7 +171,7 @@ fn put(connection: &Connection, plan: &Plan) -> Result<(), LedgerError> {
     connection.execute("DELETE FROM plans WHERE name = ?1", [&plan.name])?;
     connection
         .prepare_cached(&format!(
-            "INSERT INTO plans ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
+            "INSERT INTO plans ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
         ))?
         .execute(params![
             plan.name,
@@ -186,7 +187,8 @@ fn put(connection: &Connection, plan: &Plan) -> Result<(), LedgerError> {
             json(serde_json::to_string(&plan.models)),
             plan.class.as_str(),
             plan.upstreams,
-            tokens(plan.storage_bytes)
+            tokens(plan.storage_bytes),
+            tokens(plan.upstream_budget_billionths)
         ])?;
     Ok(())
 }
@@ -208,6 +210,7 @@ fn plan(row: Row<'_>) -> sql::Result<Plan> {
         class: word(row, 11)?,
         upstreams: row.get(12)?,
         storage_bytes: number(13)?,
+        upstream_budget_billionths: number(14)?,
     })
 }
 

@@ -7,15 +7,16 @@ use uuid::Uuid;
 
 use crate::alerts::{self, Usage};
 use crate::audit;
-use crate::balance::{self, Account, Holder, Standing};
+use crate::balance::{self, Account, Holder};
 use crate::error::{LedgerError, ReserveError};
 use crate::inflight::{Counted, Inflight};
 use crate::key::Principal;
 use crate::ledger::{Clock, Ledger};
 use crate::plan::Rate;
-use crate::prices;
-use crate::sql::{Connection, OptionalExtension, params};
-use crate::time::Moment;
+use crate::prices::TokenPrices;
+use crate::reserving::{Made, Reserving, Short};
+use crate::spending::{self, NoMoney, Payer};
+use crate::sql::{Connection, OptionalExtension};
 use crate::usage::{self, Charges};
 use crate::writer::{Place, job};
 
@@ -82,6 +83,7 @@ pub struct Reservation {
     counted: Counted,
     inflight: Arc<Inflight>,
     clock: Clock,
+    bounds_output: bool,
     /// A place in the writer's queue, taken beforehand. `None` once settled.
     place: Option<Place>,
 }
@@ -90,7 +92,8 @@ impl Ledger {
     /// Sets aside the most that a request can cost; durable when it returns.
     ///
     /// # Errors
-    /// [`ReserveError::QuotaExceeded`] when the plan has less left, and others.
+    /// [`ReserveError::QuotaExceeded`] when the plan has less left, [`ReserveError::BudgetExceeded`] when less money is,
+    /// and others.
     pub async fn reserve(&self, principal: &Principal, request: Reserve) -> Result<Reservation, ReserveError> {
         if self.writer.is_blocked() {
             return Err(LedgerError::Full.into());
@@ -99,9 +102,9 @@ impl Ledger {
         let slot = inflight.take_slot().ok_or(ReserveError::TooMany)?;
         let made = self.make(principal, request, slot).await;
         match made {
-            Ok((id, place)) => {
+            Ok((Made { id, bounds_output }, place)) => {
                 let (counted, clock) = (Counted::default(), self.clock());
-                Ok(Reservation { id, slot, counted, inflight, clock, place: Some(place) })
+                Ok(Reservation { id, slot, counted, inflight, clock, bounds_output, place: Some(place) })
             }
             Err(error) => {
                 inflight.give_back(slot);
@@ -110,7 +113,7 @@ impl Ledger {
         }
     }
 
-    async fn make(&self, principal: &Principal, request: Reserve, slot: u32) -> Result<(i64, Place), ReserveError> {
+    async fn make(&self, principal: &Principal, request: Reserve, slot: u32) -> Result<(Made, Place), ReserveError> {
         let place = self.writer.place().await?;
         let now = self.now();
         let renews_at = now.month_ends;
@@ -119,85 +122,25 @@ impl Ledger {
         let reserving = Reserving { accounts, principal: principal.clone(), request, slot, now, replica };
         let made = self.writer.call(move |connection| reserving.run(connection));
         match made.await? {
-            Ok(id) => Ok((id, place)),
-            Err(Short { limit, free }) => {
+            Ok(made) => Ok((made, place)),
+            Err(Short::Tokens { limit, free }) => {
                 Err(ReserveError::QuotaExceeded { limit, free, requested: tokens, renews_at })
             }
-        }
-    }
-}
-
-/// A reservation on its way to the writer.
-struct Reserving {
-    accounts: Vec<Account>,
-    principal: Principal,
-    request: Reserve,
-    slot: u32,
-    now: Moment,
-    replica: String,
-}
-
-/// An account has less left than is wanted.
-struct Short {
-    limit: u64,
-    free: u64,
-}
-
-impl Reserving {
-    /// The reservation's id, or which limit is in its way.
-    fn run(&self, connection: &Connection) -> Result<Result<i64, Short>, LedgerError> {
-        let (request, now) = (&self.request, &self.now);
-        let mut charges = Vec::new();
-        for account in &self.accounts {
-            let rate = account.rate(&request.model);
-            let tokens = rate.charge(request.prompt_tokens, request.max_output_tokens);
-            let standing = Standing::of(connection, account, now)?;
-            if let (Some(limit), Some(free)) = (standing.limit, standing.free().filter(|free| *free < tokens)) {
-                let (month, holder) = (now.month.as_str(), account.holder);
-                let usage = Usage { holder, month, used: standing.used, limit, refused: true, now: now.seconds };
-                alerts::note_usage(connection, &usage)?;
-                return Ok(Err(Short { limit: limit.unsigned_abs(), free: free.unsigned_abs() }));
+            Err(Short::Money(NoMoney { upstream, limit, free, requested })) => {
+                let currency = self.currency()?;
+                Err(ReserveError::BudgetExceeded { upstream, limit, free, requested, currency, renews_at })
             }
-            charges.push((standing, tokens, rate));
         }
-        for (account, (standing, tokens, _)) in self.accounts.iter().zip(&charges) {
-            standing.reserve(connection, &account.name, &now.month, *tokens)?;
-        }
-        // The user's account comes first, the key's second where it has one.
-        let charge = |place: usize| charges.get(place).map_or((0, Rate::PLAIN), |(_, tokens, rate)| (*tokens, *rate));
-        let ((user_tokens, user_rate), (key_tokens, key_rate)) = (charge(0), charge(1));
-        let made = connection
-            .prepare_cached(
-                "INSERT INTO reservations (request_id, key_id, user_id, key_account, model, endpoint, served_by,
-                 tokens, slot, day, month, created_at, key_tokens, user_input, user_output, key_input, key_output, replica)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-                 RETURNING id",
-            )?
-            .query_row(params![
-                request.request_id.to_string(),
-                self.principal.key,
-                self.principal.payer,
-                charges.len() > 1,
-                request.model,
-                request.endpoint,
-                request.served_by,
-                user_tokens,
-                self.slot,
-                now.day,
-                now.month,
-                now.seconds,
-                key_tokens,
-                user_rate.input,
-                user_rate.output,
-                key_rate.input,
-                key_rate.output,
-                self.replica
-            ], |row| row.get(0))?;
-        Ok(Ok(made))
     }
 }
 
 impl Reservation {
+    /// Whether another server may make no more output than was set aside, because there is a budget for what it costs.
+    #[must_use]
+    pub fn bounds_output(&self) -> bool {
+        self.bounds_output
+    }
+
     /// Counts what the request has cost so far. Called before the tokens are sent.
     ///
     /// # Errors
@@ -272,14 +215,21 @@ struct Open {
     user_rate: Rate,
     key_rate: Rate,
     served_by: String,
-    model: String,
+    /// What is set aside for another server, in billionths of the currency.
+    cost: i64,
+    prices: TokenPrices,
 }
 
 impl Open {
+    /// The accounts that it is charged to.
+    fn holders(&self) -> impl Iterator<Item = Holder> + use<> {
+        std::iter::once(Holder::User(self.user)).chain(self.key_account.then_some(Holder::Key(self.key)))
+    }
+
     fn find(connection: &Connection, id: i64) -> Result<Option<Self>, LedgerError> {
         let mut statement = connection.prepare_cached(
             "SELECT user_id, key_id, key_account, month, tokens, key_tokens, user_input, user_output, key_input,
-             key_output, served_by, model FROM reservations WHERE id = ?1",
+             key_output, served_by, cost, price_input, price_cached, price_output FROM reservations WHERE id = ?1",
         )?;
         let open = statement.query_row([id], |row| {
             Ok(Self {
@@ -292,7 +242,8 @@ impl Open {
                 user_rate: Rate { input: row.get(6)?, output: row.get(7)? },
                 key_rate: Rate { input: row.get(8)?, output: row.get(9)? },
                 served_by: row.get(10)?,
-                model: row.get(11)?,
+                cost: row.get(11)?,
+                prices: TokenPrices { input: row.get(12)?, cached: row.get(13)?, output: row.get(14)? },
             })
         });
         Ok(open.optional()?)
@@ -311,26 +262,27 @@ pub(crate) fn settle(
     let charge = |rate: Rate| settlement.map_or(0, |cost| rate.charge(cost.prompt_tokens, cost.completion_tokens));
     let user_charge = charge(open.user_rate);
     let key_charge = if open.key_account { charge(open.key_rate) } else { 0 };
+    let cost = settlement.map_or(0, |settlement| open.prices.cost(settlement));
     let account = Holder::User(open.user).account();
     balance::change(connection, &account, &open.month, user_charge, -open.user_tokens)?;
     if open.key_account {
         let account = Holder::Key(open.key).account();
         balance::change(connection, &account, &open.month, key_charge, -open.key_tokens)?;
     }
+    let payers = Payer::of(open.holders(), &open.served_by);
+    spending::change(connection, &payers, &open.month, (cost, -open.cost))?;
     if let Some(settlement) = settlement {
         usage::undo(connection, id)?;
-        let place = (open.served_by.as_str(), open.model.as_str());
-        let cost = prices::cost(connection, place, settlement.prompt_tokens, settlement.completion_tokens)?;
         usage::insert(connection, id, settlement, Charges { user: user_charge, key: key_charge, cost }, now)?;
         audit::note_request(connection, id, settlement, now)?;
-        let key = open.key_account.then_some(Holder::Key(open.key));
-        for holder in std::iter::once(Holder::User(open.user)).chain(key) {
+        for holder in open.holders() {
             let (used, limit) = balance::used_of_limit(connection, &holder.account(), &open.month)?;
             if let Some(limit) = limit {
                 let usage = Usage { holder, month: &open.month, used, limit, refused: false, now };
                 alerts::note_usage(connection, &usage)?;
             }
         }
+        spending::note(connection, &payers, &open.month, now)?;
     }
     connection.prepare_cached("DELETE FROM reservations WHERE id = ?1")?.execute([id])?;
     Ok(())

@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { up: include_str!("schema/8_up.sql"), down: include_str!("schema/8_down.sql") },
     Migration { up: include_str!("schema/9_up.sql"), down: include_str!("schema/9_down.sql") },
     Migration { up: include_str!("schema/10_up.sql"), down: include_str!("schema/10_down.sql") },
+    Migration { up: include_str!("schema/11_up.sql"), down: include_str!("schema/11_down.sql") },
 ];
 
 /// The same shape for `PostgreSQL`, by the number of the migration that it is the same as. It began with the eighth.
@@ -38,6 +39,7 @@ const SERVER_MIGRATIONS: &[(i64, &str)] = &[
     (8, include_str!("schema/postgres/8.sql")),
     (9, include_str!("schema/postgres/9.sql")),
     (10, include_str!("schema/postgres/10.sql")),
+    (11, include_str!("schema/postgres/11.sql")),
 ];
 
 const FIRST: &str = "CREATE TABLE users (
@@ -336,6 +338,36 @@ mod tests {
         let keys = rows(&connection, "SELECT public_id, kind, scopes FROM keys WHERE id = 3");
         assert_eq!(keys, ["scoped key "]);
         assert_eq!(rows(&connection, "PRAGMA foreign_key_check"), Vec::<String>::new());
+    }
+
+    /// The version that has budgets of money.
+    const BUDGETS: usize = 11;
+
+    #[test]
+    fn what_was_spent_before_there_were_budgets_counts_for_them() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let migrations = Migrations::from_slice(MIGRATIONS);
+        migrations.to_version(&mut connection, BUDGETS - 1).unwrap();
+        let some = "
+            INSERT INTO users (id, name, role, plan, salt, created_at) VALUES (1, 'olga', 'owner', 'pro', 1, 1);
+            INSERT INTO keys (id, public_id, hash, user_id, label, plan, upstreams, created_at)
+                VALUES (1, 'k', x'00', 1, '', 'pro', '', 1);
+            INSERT INTO usage (request_id, key_id, user_id, key_account, model, endpoint, served_by, prompt_tokens,
+                cached_tokens, completion_tokens, outcome, day, month, created_at, settled_at, cost) VALUES
+                ('a', 1, 1, 0, 'm', 'e', 'upstream:far', 1, 0, 1, 'completed', 'd', '2026-11', 1, 1, 30),
+                ('b', 1, 1, 1, 'm', 'e', 'upstream:far', 1, 0, 1, 'completed', 'd', '2026-11', 1, 1, 12),
+                ('c', 1, 1, 1, 'm', 'e', 'local', 1, 0, 1, 'completed', 'd', '2026-11', 1, 1, 0);";
+        connection.execute_batch(some).unwrap();
+        migrations.to_latest(&mut connection).unwrap();
+        let spent = rows(&connection, "SELECT account, month, used, reserved FROM spending ORDER BY account");
+        assert_eq!(spent, ["key:1 2026-11 12 0", "upstream:far 2026-11 42 0", "user:1 2026-11 42 0"]);
+        let spent = |off: &crate::Difference| off.what.starts_with("money");
+        assert!(!differences(&mut connection).unwrap().iter().any(spent));
+        // Whoever relied on there being no bound keeps none.
+        let budgets = "SELECT count(*) FROM plans WHERE upstream_budget IS NOT NULL";
+        assert_eq!(rows(&connection, budgets), ["0"]);
+        migrations.to_version(&mut connection, BUDGETS - 1).unwrap();
+        assert_eq!(rows(&connection, "SELECT sum(cost) FROM usage"), ["42"]);
     }
 
     /// The version that has passkeys.

@@ -13,6 +13,7 @@ use crate::ledger::Ledger;
 use crate::people::{self, TEAM, checked_name, insert_holder, person};
 use crate::plan::Plan;
 use crate::plans;
+use crate::spending::BudgetState;
 use crate::sql::{Connection, OptionalExtension, params};
 use crate::usage::QuotaState;
 
@@ -31,6 +32,8 @@ pub struct TeamRow {
     /// What it has left this month.
     #[serde(flatten)]
     pub quota: QuotaState,
+    /// What may be spent on other servers this month.
+    pub spending: BudgetState,
     /// Seconds since 1970.
     pub created_at: i64,
 }
@@ -83,8 +86,10 @@ impl Ledger {
                     "SELECT name FROM members JOIN users ON users.id = user_id WHERE team_id = ?1 ORDER BY name",
                 )?;
                 let members = members.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-                let quota = self.state_of(connection, &Account::user(id, &limits))?;
-                teams.push(TeamRow { team, plan, members, quota, created_at });
+                let account = Account::user(id, &limits);
+                let (quota, spending) =
+                    (self.state_of(connection, &account)?, self.budget_of(connection, &account)?);
+                teams.push(TeamRow { team, plan, members, quota, spending, created_at });
             }
             Ok(teams)
         })

@@ -9,6 +9,7 @@ use crate::error::LedgerError;
 use crate::key::Principal;
 use crate::ledger::Ledger;
 use crate::reservation::Settlement;
+use crate::spending::{self, Payer};
 use crate::sql::{Connection, DatabaseError, NONE, OptionalExtension, params};
 
 /// The tokens of one key with one model on one day.
@@ -214,6 +215,10 @@ pub(crate) fn undo(connection: &Connection, reservation: i64) -> Result<(), Ledg
     if key_account {
         balance::change(connection, &Holder::Key(day.key).account(), &day.month, -key_charge, 0)?;
     }
+    let key = key_account.then_some(Holder::Key(day.key));
+    let payers = Payer::of([Holder::User(user)].into_iter().chain(key), &day.served_by);
+    let [_, _, _, cost, ..] = counted;
+    spending::change(connection, &payers, &day.month, (-cost, 0))?;
     day.take_back(connection, counted)?;
     let [.., energy, _, electricity, _] = counted;
     energy::add_own(connection, (&day.month, &day.day), [energy, electricity])?;

@@ -12,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::plans;
 use crate::role::Role;
+use crate::spending::BudgetState;
 use crate::sql::{OptionalExtension, params};
 use crate::usage::QuotaState;
 
@@ -34,6 +35,8 @@ pub struct UserRow {
     /// What is left this month.
     #[serde(flatten)]
     pub quota: QuotaState,
+    /// What may be spent on other servers this month.
+    pub spending: BudgetState,
     /// Temporary increases that have not ended.
     pub increases: Vec<Increase>,
     /// When they may use the box; always where it is empty.
@@ -111,7 +114,8 @@ impl Ledger {
                     Ok(Increase { tokens: row.get::<i64>(0)?.unsigned_abs(), ends_at: row.get(1)? })
                 })?;
                 let increases = increases.collect::<Result<_, _>>()?;
-                let quota = self.state_of(connection, &Account::user(id, &limits))?;
+                let account = Account::user(id, &limits);
+                let (quota, spending) = (self.state_of(connection, &account)?, self.budget_of(connection, &account)?);
                 let role = Role::from_text(&role);
                 let keys = keys.unsigned_abs();
                 users.push(UserRow {
@@ -120,6 +124,7 @@ impl Ledger {
                     plan,
                     keys,
                     quota,
+                    spending,
                     increases,
                     hours,
                     models,

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use allerac_ledger::{
-    AuditWanted, Increase, Invitation, KeyLimits, Ledger, LedgerError, NewIdentity, NewKey, NewPasskey, Options,
-    Outcome, Part, PersonChange, Plan, Price, Proof, ReserveError, Role, ServeLock, SessionAbout, Settlement, Span,
-    Tried, UpstreamPolicy, Wanted, Width,
+    AuditWanted, DeliveriesWanted, Increase, Invitation, KeyLimits, Ledger, LedgerError, NewIdentity, NewKey,
+    NewPasskey, Options, Outcome, Part, PersonChange, Plan, Price, Proof, ReserveError, Role, ServeLock, SessionAbout,
+    Settlement, Span, Tried, UpstreamPolicy, Wanted, Width,
 };
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -30,7 +30,10 @@ async fn live(ledger: &Ledger) {
     ledger.note_requests(true).await.unwrap();
     ledger.alert_at(&[50, 100]).await.unwrap();
     ledger
-        .set_prices(&[Price { served_by: "upstream:far".into(), model: "m".into(), input: 3, output: 7 }], "usd")
+        .set_prices(
+            &[Price { served_by: "upstream:far".into(), model: "m".into(), input: 3, cached_input: None, output: 7 }],
+            "usd",
+        )
         .await
         .unwrap();
     let small = Plan { tokens_a_month: Some(100), carry_over: true, ..ledger.plan("personal").unwrap() };
@@ -158,7 +161,7 @@ fn all(ledger: &Ledger) -> Vec<String> {
         format!("{:?}", ledger.audit(None, 1000).unwrap()),
         format!("{:?}", ledger.audit_about(&about, None, 10).unwrap()),
         format!("{:?}", ledger.verify_audit(None).unwrap()),
-        format!("{:?}", ledger.deliveries(10).unwrap()),
+        format!("{:?}", ledger.deliveries(&DeliveriesWanted::default(), 10).unwrap()),
         format!("{:?}", ledger.currency().unwrap()),
         format!("{:?}", ledger.verify().unwrap()),
     ];

@@ -239,6 +239,8 @@ pub(crate) struct Listing {
   allerac usage
   allerac usage --by month,user
   allerac usage export --from 2026-11-01 --output november.csv
+  allerac usage upstreams
+  allerac usage owning
   allerac usage --by user --month 2026-11
   allerac usage --by key,model --json"
 )]

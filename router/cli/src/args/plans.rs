@@ -4,7 +4,7 @@ use allerac_ledger::{Counts, Plan, Urgency, Weight};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::Listing;
-use crate::amount::{Gigabytes, Limit, ModelSize, Named, parse_amount, parse_weight};
+use crate::amount::{Gigabytes, Limit, ModelSize, Money, Named, parse_amount, parse_weight};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
@@ -45,7 +45,8 @@ pub(crate) struct PlansAdd {
   allerac plans set starter --tokens-a-month 2M
   allerac plans set pro --tokens-a-minute 100k --concurrency 4
   allerac plans set personal --requests-a-minute none
-  allerac plans set starter --storage-gb 10")]
+  allerac plans set starter --storage-gb 10
+  allerac plans set pro --upstream-budget 12.50")]
 pub(crate) struct PlansSet {
     /// Which plan
     pub(crate) name: String,
@@ -104,6 +105,9 @@ pub(crate) struct Limits {
     /// Gigabytes that somebody may keep, in files, responses and batches
     #[arg(long, value_name = "GB")]
     storage_gb: Option<Limit<Gigabytes>>,
+    /// What may be spent on other servers in a calendar month, in the currency of their prices
+    #[arg(long, value_name = "MONEY")]
+    upstream_budget: Option<Limit<Money>>,
 }
 
 impl Limits {
@@ -111,10 +115,11 @@ impl Limits {
     pub(crate) fn is_empty(&self) -> bool {
         let Self { tokens_a_month, soft_limit, counts, weight, carry_over, requests_a_minute, .. } = self;
         let Self { tokens_a_minute, concurrency, models_up_to, model, class, upstreams, storage_gb, .. } = self;
+        let no_amounts = storage_gb.is_none() && self.upstream_budget.is_none();
         let no_tokens = tokens_a_month.is_none() && soft_limit.is_none() && counts.is_none() && weight.is_empty();
         let no_rate = requests_a_minute.is_none() && tokens_a_minute.is_none() && concurrency.is_none();
         let no_models = models_up_to.is_none() && model.is_empty() && class.is_none() && upstreams.is_none();
-        no_tokens && no_rate && no_models && carry_over.is_none() && storage_gb.is_none()
+        no_tokens && no_rate && no_models && carry_over.is_none() && no_amounts
     }
 
     /// Changes what is given.
@@ -129,6 +134,9 @@ impl Limits {
         }
         if let Some(Limit(storage)) = &self.storage_gb {
             plan.storage_bytes = storage.map(|Gigabytes(bytes)| bytes);
+        }
+        if let Some(Limit(budget)) = &self.upstream_budget {
+            plan.upstream_budget_billionths = budget.map(|Money(billionths)| billionths);
         }
         plan.counts = self.counts.unwrap_or(plan.counts);
         if plan.counts != Counts::Weighted && self.counts.is_some() {

@@ -4,10 +4,30 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
+use super::{Listing, parse_month};
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum UsageCommand {
     /// Write each settled request into a file, for a spreadsheet or a database
     Export(UsageExport),
+    /// What other servers took this month, and what is left of their budgets
+    Upstreams(Listing),
+    /// Whether machines of your own would have been cheaper than other servers
+    Owning(UsageOwning),
+}
+
+/// Compares the machines that the server's configuration names in [[owning]].
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  allerac usage owning
+  allerac usage owning --month 2026-11 --json")]
+pub(crate) struct UsageOwning {
+    /// Another month than this
+    #[arg(long, value_name = "YYYY-MM", value_parser = parse_month)]
+    pub(crate) month: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// One row a request: when, who, with which key and model, where it was computed, how it ended, tokens. Never what was said.

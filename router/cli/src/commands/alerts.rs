@@ -1,6 +1,6 @@
 //! What was told to whom, and trying it out.
 
-use allerac_ledger::{Alert, Delivery};
+use allerac_ledger::{Alert, DeliveriesWanted, Delivery};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -22,8 +22,8 @@ pub(crate) async fn run(command: &Alerts, place: &Place) -> Result<(), Failure> 
 }
 
 fn list(args: &AlertsList, place: &Place) -> Result<(), Failure> {
-    let mut deliveries = place.existing_ledger()?.deliveries(args.last)?;
-    deliveries.retain(|delivery| !args.dead || delivery.state == "dead");
+    let wanted = DeliveriesWanted { state: args.dead.then(|| "dead".to_owned()), after: None };
+    let deliveries = place.existing_ledger()?.deliveries(&wanted, args.last)?;
     if args.json {
         return Ok(print_json(&deliveries)?);
     }

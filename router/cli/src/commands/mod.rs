@@ -21,6 +21,7 @@ pub(crate) mod teams;
 pub(crate) mod top;
 pub(crate) mod tune;
 pub(crate) mod update;
+mod upstreams;
 pub(crate) mod usage;
 pub(crate) mod usage_export;
 pub(crate) mod users;

@@ -1,4 +1,4 @@
-use allerac_ledger::{Counts, Plan, PlanRow};
+use allerac_ledger::{Counts, Plan, PlanRow, money_text};
 
 use crate::amount::ModelSize;
 use crate::args::Place;
@@ -92,9 +92,18 @@ fn cells(row: &PlanRow) -> Vec<String> {
         limit(plan.concurrency.map(u64::from)),
         if models.is_empty() { "all".to_owned() } else { models.join(": ") },
         plan.class.to_string(),
-        if plan.upstreams { "yes" } else { "no" }.to_owned(),
+        upstreams(plan),
         plan.storage_bytes.map_or_else(|| "-".to_owned(), bytes),
         row.users.to_string(),
         row.keys.to_string(),
     ]
+}
+
+/// Whether the box may be left, and for how much a month.
+fn upstreams(plan: &Plan) -> String {
+    match (plan.upstreams, plan.upstream_budget_billionths) {
+        (false, _) => "no".to_owned(),
+        (true, None) => "yes".to_owned(),
+        (true, Some(budget)) => format!("up to {}", money_text(budget)),
+    }
 }

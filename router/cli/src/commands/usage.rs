@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use allerac_ledger::{EnergySources, UsageRow};
 use serde_json::{Map, Value};
 
-use super::usage_export;
+use super::{upstreams, usage_export};
 use crate::args::usage::UsageCommand;
 use crate::args::{Dimension, Place, Usage};
 use crate::failure::Failure;
@@ -98,8 +98,11 @@ impl Dimension {
 }
 
 pub(crate) fn run(args: &Usage, place: &Place) -> Result<(), Failure> {
-    if let Some(UsageCommand::Export(export)) = &args.command {
-        return usage_export::run(export, place);
+    match &args.command {
+        Some(UsageCommand::Export(export)) => return usage_export::run(export, place),
+        Some(UsageCommand::Upstreams(listing)) => return upstreams::list(listing.json, place),
+        Some(UsageCommand::Owning(owning)) => return upstreams::owning(owning, place),
+        None => {}
     }
     let by = distinct(&args.by);
     let (ledger, month) = (place.ledger()?, args.month.as_deref());

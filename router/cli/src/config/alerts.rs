@@ -15,7 +15,7 @@ const DISK_FREE_MIB: u32 = 2048;
 /// The name that mail has among the channels.
 const MAIL: &str = "email";
 /// Kinds of alerts.
-const EVENTS: [&str; 4] = ["limit.reached", "backup.failed", "disk.low", "model.failed"];
+const EVENTS: [&str; 5] = ["limit.reached", "budget.reached", "backup.failed", "disk.low", "model.failed"];
 
 /// `[alerts]`: what somebody is told of, and how.
 #[derive(Debug, Default, Deserialize)]

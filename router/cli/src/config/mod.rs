@@ -8,7 +8,9 @@ mod energy;
 mod engine;
 mod load;
 mod models;
+mod money;
 mod oidc;
+mod owning;
 mod tls;
 mod upstream;
 
@@ -17,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use allerac_discovery::Label;
-use allerac_ledger::Price;
+use allerac_ledger::{Machine, Price};
 use allerac_models::Downloads;
 use allerac_router_core::{Aliases, Upstreams};
 use allerac_tls::Files;
@@ -33,6 +35,7 @@ use energy::EnergySection;
 pub(crate) use engine::EngineSection;
 use models::ModelsSection;
 pub(crate) use oidc::OidcSection;
+use owning::OwningSection;
 use tls::TlsSection;
 use upstream::UpstreamSection;
 
@@ -64,6 +67,8 @@ pub(crate) struct ConfigFile {
     pub(crate) tls: TlsSection,
     pub(crate) oidc: Option<OidcSection>,
     upstream: Vec<UpstreamSection>,
+    /// Machines that could do what other servers are paid for.
+    owning: Vec<OwningSection>,
     /// Other names for models.
     aliases: BTreeMap<String, Spanned<String>>,
     /// The folder of the file; relative paths in it start there.
@@ -111,6 +116,17 @@ impl ConfigFile {
     /// What other servers take for tokens.
     pub(crate) fn prices(&self) -> Vec<Price> {
         upstream::prices(&self.upstream)
+    }
+
+    /// What other servers may take in a month.
+    pub(crate) fn upstream_budgets(&self) -> BTreeMap<String, u64> {
+        upstream::budgets(&self.upstream)
+    }
+
+    /// Machines that could do what other servers are paid for.
+    pub(crate) fn machines(&self) -> Vec<Machine> {
+        let per_kwh = self.energy.tariff().per_kwh;
+        self.owning.iter().map(|section| section.machine(per_kwh)).collect()
     }
 
     /// What prices are in.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::load::Mistake;
+use super::money::Money;
 use crate::failure::{Exit, Failure};
 
 /// Names that say something else where an upstream's name could stand.
@@ -28,22 +29,26 @@ pub(super) struct UpstreamSection {
     /// What it takes for the tokens of its models.
     #[serde(default)]
     prices: BTreeMap<Spanned<String>, PricePerMillion>,
+    /// What it may take in a calendar month, of all who use it together.
+    budget_a_month: Option<Money>,
 }
 
 /// What a million tokens cost, in the currency.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PricePerMillion {
-    input: Money,
-    output: Money,
+    input: Thousandths,
+    /// For tokens that it knew from before; as much as for others where it is not said.
+    cached_input: Option<Thousandths>,
+    output: Thousandths,
 }
 
-/// Money, to a thousandth.
+/// A price, in thousandths of the currency.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "f64")]
-struct Money(u32);
+struct Thousandths(u32);
 
-impl TryFrom<f64> for Money {
+impl TryFrom<f64> for Thousandths {
     type Error = String;
 
     fn try_from(value: f64) -> Result<Self, String> {
@@ -104,20 +109,38 @@ fn check_one(section: &UpstreamSection, key: impl Fn(&str) -> String) -> Result<
     Ok(())
 }
 
-/// What they take for tokens.
+/// What they take for tokens. Requests are known by the server's own names for models, so an alias stands for one of these.
 pub(super) fn prices(sections: &[UpstreamSection]) -> Vec<Price> {
     let of = |section: &UpstreamSection| {
-        let served_by = format!("upstream:{}", section.name.get_ref());
-        let price = move |(model, price): (&Spanned<String>, &PricePerMillion)| Price {
+        let served_by = served_by(section);
+        let mut by_model = BTreeMap::new();
+        for (name, price) in &section.prices {
+            match section.aliases.get(name.get_ref()) {
+                None => drop(by_model.insert(name.get_ref().clone(), *price)),
+                Some(model) => drop(by_model.entry(model.get_ref().clone()).or_insert(*price)),
+            }
+        }
+        let price = move |(model, price): (String, PricePerMillion)| Price {
             served_by: served_by.clone(),
-            model: model.get_ref().clone(),
+            model,
             // A thousandth for a million tokens is a billionth for one.
             input: price.input.0,
+            cached_input: price.cached_input.map(|price| price.0),
             output: price.output.0,
         };
-        section.prices.iter().map(price).collect::<Vec<_>>()
+        by_model.into_iter().map(price).collect::<Vec<_>>()
     };
     sections.iter().flat_map(of).collect()
+}
+
+/// What they may take in a month, in billionths of the currency.
+pub(super) fn budgets(sections: &[UpstreamSection]) -> BTreeMap<String, u64> {
+    sections.iter().filter_map(|section| Some((served_by(section), section.budget_a_month?.0))).collect()
+}
+
+/// How the ledger calls what it computed.
+fn served_by(section: &UpstreamSection) -> String {
+    format!("upstream:{}", section.name.get_ref())
 }
 
 /// Reads the keys and builds the clients.
@@ -158,4 +181,49 @@ fn key(section: &UpstreamSection, folder: &Path) -> Result<Option<Secret>, Failu
             .hint("write the key alone into the file or the variable"));
     }
     Ok(Some(Secret::new(text.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sections(prices: &str) -> Vec<UpstreamSection> {
+        let text = format!(
+            "[[upstream]]\nname = \"far\"\nbase_url = \"http://far/v1\"\nmodels = [\"big\"]\n\
+             aliases = {{ large = \"big\" }}\n{prices}"
+        );
+        #[derive(Deserialize)]
+        struct File {
+            upstream: Vec<UpstreamSection>,
+        }
+        toml::from_str::<File>(&text).unwrap().upstream
+    }
+
+    #[test]
+    fn prices_and_budgets_are_read_to_the_last_digit() {
+        let far = sections(
+            "prices = { big = { input = 2.5, cached_input = 0.25, output = 10.125 } }\nbudget_a_month = 12.345678",
+        );
+        let price = Price {
+            served_by: "upstream:far".into(),
+            model: "big".into(),
+            input: 2500,
+            cached_input: Some(250),
+            output: 10_125,
+        };
+        assert_eq!(prices(&far), [price]);
+        assert_eq!(budgets(&far), BTreeMap::from([("upstream:far".to_owned(), 12_345_678_000)]));
+        assert_eq!(budgets(&sections("")), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_price_under_an_alias_is_that_of_its_model() {
+        let input = |text: &str| {
+            let prices = prices(&sections(text));
+            prices.iter().map(|price| (price.model.clone(), price.input)).collect::<Vec<_>>()
+        };
+        assert_eq!(input("prices = { large = { input = 1, output = 1 } }"), [("big".to_owned(), 1000)]);
+        let both = "prices = { big = { input = 2, output = 1 }, large = { input = 1, output = 1 } }";
+        assert_eq!(input(both), [("big".to_owned(), 2000)]);
+    }
 }

@@ -97,6 +97,8 @@ async fn open(args: &Serve, place: &Place) -> Result<Server, Failure> {
     }
     ledger.alert_at(&prepared.config.alerts.percents()).await?;
     ledger.set_prices(&prepared.config.prices(), &currency).await?;
+    ledger.set_upstream_budgets(&prepared.config.upstream_budgets()).await?;
+    ledger.set_machines(&prepared.config.machines()).await?;
     if let Some(plan) = prepared.config.oidc.as_ref().and_then(OidcSection::plan) {
         ledger.plan(plan)?;
     }

@@ -18,7 +18,7 @@ fn the_presets_are_listed_smallest_first() {
         "PLAN TOKENS A MONTH COUNTS REQUESTS/MIN TOKENS/MIN AT ONCE MODELS CLASS UPSTREAMS STORAGE USERS KEYS",
         "starter 1 000 000 both - - - up to 8B chat no 5.00 GB 0 0",
         "personal 10 000 000 both - - - up to 14B voice no 50.00 GB 0 0",
-        "pro 50 000 000 both - - - all voice yes 200.00 GB 0 0",
+        "pro 50 000 000 both - - - all voice up to 20.00 200.00 GB 0 0",
         "unlimited - both - - - all voice yes - 0 0",
     ];
     assert_eq!(lines.into_iter().map(words).collect::<Vec<_>>(), expected);
@@ -56,14 +56,16 @@ fn a_plan_is_made_changed_and_removed() {
         "phi=0.5,2",
         "--storage-gb",
         "1.5",
+        "--upstream-budget",
+        "12.50",
     ];
     assert_eq!(home.run(&[&["plans", "add", "kids"][..], &limits].concat()).stdout, "made the plan kids\n");
     let mut expected = json!({
         "name": "kids", "tokens_a_month": 500_000, "soft_tokens_a_month": 400_000, "counts": "weighted",
         "weights": [{"model": "phi", "input_thousandths": 500, "output_thousandths": 2000}], "carry_over": true,
         "requests_a_minute": 20, "tokens_a_minute": 10_000, "concurrency": 2, "parameters_below": 1_600_000_000u64,
-        "models": ["qwen-*", "phi"], "class": "chat", "upstreams": false, "storage_bytes": 1_500_000_000, "users": 0,
-        "keys": 0,
+        "models": ["qwen-*", "phi"], "class": "chat", "upstreams": false, "storage_bytes": 1_500_000_000,
+        "upstream_budget_billionths": 12_500_000_000u64, "users": 0, "keys": 0,
     });
     assert_eq!(plan(&home, "kids"), expected);
     // What is not named stays as it is.
@@ -117,6 +119,7 @@ fn users_are_listed_with_what_they_have_left() {
     let expected = json!([{
         "user": "anna", "role": "member", "plan": "starter", "keys": 1, "limit": 3_000_000, "soft_limit": null,
         "used": 0, "reserved": 0, "free": 3_000_000, "renews_at": users[0]["renews_at"],
+        "spending": {"limit": null, "used": 0, "reserved": 0, "free": null},
         "increases": [{"tokens": 2_000_000, "ends_at": 4_101_753_600i64}],
         "hours": "", "models": [], "password": false, "second_factor": false, "passkeys": 0, "identities": 0,
         "created_at": users[0]["created_at"],

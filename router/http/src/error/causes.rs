@@ -5,7 +5,7 @@ use std::iter::successors;
 
 use allerac_engine_link::EngineError;
 use allerac_engine_link::protocol::PrepareError;
-use allerac_ledger::{AuthError, Denied, LedgerError, ReserveError, Right};
+use allerac_ledger::{AuthError, Denied, LedgerError, ReserveError, Right, money_text};
 use allerac_objects::StoreError;
 use allerac_router_core::{Measure, ModelsError, NoEngine, NoRoute, NotAdmitted, Refused, TooManyPulls, UpstreamError};
 use allerac_wire::WireError;
@@ -175,22 +175,41 @@ impl From<Refused> for ApiError {
 impl From<ReserveError> for ApiError {
     fn from(error: ReserveError) -> Self {
         match error {
-            ReserveError::QuotaExceeded { limit, free, requested, renews_at } => {
-                let renews = jiff::Timestamp::from_second(renews_at).unwrap_or(jiff::Timestamp::MAX);
-                let seconds = renews_at.saturating_sub(jiff::Timestamp::now().as_second());
-                let message = format!(
+            ReserveError::QuotaExceeded { limit, free, requested, renews_at } => used_up(renews_at, |renews| {
+                format!(
                     "this request may need {requested} tokens, and {free} of the {limit} a month are left; they \
                      renew at {renews}. Ask for less with max_tokens, or ask the owner for a larger plan"
+                )
+            }),
+            ReserveError::BudgetExceeded { upstream, limit, free, requested, currency, renews_at } => {
+                let currency = currency.to_uppercase();
+                let [limit, free, requested] = [limit, free, requested].map(money_text);
+                let whose = upstream.map_or_else(
+                    || "your plan has for other servers".to_owned(),
+                    |name| format!("everybody together has for the server {name}"),
                 );
-                let error =
-                    Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message);
-                let seconds = u32::try_from(seconds.max(1)).unwrap_or(u32::MAX);
-                Self { is_lasting: true, ..error.retry_after(seconds) }
+                used_up(renews_at, |renews| {
+                    format!(
+                        "this request may cost {requested} {currency}, and {free} of the {limit} {currency} a month that \
+                         {whose} are left; they renew at {renews}. Ask for less with max_tokens, use a model of this \
+                         box, or ask the owner for a larger budget"
+                    )
+                })
             }
             ReserveError::TooMany => Self::too_many_requests(),
             ReserveError::Ledger(error) => error.into(),
         }
     }
+}
+
+/// The month has too little left of something.
+fn used_up(renews_at: i64, message: impl FnOnce(jiff::Timestamp) -> String) -> ApiError {
+    let renews = jiff::Timestamp::from_second(renews_at).unwrap_or(jiff::Timestamp::MAX);
+    let seconds = renews_at.saturating_sub(jiff::Timestamp::now().as_second());
+    const CODE: &str = "insufficient_quota";
+    let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, CODE, CODE, message(renews));
+    let seconds = u32::try_from(seconds.max(1)).unwrap_or(u32::MAX);
+    ApiError { is_lasting: true, ..error.retry_after(seconds) }
 }
 
 impl From<EngineError> for ApiError {

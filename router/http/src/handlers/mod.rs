@@ -28,6 +28,7 @@ pub(crate) mod rerank;
 pub(crate) mod responses;
 pub(crate) mod sso;
 pub(crate) mod stored;
+pub(crate) mod streamed;
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! People, keys and what belongs to them, as they are told of. Times are seconds since 1970.
 
 use allerac_ledger::{
-    AuditEntry, CreatedKey, InvitationRow, KeyLimits, KeyRow, NoHours, PlanRow, QuotaState, Scope, Scopes, SessionRow,
-    TeamRow, UpstreamPolicy, UserRow,
+    AuditEntry, BudgetState, CreatedKey, InvitationRow, KeyLimits, KeyRow, NoHours, PlanRow, QuotaState, Scope, Scopes,
+    SessionRow, TeamRow, UpstreamPolicy, UserRow,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,17 @@ pub(crate) struct Quota {
     renews_at: i64,
 }
 
+/// What may be spent on other servers in a month, in billionths of the currency.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Spending {
+    /// Null for no limit.
+    limit_billionths: Option<u64>,
+    used_billionths: u64,
+    /// What running requests may cost at most.
+    reserved_billionths: u64,
+    free_billionths: Option<u64>,
+}
+
 /// Somebody.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PersonObject {
@@ -34,6 +45,7 @@ pub(crate) struct PersonObject {
     /// Keys that open.
     keys: u64,
     month: Quota,
+    spending: Spending,
     /// Temporary increases, in tokens a month and until when.
     increases: Vec<IncreaseObject>,
     /// When they may use the box; always where it is empty.
@@ -143,6 +155,7 @@ pub(crate) struct TeamObject {
     plan: String,
     members: Vec<String>,
     month: Quota,
+    spending: Spending,
     created_at: i64,
 }
 
@@ -178,6 +191,17 @@ impl From<QuotaState> for Quota {
     }
 }
 
+impl From<BudgetState> for Spending {
+    fn from(state: BudgetState) -> Self {
+        Self {
+            limit_billionths: state.limit,
+            used_billionths: state.used,
+            reserved_billionths: state.reserved,
+            free_billionths: state.free,
+        }
+    }
+}
+
 impl From<UserRow> for PersonObject {
     fn from(row: UserRow) -> Self {
         let increases = row.increases.into_iter();
@@ -189,6 +213,7 @@ impl From<UserRow> for PersonObject {
             plan: row.plan,
             keys: row.keys,
             month: row.quota.into(),
+            spending: row.spending.into(),
             increases: increases.map(|one| IncreaseObject { tokens: one.tokens, ends_at: one.ends_at }).collect(),
             hours: row.hours,
             models: row.models,
@@ -269,8 +294,9 @@ impl From<InvitationRow> for InvitationObject {
 
 impl From<TeamRow> for TeamObject {
     fn from(row: TeamRow) -> Self {
-        let TeamRow { team, plan, members, quota, created_at } = row;
-        Self { object: "team", id: team.clone(), name: team, plan, members, month: quota.into(), created_at }
+        let TeamRow { team, plan, members, quota, spending, created_at } = row;
+        let (month, spending) = (quota.into(), spending.into());
+        Self { object: "team", id: team.clone(), name: team, plan, members, month, spending, created_at }
     }
 }
 

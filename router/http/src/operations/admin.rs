@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::people::request;
 use super::under;
-use crate::handlers::admin::{books, invitations, keys, look, people, teams};
+use crate::handlers::admin::{alerts, books, exports, invitations, keys, look, people, teams, upstreams};
 use crate::handlers::list::PAGE_MAX;
 use crate::handlers::objects::{
     AuditObject, InvitationObject, KeyObject, KeyRequest, LinkObject, PersonObject, PlanObject, RotateRequest,
@@ -20,7 +20,8 @@ pub(super) fn operations() -> Vec<Operation> {
     let people = people.chain(under("Administration: people", sessions()));
     let keys = under("Administration: keys", keys_()).chain(under("Administration: invitations", invitations_()));
     let teams = under("Administration: teams", teams_()).chain(under("Administration: plans", plans()));
-    people.chain(keys).chain(teams).chain(under("Administration: what was done", done())).collect()
+    let done = under("Administration: what was done", done()).chain(under("Administration: what was done", checked()));
+    people.chain(keys).chain(teams).chain(done).chain(under("Administration: alerts", alerts_())).collect()
 }
 
 fn people_() -> [Operation; 5] {
@@ -158,7 +159,7 @@ fn plans() -> [Operation; 5] {
     ]
 }
 
-fn done() -> [Operation; 6] {
+fn done() -> [Operation; 8] {
     let text = || json!({"type": "string"});
     [
         Operation::get(
@@ -168,6 +169,19 @@ fn done() -> [Operation; 6] {
         )
         .in_query("month", "Another one than this, as `2026-11`.", text())
         .gives::<look::UsageObject>(200),
+        Operation::get(
+            "/v1/admin/usage/owning",
+            get(upstreams::owning),
+            "What machines of one's own would have cost in a month, beside what other servers took",
+        )
+        .in_query("month", "Another one than this, as `2026-11`.", text())
+        .gives::<upstreams::OwningObject>(200),
+        Operation::get(
+            "/v1/admin/upstreams",
+            get(upstreams::list),
+            "Other servers: their prices, what was spent on them this month, and what may be",
+        )
+        .lists::<upstreams::UpstreamObject>(PAGE_MAX),
         Operation::get(
             "/v1/admin/audit_logs/verification",
             get(look::verification),
@@ -184,5 +198,51 @@ fn done() -> [Operation; 6] {
             .lists::<Value>(PAGE_MAX),
         Operation::get("/v1/organization/audit_logs", get(books::organization), "The audit log, as OpenAI lists it")
             .lists_newest::<Value>(PAGE_MAX),
+    ]
+}
+
+fn checked() -> [Operation; 4] {
+    let text = || json!({"type": "string"});
+    let moment = || json!({"type": "integer", "minimum": 0, "maximum": i64::MAX / 1_000_000_000});
+    [
+        Operation::get(
+            "/v1/admin/usage/export",
+            get(exports::usage),
+            "Settled requests as a file, oldest first; of what was said nothing",
+        )
+        .in_query("format", "`csv` as usual.", json!({"type": "string", "enum": ["csv", "parquet"]}))
+        .in_query("start_time", "Settled from this moment on, in seconds since 1970.", moment())
+        .in_query("end_time", "Settled before this moment.", moment())
+        .in_query("user", "Those of this person or team.", text())
+        .gives_bytes(),
+        Operation::get("/v1/admin/audit_logs/export", get(exports::audit), "The audit log, an entry a line")
+            .gives_plain("application/jsonl"),
+        Operation::post(
+            "/v1/admin/audit_logs/requests",
+            post(exports::note_requests),
+            "Note requests in the audit log from now on, or no longer",
+        )
+        .takes(request::<exports::NotedRequests>())
+        .gives::<exports::NotedRequests>(200),
+        Operation::get("/v1/admin/ledger/verification", get(look::books), "Whether the books add up")
+            .gives::<look::BooksObject>(200),
+    ]
+}
+
+fn alerts_() -> [Operation; 2] {
+    let id = json!({"type": "string", "pattern": "^[^:]+:.+$"});
+    [
+        Operation::get(
+            "/v1/admin/alerts",
+            get(alerts::list),
+            "What was told to whom and what could not be, newest first",
+        )
+        .in_query("state", "Only these.", json!({"type": "string", "enum": ["waiting", "delivered", "dead"]}))
+        .in_query("after", "The last object of the page before.", id)
+        .in_query("limit", "Objects on a page.", json!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX}))
+        .gives::<allerac_wire::ListPage<alerts::DeliveryObject>>(200),
+        Operation::post("/v1/admin/alerts/retry", post(alerts::retry), "Try again what was given up")
+            .takes(request::<alerts::RetryRequest>())
+            .gives::<alerts::RetriedObject>(200),
     ]
 }

@@ -38,10 +38,12 @@ fn doors() -> [Operation; 4] {
     ]
 }
 
-fn own() -> [Operation; 5] {
+fn own() -> [Operation; 6] {
     [
         Operation::get("/v1/account", get(account::get), "Who you are, and what you have left")
             .gives::<account::AccountObject>(200),
+        Operation::get("/v1/account/export", get(account::export), "All that the box has of you, as a zip file")
+            .gives_bytes(),
         Operation::get("/v1/account/keys", get(keys::list), "Your keys").lists::<KeyObject>(PAGE_MAX),
         Operation::post("/v1/account/keys", post(keys::create), "Make yourself a key")
             .takes(request::<KeyRequest>())

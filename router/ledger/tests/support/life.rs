@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::str::FromStr;
 
-use allerac_ledger::{Ledger, Options};
+use allerac_ledger::{Ledger, Options, Price, Reserve};
 use jiff::tz::TimeZone;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -37,6 +37,13 @@ fn say(what: &str) {
     println!("\n{what}");
 }
 
+/// Another server, which computes every second request.
+const FAR: &str = "upstream:far";
+
+fn price() -> Price {
+    Price { served_by: FAR.into(), model: "m".into(), input: 3, cached_input: None, output: 7 }
+}
+
 /// The child's whole life.
 pub(crate) fn live() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
@@ -45,6 +52,8 @@ pub(crate) fn live() {
     runtime.block_on(async {
         let ledger = open(directory.as_ref());
         ledger.recover().await.unwrap();
+        ledger.set_prices(&[price()], "eur").await.unwrap();
+        ledger.set_upstream_budgets(&BTreeMap::from([(FAR.to_owned(), 1_000_000_000)])).await.unwrap();
         say("ready");
         let running: Vec<_> = (0..tasks)
             .map(|task| tokio::spawn(act(ledger.clone(), StdRng::seed_from_u64(seed * 100 + task), deeds)))
@@ -82,7 +91,8 @@ async fn act(ledger: Ledger, mut random: StdRng, deeds: u32) {
 async fn request(ledger: &Ledger, key: &str, random: &mut StdRng) {
     let caller = ledger.principal(key).unwrap();
     let (prompt, steps) = (random.random_range(1..50), random.random_range(0..6));
-    let wanted = reserve(prompt, 10);
+    let served_by = if random.random_bool(0.5) { FAR } else { "local" }.to_owned();
+    let wanted = Reserve { served_by, ..reserve(prompt, 10) };
     let id = wanted.request_id;
     say(&format!("begun {id}"));
     let mut reservation = ledger.reserve(&caller, wanted).await.unwrap();
@@ -142,6 +152,10 @@ impl Said {
         assert_eq!((verified.differences, verified.open), (vec![], 0));
         ledger.verify_audit(None).unwrap();
         let books = Connection::open(directory.join("ledger.db")).unwrap();
+        let by_price = "SELECT count(*) FROM usage WHERE cost <> CASE served_by WHEN ?1 THEN 3 * prompt_tokens
+            + 7 * completion_tokens ELSE 0 END";
+        let wrong: i64 = books.query_row(by_price, [FAR], |row| row.get(0)).unwrap();
+        assert_eq!(wrong, 0, "requests cost something else than their tokens");
         let mut usage = books.prepare("SELECT request_id, prompt_tokens, completion_tokens FROM usage").unwrap();
         let rows = usage.query_map([], |row| Ok((row.get::<_, String>(0)?, (row.get(1)?, row.get(2)?)))).unwrap();
         let mut charged: BTreeMap<Uuid, (u32, u32)> = BTreeMap::new();

@@ -12,6 +12,13 @@ export interface Month {
   free: number | null;
 }
 
+/** What may be spent on other servers in a month, in billionths of the currency; null is no limit. */
+export interface Spending {
+  limit_billionths: number | null;
+  used_billionths: number;
+  free_billionths: number | null;
+}
+
 export interface Person {
   id: string;
   name: string;
@@ -19,6 +26,7 @@ export interface Person {
   plan: string;
   keys: number;
   month: Month;
+  spending: Spending;
   hours: string;
   models: string[];
   has_password: boolean;
@@ -29,7 +37,7 @@ export interface Person {
 
 export interface Account {
   person: Person;
-  teams: { name: string; month: Month }[];
+  teams: { name: string; month: Month; spending: Spending }[];
   team: string | null;
   signed_in: boolean;
   rights: string[];
@@ -69,6 +77,7 @@ export interface Team {
   plan: string;
   members: string[];
   month: Month;
+  spending: Spending;
 }
 
 /** Limits of a plan; null is none. */
@@ -81,6 +90,7 @@ export interface Limits {
   models: string[];
   upstreams: boolean;
   storage_bytes: number | null;
+  upstream_budget_billionths: number | null;
 }
 
 export interface Plan {
@@ -118,6 +128,33 @@ export interface MonthUsage {
   used: Used[];
   currency: string;
   energy: { counters: string[]; unreadable: string[]; own_kwh: number; own_cost: number };
+}
+
+/** Another server, and what everybody together spent on it this month. */
+export interface Upstream {
+  id: string;
+  currency: string;
+  spending: Spending;
+}
+
+/** A machine of one's own beside other servers. */
+export interface OwnMachine {
+  name: string;
+  rented_billionths: number;
+  price_share_billionths: number;
+  electricity_billionths: number;
+  is_cheaper: boolean;
+  paid_back_days: number | null;
+}
+
+/** An alert on its way to somebody. */
+export interface Delivery {
+  id: string;
+  alert: string;
+  type: string;
+  at: number;
+  channel: string;
+  error: string | null;
 }
 
 export interface Identity {
@@ -289,6 +326,14 @@ export class People {
   verifyAudit = () => this.get<{ whole: boolean; entries: number; head: string; problem: string | null }>("/v1/admin/audit_logs/verification");
   usage = (month: string | null) =>
     this.get<MonthUsage>(`/v1/admin/usage${month ? `?month=${month}` : ""}`);
+  private readonly file = async (path: string) => (await request(path, { headers: bearer(this.key) })).blob();
+  exportUsage = (format: string) => this.file(`/v1/admin/usage/export?format=${format}`);
+  exportMine = () => this.file("/v1/account/export");
+  exportAudit = () => this.file("/v1/admin/audit_logs/export");
+  givenUp = async () => (await this.get<{ data: Delivery[] }>("/v1/admin/alerts?state=dead&limit=50")).data;
+  retryAlert = (alert: string) => this.send<void>("/v1/admin/alerts/retry", { alert });
+  upstreams = () => this.list<Upstream>("/v1/admin/upstreams");
+  owning = (month: string) => this.get<{ currency: string; machines: OwnMachine[] }>(`/v1/admin/usage/owning?month=${month}`);
   change = (name: string, change: Record<string, unknown>) =>
     this.send<Person>(`/v1/admin/people/${encodeURIComponent(name)}`, change);
   removePerson = (name: string) => this.remove(`/v1/admin/people/${encodeURIComponent(name)}`);
@@ -321,9 +366,19 @@ export function day(seconds: number | null): string {
 /** A number as it is read. */
 export const words = (count: number) => count.toLocaleString("en-GB");
 
-/** What was used of a month, in words. */
-export function spent({ used, limit }: Month): string {
-  return limit === null ? `${words(used)} tokens` : `${words(used)} of ${words(limit)} tokens`;
+/** What was used of a month, in words: tokens, and money for other servers where there is any. */
+export function spent({ month: { used, limit }, spending }: { month: Month; spending: Spending }): string {
+  const tokens = limit === null ? `${words(used)} tokens` : `${words(used)} of ${words(limit)} tokens`;
+  return spending.used_billionths > 0 ? `${tokens} · ${paid(spending)} on other servers` : tokens;
+}
+
+/** Money as it is read, in the currency. */
+export const money = (billionths: number) =>
+  (billionths / 1e9).toLocaleString("en-GB", { minimumFractionDigits: 2, maximumFractionDigits: 6 });
+
+/** What was spent of a budget, in words. */
+export function paid({ used_billionths, limit_billionths }: Spending): string {
+  return limit_billionths === null ? money(used_billionths) : `${money(used_billionths)} of ${money(limit_billionths)}`;
 }
 
 /** A size in gigabytes, as plans have it. */

@@ -3,16 +3,21 @@
 pub(crate) mod keys;
 pub(crate) mod security;
 
-use allerac_ledger::{Ledger, Principal, Role};
+use allerac_ledger::{Ledger, Principal, Role, Scope, Scopes};
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::auth::Authenticated;
 use crate::error::ApiError;
+use crate::handlers::list::Params;
 use crate::handlers::objects::{PersonObject, TeamObject};
+use crate::handlers::streamed::streamed;
+use crate::person_file::write_person;
 use crate::state::AppState;
+use crate::usage_file::NotWritten;
 
 /// Whoever asks.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -62,5 +67,28 @@ pub(crate) async fn get(
         team: caller.team,
         signed_in: caller.session.is_some(),
         rights: caller.role.rights(),
+    }))
+}
+
+/// `GET /v1/account/export`: all that the box has of whoever asks.
+pub(crate) async fn export(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    params: Params,
+) -> Result<Response, ApiError> {
+    params.finish()?;
+    // A key that is made for less does not open all of it.
+    if caller.is_bound || !Scopes::of(&[Scope::Inference, Scope::Files, Scope::Account]).within(caller.scopes) {
+        let message =
+            "this key is bound to some uses: ask for all that is yours at the page, or with a key that is not";
+        return Err(ApiError::forbidden("key_is_bound", message));
+    }
+    let (ledger, store) = (state.ledger.clone(), state.store.clone());
+    let person = ledger.person(&caller.user_name)?;
+    Ok(streamed(("allerac.zip", "application/zip"), move |output| {
+        write_person(&ledger, Some(&store), &person, output).map(drop).map_err(|error| match error {
+            NotWritten::Io(error) => error,
+            other => std::io::Error::other(other),
+        })
     }))
 }

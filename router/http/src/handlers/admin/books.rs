@@ -44,6 +44,8 @@ pub(crate) struct PlanLimits {
     upstreams: Option<bool>,
     /// What somebody may keep in files, responses and batches.
     storage_bytes: Option<u64>,
+    /// What may be spent on other servers in a calendar month, in billionths of the currency.
+    upstream_budget_billionths: Option<u64>,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -153,3 +153,56 @@ pub(crate) async fn verification(
         Err(error) => return Err(error.into()),
     }))
 }
+
+/// Whether balances and sums follow from the settled requests and the open ones.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct BooksObject {
+    object: &'static str,
+    adds_up: bool,
+    /// Accounts, each in each month.
+    accounts: u64,
+    /// Settled requests.
+    requests: u64,
+    /// Requests that tokens are set aside for.
+    open: u64,
+    differences: Vec<DifferenceObject>,
+}
+
+/// A sum that is not what the journal adds up to.
+#[derive(Debug, Serialize, JsonSchema)]
+struct DifferenceObject {
+    account: String,
+    month: String,
+    /// Of what: `used`, `reserved`, `money used`...
+    what: &'static str,
+    books: i64,
+    journal: i64,
+}
+
+/// `GET /v1/admin/ledger/verification`.
+pub(crate) async fn books(
+    State(state): State<AppState>,
+    _: Authenticated,
+    params: Params,
+) -> Result<Json<BooksObject>, ApiError> {
+    params.finish()?;
+    let ledger = state.ledger.clone();
+    // The whole journal is added up: that is nothing for a thread that serves.
+    let verified = tokio::task::spawn_blocking(move || ledger.verify()).await;
+    let verified = verified.map_err(|_| ApiError::too_many_requests())??;
+    let told = |off: allerac_ledger::Difference| DifferenceObject {
+        account: off.account,
+        month: off.month,
+        what: off.what,
+        books: off.books,
+        journal: off.journal,
+    };
+    Ok(Json(BooksObject {
+        object: "ledger_verification",
+        adds_up: verified.differences.is_empty(),
+        accounts: verified.accounts,
+        requests: verified.requests,
+        open: verified.open,
+        differences: verified.differences.into_iter().map(told).collect(),
+    }))
+}

@@ -1,7 +1,9 @@
 //! `/v1/admin`: people, keys, invitations, sessions, teams, plans, the audit log, models, the machine and its system, for who looks after the box.
 
+pub(crate) mod alerts;
 pub(crate) mod books;
 pub(crate) mod downloads;
+pub(crate) mod exports;
 pub(crate) mod gpu;
 pub(crate) mod invitations;
 pub(crate) mod keys;
@@ -10,6 +12,7 @@ pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod system;
 pub(crate) mod teams;
+pub(crate) mod upstreams;
 
 use allerac_ledger::{LedgerError, Principal, Role};
 use axum::extract::Path;
