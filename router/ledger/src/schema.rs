@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn what_was_spent_before_there_were_budgets_counts_for_them() {
         let mut connection = Connection::open_in_memory().unwrap();
-        let migrations = Migrations::from_slice(MIGRATIONS);
+        let migrations = known(MIGRATIONS);
         migrations.to_version(&mut connection, BUDGETS - 1).unwrap();
         let some = "
             INSERT INTO users (id, name, role, plan, salt, created_at) VALUES (1, 'olga', 'owner', 'pro', 1, 1);
