@@ -91,7 +91,7 @@ fn variables(request: &ChatRequest) -> Option<Value> {
         add("thinking", json!(thinks));
         let word = match effort {
             Effort::None | Effort::Minimal => Effort::Low,
-            Effort::Xhigh => Effort::High,
+            Effort::Xhigh | Effort::Max => Effort::High,
             effort => effort,
         };
         add("reasoning_effort", json!(word.as_str()));

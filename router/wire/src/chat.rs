@@ -62,7 +62,7 @@ impl Effort {
     pub(crate) fn take(fields: &mut Fields, name: &str) -> Result<Option<Self>, WireError> {
         let Some(word) = fields.string(name)? else { return Ok(None) };
         let effort = Self::ALL.iter().find(|(known, _)| *known == word).map(|(_, effort)| *effort);
-        effort.map(Some).ok_or_else(|| fields.out_of_range(name, "none, minimal, low, medium, high or xhigh"))
+        effort.map(Some).ok_or_else(|| fields.out_of_range(name, "none, minimal, low, medium, high, xhigh or max"))
     }
 }
 

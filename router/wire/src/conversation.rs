@@ -158,17 +158,19 @@ pub enum Effort {
     Medium,
     High,
     Xhigh,
+    Max,
 }
 
 impl Effort {
     /// OpenAI's words, least first.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("none", Self::None),
         ("minimal", Self::Minimal),
         ("low", Self::Low),
         ("medium", Self::Medium),
         ("high", Self::High),
         ("xhigh", Self::Xhigh),
+        ("max", Self::Max),
     ];
 
     /// OpenAI's word.

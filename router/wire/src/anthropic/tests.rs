@@ -120,7 +120,7 @@ fn how_much_to_think_is_read() {
     assert_eq!(effort(budget(1024), Value::Null), (Some(Effort::Low), Thoughts::Shown));
     assert_eq!(effort(budget(4096), Value::Null), (Some(Effort::Medium), Thoughts::Shown));
     assert_eq!(effort(budget(16_384), Value::Null), (Some(Effort::High), Thoughts::Shown));
-    assert_eq!(effort(json!({"type": "adaptive"}), json!({"effort": "max"})), (Some(Effort::Xhigh), Thoughts::Shown));
+    assert_eq!(effort(json!({"type": "adaptive"}), json!({"effort": "max"})), (Some(Effort::Max), Thoughts::Shown));
     let omitted = json!({"type": "adaptive", "display": "omitted"});
     assert_eq!(effort(omitted, Value::Null), (None, Thoughts::Omitted));
     let disabled = json!({"type": "disabled"});

@@ -81,7 +81,8 @@ pub(super) fn effort(fields: &mut Fields) -> Result<Option<Effort>, WireError> {
         Some("low") => Effort::Low,
         Some("medium") => Effort::Medium,
         Some("high") => Effort::High,
-        Some("xhigh" | "max") => Effort::Xhigh,
+        Some("xhigh") => Effort::Xhigh,
+        Some("max") => Effort::Max,
         Some(_) => return Err(fields.out_of_range("effort", "low, medium, high, xhigh or max")),
     };
     Ok(Some(effort))

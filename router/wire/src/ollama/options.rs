@@ -23,6 +23,37 @@ pub(crate) const MACHINE: &[&str] = &[
     "logits_all",
 ];
 
+/// What belongs into `options`, and programs made for several APIs put beside it, with its name there. Ollama ignores
+/// it; whoever sends it wants it.
+pub(crate) const BESIDE: &[(&str, &str)] = &[
+    ("max_tokens", "num_predict"),
+    ("max_output_tokens", "num_predict"),
+    ("max_completion_tokens", "num_predict"),
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("top_k", "top_k"),
+    ("seed", "seed"),
+    ("stop", "stop"),
+    ("presence_penalty", "presence_penalty"),
+    ("frequency_penalty", "frequency_penalty"),
+];
+
+/// Puts what stands beside `options` into it, where it does not say otherwise itself.
+pub(super) fn gather(fields: &mut Fields) -> Result<(), WireError> {
+    let mut map = match fields.take("options") {
+        None => Map::new(),
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(fields.wrong_type("options", "an object", &other)),
+    };
+    for (name, inside) in BESIDE {
+        if let Some(value) = fields.take(name) {
+            map.entry(*inside).or_insert(value);
+        }
+    }
+    fields.put("options", Value::Object(map));
+    Ok(())
+}
+
 pub(super) fn options(fields: &mut Fields) -> Result<Options, WireError> {
     let mut inner = Fields::of("options", fields.take("options").unwrap_or_else(|| Value::Object(Map::new())))?;
     // Zero and less is as many as there can be.

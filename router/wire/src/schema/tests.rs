@@ -220,7 +220,12 @@ fn the_conversations_of_ollama_are_described_as_they_are_read() {
             {"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]},
         ],
     });
-    OllamaChat::parse(envelope(&body)).unwrap();
+    for chosen in [json!({"name": "f"}), json!({"function": {"name": "f"}})] {
+        let mut body = body.clone();
+        body["tool_choice"] = chosen;
+        body["tool_choice"]["type"] = json!("function");
+        OllamaChat::parse(envelope(&body)).unwrap();
+    }
     assert_eq!(asked::take(), known(&ollama_chat_request()));
     OllamaGenerate::parse(envelope(&json!({"model": "m", "prompt": "a", "options": {}}))).unwrap();
     assert_eq!(asked::take(), known(&ollama_generate_request()));
