@@ -45,6 +45,7 @@ impl ChatRequest {
         Ok(Self {
             model: envelope.model,
             messages,
+            begun: false,
             tools,
             effort,
             prediction,

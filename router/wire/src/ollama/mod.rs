@@ -177,6 +177,7 @@ impl Rest {
     fn chat(self, model: String, messages: Vec<Message>, tools: Tools) -> ChatRequest {
         ChatRequest {
             model,
+            begun: false,
             messages,
             tools,
             effort: self.effort,
@@ -229,6 +230,9 @@ fn chosen(tools: Tools, value: Value) -> Result<Tools, WireError> {
     }
     let name = match fields.take("function") {
         None => fields.required_string("name")?,
+        Some(_) if fields.peek("name").is_some() => {
+            return Err(fields.error("name", "invalid_value", "`tool_choice` names a tool once"));
+        }
         Some(value) => {
             let mut function = Fields::of(&fields.path_of("function"), value)?;
             let name = function.required_string("name")?;

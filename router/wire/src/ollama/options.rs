@@ -38,7 +38,7 @@ pub(crate) const BESIDE: &[(&str, &str)] = &[
     ("frequency_penalty", "frequency_penalty"),
 ];
 
-/// Puts what stands beside `options` into it, where it does not say otherwise itself.
+/// Puts what stands beside `options` into it.
 pub(super) fn gather(fields: &mut Fields) -> Result<(), WireError> {
     let mut map = match fields.take("options") {
         None => Map::new(),
@@ -46,9 +46,12 @@ pub(super) fn gather(fields: &mut Fields) -> Result<(), WireError> {
         Some(other) => return Err(fields.wrong_type("options", "an object", &other)),
     };
     for (name, inside) in BESIDE {
-        if let Some(value) = fields.take(name) {
-            map.entry(*inside).or_insert(value);
+        let Some(value) = fields.take(name) else { continue };
+        if map.get(*inside).is_some_and(|said| !said.is_null() && *said != value) {
+            let message = format!("`{name}` and `options.{inside}` say different things; send one of them");
+            return Err(fields.error(name, "invalid_value", message));
         }
+        map.insert((*inside).to_owned(), value);
     }
     fields.put("options", Value::Object(map));
     Ok(())

@@ -63,11 +63,13 @@ fn what_stands_beside_the_options_is_one_of_them() {
     assert_eq!(chat("temperature", json!(0.5)).unwrap().options.sampling.temperature, Some(0.5));
     assert_eq!(chat("stop", json!(["a"])).unwrap().options.stop, ["a"]);
     let both = json!({"model": "m", "prompt": "hi", "max_tokens": 5, "top_p": 0.5, "user": "u", "echo": false,
-        "options": {"num_predict": 9}});
+        "options": {"num_predict": 5, "top_p": null}});
     let OllamaGenerate::Templated(request) = OllamaGenerate::parse(envelope(&both).unwrap()).unwrap() else {
         panic!("it is not raw");
     };
-    assert_eq!((request.options.max_tokens, request.options.sampling.top_p), (Some(9), Some(0.5)));
+    assert_eq!((request.options.max_tokens, request.options.sampling.top_p), (Some(5), Some(0.5)));
+    let two = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "options": {"num_predict": 9}});
+    assert_eq!(OllamaChat::parse(envelope(&two).unwrap()).unwrap_err().param.as_deref(), Some("max_tokens"));
     let wrong = chat("temperature", json!("hot")).unwrap_err();
     assert_eq!(wrong.param.as_deref(), Some("options.temperature"));
 }

@@ -114,6 +114,7 @@ impl ResponsesRequest {
         let chat = ChatRequest {
             model: envelope.model,
             messages: Vec::new(),
+            begun: false,
             tools,
             effort,
             prediction: None,

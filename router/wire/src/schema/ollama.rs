@@ -202,10 +202,10 @@ fn message() -> Value {
 
 fn tool_choice() -> Value {
     let named = || object(&["name"], [("name", string())]);
-    let chosen = [("type", word(&["function"])), ("name", string()), ("function", named())];
-    let mut chosen = object(&["type"], chosen);
-    chosen["anyOf"] = json!([{"required": ["name"]}, {"required": ["function"]}]);
-    any_of([word(&["none", "auto", "required"]), chosen])
+    let kind = || ("type", word(&["function"]));
+    let beside = object(&["type", "name"], [kind(), ("name", string())]);
+    let within = object(&["type", "function"], [kind(), ("function", named())]);
+    any_of([word(&["none", "auto", "required"]), beside, within])
 }
 
 fn tool() -> Value {
