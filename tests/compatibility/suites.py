@@ -48,6 +48,8 @@ SUITES = [
     Suite("pydantic-ai", "pydantic-ai", "python", "pydantic-ai", ("test_pydantic_ai.py",), ("pydantic-ai-slim",)),
     Suite("Vercel's AI SDK", "ai-sdk", "js", "", ("ai-sdk.test.js",),
           ("ai", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "@ai-sdk/anthropic")),
+    Suite("the same with its providers for Ollama", "ai-sdk-ollama", "js", "", ("ai-sdk-ollama.test.js",),
+          ("ollama-ai-provider-v2", "ai-sdk-ollama")),
     Suite("instructor, OpenAI's Agents SDK, smolagents, llm", "frameworks", "python", "frameworks", ("test_frameworks.py",),
           ("instructor", "openai-agents", "smolagents", "llm")),
     Suite("schemathesis, requests made up from OpenAI's own document (checks)", "openai-document", "program", "",

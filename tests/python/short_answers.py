@@ -39,3 +39,6 @@ def before_call(context, case, kwargs):
             body["options"] = {}
         if isinstance(body["options"], dict):
             bound(body["options"], "num_predict", -2)
+        for name in ("max_tokens", "max_output_tokens", "max_completion_tokens"):
+            if body.get(name) is not None:
+                bound(body, name, -2)

@@ -131,11 +131,32 @@ def test_known_tokens_are_told_apart_and_counting_is_exact(client):
     counted = client.messages.with_raw_response.count_tokens(**prompt)
     assert counted.headers["x-allerac-token-count"] == "exact"
     tokens = counted.parse().input_tokens
-    first, second = (client.messages.create(**prompt, max_tokens=1).usage for _ in range(2))
-    for usage in (first, second):
-        assert usage.input_tokens + usage.cache_read_input_tokens == tokens
-        assert usage.cache_creation_input_tokens == 0
-    assert second.cache_read_input_tokens >= tokens - 2
+    plain, second = (client.messages.create(**prompt, max_tokens=1).usage for _ in range(2))
+    for usage in (plain, second):
+        assert (usage.input_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (tokens, 0, 0)
+    # Who asks for a cache hears what was in it.
+    told = client.messages.create(**prompt, max_tokens=1, cache_control={"type": "ephemeral"}).usage
+    assert (told.input_tokens + told.cache_read_input_tokens, told.cache_creation_input_tokens) == (tokens, 0)
+    assert told.cache_read_input_tokens >= tokens - 2
+
+
+def test_an_answer_goes_on_from_where_it_was_begun(client, http):
+    said = ask(client).content[0].text
+    begun = said[: said.index(" ", 3)]
+    messages = [*HI, {"role": "assistant", "content": begun}]
+    more = ask(client, messages=messages)
+    # What was begun leaves room for more.
+    assert more.content[0].text.startswith(said[len(begun) :])
+    assert more.usage.input_tokens == client.messages.count_tokens(model=allerac.MODEL, messages=messages).input_tokens
+    found = events(http, messages=messages)
+    deltas = [data["delta"]["text"] for name, data in found if name == "content_block_delta"]
+    assert "".join(deltas) == more.content[0].text
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    for fields in (
+        {"output_config": {"format": {"type": "json_schema", "schema": schema}}},
+        {"tools": [{"name": "f", "input_schema": schema}], "tool_choice": {"type": "any"}},
+    ):
+        assert "begins the answer" in error(post(http, messages=messages, **fields), 400, "invalid_request_error")
 
 
 def test_a_stop_sequence_is_named(client):
@@ -294,7 +315,7 @@ def test_each_mistake_has_its_type(http, clients_server):
         ({"messages": []}, "`messages`"),
         ({"messages": [{"role": "king", "content": "x"}]}, "`messages[0].role`"),
         ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}]}, "tool_use"),
-        ({"messages": [*HI, {"role": "assistant", "content": "Hel"}]}, "last message"),
+        ({"messages": [*HI, {"role": "assistant", "content": "Hel "}]}, "last message"),
         ({"stop_sequences": ["x"] * 100}, "`stop_sequences` must be at most 16 strings"),
         ({"tools": [{"name": f"t{n}", "input_schema": {}} for n in range(600)]}, "`tools` must be at most 512 tools"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "`tools[0].type` is not supported"),

@@ -58,6 +58,17 @@ def error(answer: httpx.Response, status: int) -> str:
 # Chat and generate.
 
 
+def test_what_stands_beside_the_options_counts(http):
+    """As Vercel's provider sends it."""
+    weather = {"type": "function", "function": {"name": "weather", "parameters": {
+        "type": "object", "properties": {"city": {"enum": ["Wien"]}}, "required": ["city"]}}}  # fmt: skip
+    few = chat(http, options=None, max_output_tokens=3, temperature=0).json()
+    assert (few["eval_count"], few["done_reason"]) == (3, "length")
+    called = chat(http, options=None, max_output_tokens=60, tools=[weather], tool_choice="required").json()
+    (call,) = called["message"]["tool_calls"]
+    assert (call["function"]["name"], call["function"]["arguments"]) == ("weather", {"city": "Wien"})
+
+
 def test_an_answer_has_every_field_and_real_times(http):
     began = time.monotonic_ns()
     body = chat(http).json()

@@ -170,6 +170,15 @@ def test_plain_completions_too(client):
     jsonschema.validate(json.loads(answer.choices[0].text), SCHEMAS["choice"])
 
 
+def test_a_schema_may_stand_where_other_servers_have_it(client):
+    schema = {"type": "object", "properties": {"colour": {"const": "green"}}, "required": ["colour"], "additionalProperties": False}
+    form = {"type": "json_object", "schema": schema}
+    answer = client.chat.completions.create(
+        model=allerac.MODEL, messages=HELLO, max_tokens=30, temperature=0, response_format=form
+    )
+    assert json.loads(answer.choices[0].message.content) == {"colour": "green"}
+
+
 def test_a_stream_adds_up_to_the_answer(client):
     options = {"response_format": schema_format(SCHEMAS["nested"]), "temperature": 0, "max_tokens": 150}
     whole = create(client, **options).choices[0]

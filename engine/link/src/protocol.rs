@@ -126,6 +126,8 @@ pub struct ChatInput {
     pub variables_json: Option<String>,
     /// Plain text, not JSON, that the answer is expected to repeat.
     pub prediction: Option<String>,
+    /// Plain text that the answer was begun with, and goes on from.
+    pub begun: Option<String>,
 }
 
 /// What an engine tells the router.

@@ -66,7 +66,11 @@ impl Preparer {
                 prompt.end = last_chars(&text).to_owned();
                 prompt.prediction =
                     chat.prediction.as_deref().map(|text| self.model.tokenise_part(text)).unwrap_or_default();
-                self.model.tokenise(&text, true)
+                let mut tokens = self.model.tokenise(&text, true);
+                if let Some(begun) = &chat.begun {
+                    tokens.extend(self.model.tokenise_part(begun));
+                }
+                tokens
             }
             PromptInput::Text(text) => self.model.tokenise(text, false),
             PromptInput::Tokens(tokens) => {

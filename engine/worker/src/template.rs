@@ -123,6 +123,7 @@ mod tests {
             tools_json: Some(r#"[{"function": {"name": "f"}}]"#.into()),
             variables_json: Some(r#"{"enable_thinking": false, "eos_token": "mine"}"#.into()),
             prediction: None,
+            begun: None,
         };
         let template = Template::new(source.into(), "<s>".into(), "</s>".into()).unwrap();
         // Truth is written as in Python; the model's own tokens are nobody else's to choose.

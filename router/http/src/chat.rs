@@ -3,7 +3,7 @@
 use allerac_engine_core::Grammar;
 use allerac_engine_link::protocol::{ChatInput, ModelInfo};
 use allerac_parse::{Dialect, Format, Parser, escaped_lark, fitted, grammar, teach};
-use allerac_wire::{ChatRequest, Effort, Form, Part, ToolChoice, Tools};
+use allerac_wire::{ChatRequest, Effort, Form, Message, Part, ToolChoice, Tools};
 use serde_json::{Value, json};
 
 use crate::constraint::grammar_of;
@@ -24,11 +24,11 @@ impl Talk {
         refuse_grammars(&request.tools)?;
         let template = info.chat_template.as_deref().unwrap_or_default();
         let dialect = Dialect::of_template(template);
-        let has_calls = request.messages.iter().any(|message| !message.tool_calls.is_empty());
+        let (asked, begun) = split(request);
+        let has_calls = asked.iter().any(|message| !message.tool_calls.is_empty());
         let wants_tools = !request.tools.callable().is_empty();
-        let taught = ((wants_tools || has_calls) && !info.knows_tools)
-            .then(|| teach(dialect, &request.messages, &request.tools));
-        let messages = taught.as_deref().unwrap_or(&request.messages).iter();
+        let taught = ((wants_tools || has_calls) && !info.knows_tools).then(|| teach(dialect, asked, &request.tools));
+        let messages = taught.as_deref().unwrap_or(asked).iter();
         let messages: Value = messages.map(|message| fitted(dialect, message).for_template()).collect();
         let tools: Option<Value> = (wants_tools && info.knows_tools)
             .then(|| request.tools.list.iter().map(allerac_wire::Tool::json).collect());
@@ -37,6 +37,7 @@ impl Talk {
             tools_json: tools.map(|tools| tools.to_string()),
             variables_json: variables(request).map(|variables| variables.to_string()),
             prediction: request.prediction.clone(),
+            begun,
         };
         let tools = if wants_tools { request.tools.clone() } else { Tools::default() };
         Ok(Self { input, dialect, tools })
@@ -54,6 +55,21 @@ impl Talk {
         let form = constraint.map(|constraint| &constraint.form);
         let format = grammar(self.dialect, &self.tools, form, in_thought);
         format.map(|Format { lark, words }| Grammar::Words { lark, words }).or_else(|| constraint.map(grammar_of))
+    }
+
+    /// An answer that was begun can go on only where it is plain text from its first word on.
+    pub(crate) fn check_begun(&self, grammar: Option<&Grammar>, prompt_end: &str) -> Result<(), ApiError> {
+        let why = if self.input.begun.is_none() {
+            return Ok(());
+        } else if grammar.is_some() {
+            "its form is given, or a tool must be called"
+        } else if self.dialect == Dialect::Harmony || self.dialect.begins_in_thought(prompt_end) {
+            "this model thinks before it answers"
+        } else {
+            return Ok(());
+        };
+        let message = format!("the last message begins the answer for the model, which cannot go on with it: {why}");
+        Err(ApiError::invalid_value("messages", &message))
     }
 
     /// Reads one answer to a prompt that ends like this.
@@ -78,6 +94,14 @@ impl Talk {
     }
 }
 
+/// What is asked, and what the answer was begun with.
+fn split(request: &ChatRequest) -> (&[Message], Option<String>) {
+    match request.messages.split_last() {
+        Some((last, asked)) if request.begun && !asked.is_empty() => (asked, Some(last.all_text())),
+        _ => (&request.messages, None),
+    }
+}
+
 /// What templates may know besides messages and tools.
 fn variables(request: &ChatRequest) -> Option<Value> {
     let mut variables = request.template_variables.clone();
@@ -91,7 +115,7 @@ fn variables(request: &ChatRequest) -> Option<Value> {
         add("thinking", json!(thinks));
         let word = match effort {
             Effort::None | Effort::Minimal => Effort::Low,
-            Effort::Xhigh => Effort::High,
+            Effort::Xhigh | Effort::Max => Effort::High,
             effort => effort,
         };
         add("reasoning_effort", json!(word.as_str()));

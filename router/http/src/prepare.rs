@@ -262,6 +262,7 @@ async fn chat(engine: &Engine, info: Arc<ModelInfo>, ask: &Ask, request: &ChatRe
         let grammar = talk.grammar(request, "");
         (tokenise(engine, ask, input, grammar.clone()).await?, grammar)
     };
+    talk.check_begun(grammar.as_ref(), &prompt.end)?;
     Ok(Prepared { info, prompts: vec![prompt], talk: Some(talk), grammar })
 }
 

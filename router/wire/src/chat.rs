@@ -1,10 +1,12 @@
 //! `POST /v1/chat/completions`.
 
+mod effort;
+
 use serde_json::{Map, Value};
 
-use crate::conversation::{ChatRequest, Effort, Tools};
+use crate::conversation::{ChatRequest, Tools};
 use crate::fields::{Envelope, Fields, WireError, object};
-use crate::message::{PARTS_MAX, messages};
+use crate::message::{PARTS_MAX, cache_breakpoint, messages};
 use crate::options::Options;
 
 /// Fields of OpenAI's API that are refused whatever they say.
@@ -30,7 +32,7 @@ impl ChatRequest {
         }
         let options = Options::take(&mut fields, 1)?;
         let tools = Tools::take(&mut fields)?;
-        let effort = Effort::take(&mut fields, "reasoning_effort")?;
+        let effort = effort::take(&mut fields)?;
         let prediction = prediction(&mut fields)?;
         let template_variables = match fields.take("chat_template_kwargs") {
             None => Map::new(),
@@ -45,6 +47,7 @@ impl ChatRequest {
         Ok(Self {
             model: envelope.model,
             messages,
+            begun: false,
             tools,
             effort,
             prediction,
@@ -54,15 +57,6 @@ impl ChatRequest {
             metadata,
             options,
         })
-    }
-}
-
-impl Effort {
-    /// Takes a word of OpenAI's for effort.
-    pub(crate) fn take(fields: &mut Fields, name: &str) -> Result<Option<Self>, WireError> {
-        let Some(word) = fields.string(name)? else { return Ok(None) };
-        let effort = Self::ALL.iter().find(|(known, _)| *known == word).map(|(_, effort)| *effort);
-        effort.map(Some).ok_or_else(|| fields.out_of_range(name, "none, minimal, low, medium, high or xhigh"))
     }
 }
 
@@ -99,6 +93,7 @@ fn text_part(path: &str, value: Value) -> Result<String, WireError> {
         return Err(fields.out_of_range("type", "text"));
     }
     let text = fields.required_string("text")?;
+    cache_breakpoint(&mut fields)?;
     fields.finish(&[])?;
     Ok(text)
 }
@@ -114,6 +109,17 @@ fn accept_what_changes_nothing(fields: &mut Fields) -> Result<(), WireError> {
     fields.string("safety_identifier")?;
     fields.string("prompt_cache_key")?;
     fields.string("prompt_cache_retention")?;
+    if let Some(value) = fields.take("prompt_cache_options") {
+        Fields::of("prompt_cache_options", value)?;
+    }
+    // llama-server's: what is known is always used.
+    fields.boolean("cache_prompt")?;
+    // OpenRouter's: usage is told in any case, and in a stream where `stream_options` wants it.
+    if let Some(value) = fields.take("usage") {
+        let mut usage = Fields::of("usage", value)?;
+        usage.boolean("include")?;
+        usage.finish(&[])?;
+    }
     Ok(())
 }
 
@@ -166,7 +172,7 @@ pub(crate) fn metadata(fields: &mut Fields) -> Result<Map<String, Value>, WireEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::{Message, Role};
+    use crate::conversation::{Effort, Message, Role};
     use crate::options::ServiceTier;
     use proptest::prelude::*;
     use serde_json::json;

@@ -100,7 +100,14 @@ fn response_format(value: Value) -> Result<Option<Constraint>, WireError> {
     let mut fields = Fields::of(PARAM, value)?;
     let constraint = match fields.required_string("type")?.as_str() {
         "text" => None,
-        "json_object" => Some(Constraint { param: PARAM.to_owned(), form: Form::JsonObject }),
+        // llama-server's way to give a schema, and that of several hosted servers.
+        "json_object" => Some(match fields.take("schema") {
+            None => Constraint { param: PARAM.to_owned(), form: Form::JsonObject },
+            Some(value) => {
+                let param = fields.path_of("schema");
+                Constraint { form: schema_text(&param, value)?, param }
+            }
+        }),
         "json_schema" => {
             let schema = fields.required("json_schema")?;
             Some(json_schema(Fields::of(&fields.path_of("json_schema"), schema)?)?)

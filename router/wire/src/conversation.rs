@@ -13,6 +13,8 @@ pub struct ChatRequest {
     pub model: String,
     /// The conversation, at least one message.
     pub messages: Vec<Message>,
+    /// Whether the last message is the beginning of the answer, which goes on with it: text of the model alone.
+    pub begun: bool,
     /// What the model may call, and whether it must.
     pub tools: Tools,
     /// How much the model is to think before it answers; `None` leaves it to the model.
@@ -158,18 +160,31 @@ pub enum Effort {
     Medium,
     High,
     Xhigh,
+    Max,
 }
 
 impl Effort {
     /// OpenAI's words, least first.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("none", Self::None),
         ("minimal", Self::Minimal),
         ("low", Self::Low),
         ("medium", Self::Medium),
         ("high", Self::High),
         ("xhigh", Self::Xhigh),
+        ("max", Self::Max),
     ];
+
+    /// What so many tokens to think with stand for.
+    #[must_use]
+    pub fn of_budget(tokens: u32) -> Self {
+        match tokens {
+            0 => Self::None,
+            1..4096 => Self::Low,
+            4096..16_384 => Self::Medium,
+            _ => Self::High,
+        }
+    }
 
     /// OpenAI's word.
     #[must_use]
@@ -187,6 +202,13 @@ impl Tools {
 }
 
 impl Message {
+    /// Whether it says something, and nothing but text.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        let says = self.content.iter().all(|part| matches!(part, Part::Text(_))) && !self.all_text().is_empty();
+        says && self.reasoning.is_none() && self.tool_calls.is_empty()
+    }
+
     /// A message of text alone.
     #[must_use]
     pub fn text(role: Role, text: impl Into<String>) -> Self {

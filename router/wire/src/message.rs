@@ -120,8 +120,17 @@ fn part(path: &str, role: Role, value: Value) -> Result<Part, WireError> {
         _ => return Err(fields.out_of_range("type", "text or image_url")),
     };
     cache_control(&mut fields)?;
+    cache_breakpoint(&mut fields)?;
     fields.finish(&[])?;
     Ok(part)
+}
+
+/// Where a prompt's cache is to end, in OpenAI's words. What was known before is found without it.
+pub(crate) fn cache_breakpoint(fields: &mut Fields) -> Result<(), WireError> {
+    match fields.take("prompt_cache_breakpoint") {
+        None | Some(Value::Object(_)) => Ok(()),
+        Some(other) => Err(fields.wrong_type("prompt_cache_breakpoint", "an object", &other)),
+    }
 }
 
 fn image(path: &str, value: Value) -> Result<Part, WireError> {

@@ -87,9 +87,9 @@ impl Tools {
     pub(crate) fn choosing(self, path: &str, choice: ToolChoice) -> Result<Self, WireError> {
         let missing = match &choice {
             ToolChoice::Auto | ToolChoice::None => None,
-            ToolChoice::Required if self.list.is_empty() => Some("`tools`".to_owned()),
+            ToolChoice::Required if self.list.is_empty() => Some("tool".to_owned()),
             ToolChoice::Named(name) if !self.list.iter().any(|tool| tool.name == *name) => {
-                Some(format!("a tool `{}`", name.chars().take(NAME_CHARS_MAX).collect::<String>()))
+                Some(format!("tool `{}`", name.chars().take(NAME_CHARS_MAX).collect::<String>()))
             }
             ToolChoice::Required | ToolChoice::Named(_) => None,
         };

@@ -21,6 +21,7 @@ fn render(source: &str) -> String {
         tools_json: Some(TOOLS.into()),
         variables_json: Some(r#"{"enable_thinking": false}"#.into()),
         prediction: None,
+        begun: None,
     };
     Template::new(source.into(), "<s>".into(), "</s>".into()).unwrap().render(&chat).unwrap()
 }

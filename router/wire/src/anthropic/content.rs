@@ -26,11 +26,22 @@ pub(super) fn messages(system: Option<Value>, value: Value) -> Result<Vec<Messag
     for (index, value) in values.into_iter().enumerate() {
         message(&format!("messages[{index}]"), value, &mut all)?;
     }
-    if all.last().is_some_and(|last| last.role == Role::Assistant) {
-        let message = "the last message must be the user's: an answer that was begun for the model is not supported";
-        return Err(WireError::new("messages", "invalid_value", message));
+    if let Some(last) = all.last().filter(|last| last.role == Role::Assistant) {
+        check_begun(last)?;
     }
     Ok(all)
+}
+
+/// An answer that was begun for the model is text that can go on.
+fn check_begun(last: &Message) -> Result<(), WireError> {
+    let message = if !last.is_text() {
+        "the last message is the model's, so its answer goes on with it: it must be of text alone"
+    } else if last.all_text().ends_with(char::is_whitespace) {
+        "the last message is the model's, so its answer goes on with it: it must not end with white space"
+    } else {
+        return Ok(());
+    };
+    Err(WireError::new("messages", "invalid_value", message))
 }
 
 fn said(role: Role, content: Vec<Part>) -> Message {

@@ -18,7 +18,7 @@ pub(crate) use thinking::BUDGET_MIN;
 pub(crate) use tools::NAME_CHARS_MAX;
 
 use crate::constraint::{Constraint, schema_text};
-use crate::conversation::{ChatRequest, Effort, Tools};
+use crate::conversation::{ChatRequest, Effort, Role, Tools};
 use crate::fields::{Envelope, Fields, WireError};
 use crate::options::{Options, ServiceTier, stops};
 use crate::sampling::Sampling;
@@ -42,6 +42,8 @@ pub struct MessagesRequest {
     pub thoughts: Thoughts,
     /// Whether the answer tells what became of a wish to edit the conversation.
     pub edits: bool,
+    /// Whether the answer tells apart which tokens of the prompt were known before.
+    pub caches: bool,
 }
 
 impl MessagesRequest {
@@ -51,6 +53,7 @@ impl MessagesRequest {
     /// [`WireError`] naming the field that cannot be honoured.
     pub fn parse(envelope: Envelope) -> Result<Self, WireError> {
         let (model, stream) = (envelope.model, envelope.stream);
+        let caches = envelope.body.contains_key("cache_control") || envelope.body.values().any(asks_to_cache);
         let mut fields = Fields::new(envelope.body);
         fields.take("stream");
         let max_tokens = fields.count("max_tokens", 1..=u32::MAX)?.ok_or_else(|| fields.missing("max_tokens"))?;
@@ -81,7 +84,7 @@ impl MessagesRequest {
             include_usage: true,
         };
         let (thoughts, edits) = (asked.thinking.thoughts, asked.edits);
-        Ok(Self { chat: asked.chat(model, options), thoughts, edits })
+        Ok(Self { chat: asked.chat(model, options), thoughts, edits, caches })
     }
 
     /// Validates a request to count the tokens of a conversation.
@@ -94,6 +97,16 @@ impl MessagesRequest {
         fields.finish(UNSUPPORTED)?;
         let options = Options::open(&mut Fields::new(serde_json::Map::new()))?;
         Ok(asked.chat(envelope.model, options))
+    }
+}
+
+/// Whether there is a `cache_control` anywhere. In this API a prompt is known before only if somebody asked for that;
+/// clients that did not add nothing to `input_tokens`, and hold it beside what `count_tokens` says.
+fn asks_to_cache(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(name, value)| name == "cache_control" || asks_to_cache(value)),
+        Value::Array(values) => values.iter().any(asks_to_cache),
+        _ => false,
     }
 }
 
@@ -139,6 +152,7 @@ impl Asked {
     fn chat(self, model: String, options: Options) -> ChatRequest {
         ChatRequest {
             model,
+            begun: self.messages.last().is_some_and(|last| last.role == Role::Assistant),
             messages: self.messages,
             tools: self.tools,
             effort: self.thinking.effort_with(self.effort),

@@ -120,7 +120,7 @@ fn how_much_to_think_is_read() {
     assert_eq!(effort(budget(1024), Value::Null), (Some(Effort::Low), Thoughts::Shown));
     assert_eq!(effort(budget(4096), Value::Null), (Some(Effort::Medium), Thoughts::Shown));
     assert_eq!(effort(budget(16_384), Value::Null), (Some(Effort::High), Thoughts::Shown));
-    assert_eq!(effort(json!({"type": "adaptive"}), json!({"effort": "max"})), (Some(Effort::Xhigh), Thoughts::Shown));
+    assert_eq!(effort(json!({"type": "adaptive"}), json!({"effort": "max"})), (Some(Effort::Max), Thoughts::Shown));
     let omitted = json!({"type": "adaptive", "display": "omitted"});
     assert_eq!(effort(omitted, Value::Null), (None, Thoughts::Omitted));
     let disabled = json!({"type": "disabled"});
@@ -171,11 +171,6 @@ fn messages_that_make_no_conversation_are_refused_by_name() {
     refused(json!([{"role": "user"}]), "messages[0].content", "missing_required_parameter");
     refused(json!([{"role": "user", "content": ""}]), "messages[0].content", "invalid_value");
     refused(json!([{"role": "user", "content": []}]), "messages[0].content", "invalid_value");
-    refused(
-        json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]),
-        "messages",
-        "invalid_value",
-    );
     let block = |block: Value| json!([{"role": "user", "content": [block]}]);
     refused(block(json!({"type": "tool_use"})), "messages[0].content[0].type", "invalid_value");
     refused(block(json!({"type": "video"})), "messages[0].content[0].type", "unsupported_parameter");
@@ -199,4 +194,29 @@ fn a_count_needs_no_limit_and_takes_nothing_about_the_answer() {
     assert_eq!(count(&body).unwrap().messages.len(), 2);
     body["max_tokens"] = json!(5);
     assert_eq!(count(&body).unwrap_err().param.as_deref(), Some("max_tokens"));
+}
+
+#[test]
+fn an_answer_may_be_begun_with_text() {
+    let begun = |content: Value| {
+        let asked = json!({"role": "user", "content": "hi"});
+        parse(&with("messages", json!([asked, {"role": "assistant", "content": content}])))
+    };
+    let request = begun(json!([{"type": "text", "text": "Well,"}])).unwrap();
+    assert!(request.chat.begun);
+    assert_eq!(request.chat.messages[1], Message::text(Role::Assistant, "Well,"));
+    assert!(!parse(&with("temperature", json!(1))).unwrap().chat.begun);
+    let call = json!([{"type": "tool_use", "id": "c", "name": "f", "input": {}}]);
+    for wrong in [json!("Well, "), json!([{"type": "thinking", "thinking": "hm"}]), call] {
+        assert_eq!(begun(wrong).unwrap_err().param.as_deref(), Some("messages"));
+    }
+}
+
+#[test]
+fn who_asks_for_a_cache_hears_of_it() {
+    let ephemeral = json!({"type": "ephemeral"});
+    let block = json!([{"type": "text", "text": "a", "cache_control": ephemeral}]);
+    assert!(!parse(&with("system", json!("a"))).unwrap().caches);
+    assert!(parse(&with("cache_control", ephemeral)).unwrap().caches);
+    assert!(parse(&with("system", block)).unwrap().caches);
 }

@@ -5,9 +5,6 @@ use crate::fields::{Fields, WireError};
 
 /// The least that a model may be given to think with, in tokens.
 pub(crate) const BUDGET_MIN: u32 = 1024;
-/// Budgets below these, in tokens, are low and medium effort.
-const BUDGETS: [(u32, Effort); 2] = [(4096, Effort::Low), (16_384, Effort::Medium)];
-
 /// Whether an answer tells what the model thought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thoughts {
@@ -39,9 +36,7 @@ impl Thinking {
             "enabled" => {
                 let budget = inner.count("budget_tokens", BUDGET_MIN..=u32::MAX)?;
                 let budget = budget.ok_or_else(|| inner.missing("budget_tokens"))?;
-                let effort =
-                    BUDGETS.iter().find(|(limit, _)| budget < *limit).map_or(Effort::High, |(_, effort)| *effort);
-                Self { thoughts, effort: Some(effort), budget: Some(budget) }
+                Self { thoughts, effort: Some(Effort::of_budget(budget)), budget: Some(budget) }
             }
             "between_tools" => return Err(inner.unsupported("type", " for `between_tools`")),
             _ => return Err(inner.out_of_range("type", "enabled, disabled or adaptive")),
@@ -81,7 +76,8 @@ pub(super) fn effort(fields: &mut Fields) -> Result<Option<Effort>, WireError> {
         Some("low") => Effort::Low,
         Some("medium") => Effort::Medium,
         Some("high") => Effort::High,
-        Some("xhigh" | "max") => Effort::Xhigh,
+        Some("xhigh") => Effort::Xhigh,
+        Some("max") => Effort::Max,
         Some(_) => return Err(fields.out_of_range("effort", "low, medium, high, xhigh or max")),
     };
     Ok(Some(effort))

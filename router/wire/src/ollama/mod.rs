@@ -18,14 +18,14 @@ pub use response::{
     ModelEntry, Shown, Status, Trouble, VersionBody,
 };
 
-pub(crate) use options::{MACHINE, STOPS_MAX};
+pub(crate) use options::{BESIDE, MACHINE, STOPS_MAX};
 
 use crate::completion::{CompletionRequest, Prompt};
 use crate::constraint::{Constraint, Form, schema_text};
 use crate::conversation::{ChatRequest, Effort, Message, Role, ToolChoice, Tools};
 use crate::fields::{Envelope, Fields, WireError};
 use crate::options::Options;
-use crate::tools::{function_of, tools};
+use crate::tools::{function_of, tools, word_choice};
 
 /// Alternatives at each token.
 pub(crate) const TOP_LOGPROBS_MAX: u32 = 20;
@@ -89,6 +89,10 @@ impl OllamaChat {
             Some(value) => tools("tools", value, tool)?,
         };
         let tools = Tools { list, choice: ToolChoice::Auto, parallel: None };
+        let tools = match fields.take("tool_choice") {
+            None => tools,
+            Some(value) => chosen(tools, value)?,
+        };
         let rest = Rest::take(&mut fields)?;
         fields.finish(&[])?;
         Ok(Self(rest.chat(envelope.model, messages, tools)))
@@ -117,6 +121,9 @@ impl OllamaGenerate {
             }
         }
         let images = messages::images(&mut fields)?;
+        // Names the end user to us; it changes nothing in the answer.
+        fields.string("user")?;
+        fields.only("echo", |value| value == false)?;
         let rest = Rest::take(&mut fields)?;
         fields.finish(&["width", "height", "steps"])?;
         if raw || suffix.is_some() {
@@ -156,6 +163,7 @@ impl Rest {
         let stream = fields.boolean("stream")?.unwrap_or(true);
         let constraint = format(fields)?;
         let keep_alive = keep::keep_alive(fields)?;
+        options::gather(fields)?;
         let options = Options { stream, constraint, keep_alive, ..options::options(fields)? };
         let logprobs = fields.boolean("logprobs")?.unwrap_or(false);
         let top = fields.count("top_logprobs", 0..=TOP_LOGPROBS_MAX)?.unwrap_or(0);
@@ -169,6 +177,7 @@ impl Rest {
     fn chat(self, model: String, messages: Vec<Message>, tools: Tools) -> ChatRequest {
         ChatRequest {
             model,
+            begun: false,
             messages,
             tools,
             effort: self.effort,
@@ -207,6 +216,32 @@ fn think(fields: &mut Fields) -> Result<Option<Effort>, WireError> {
         },
         Some(other) => Err(fields.wrong_type("think", "a boolean or a word", &other)),
     }
+}
+
+/// Which tool must be called. Ollama's API cannot say it; programs made for several APIs do, in OpenAI's words of either API.
+fn chosen(tools: Tools, value: Value) -> Result<Tools, WireError> {
+    const PATH: &str = "tool_choice";
+    if let Value::String(word) = &value {
+        return tools.choosing(PATH, word_choice(PATH, word)?);
+    }
+    let mut fields = Fields::of(PATH, value)?;
+    if fields.required_string("type")? != "function" {
+        return Err(fields.out_of_range("type", "function"));
+    }
+    let name = match fields.take("function") {
+        None => fields.required_string("name")?,
+        Some(_) if fields.peek("name").is_some() => {
+            return Err(fields.error("name", "invalid_value", "`tool_choice` names a tool once"));
+        }
+        Some(value) => {
+            let mut function = Fields::of(&fields.path_of("function"), value)?;
+            let name = function.required_string("name")?;
+            function.finish(&[])?;
+            name
+        }
+    };
+    fields.finish(&[])?;
+    tools.choosing(PATH, ToolChoice::Named(name))
 }
 
 /// A tool; clients leave its type out.

@@ -23,6 +23,40 @@ pub(crate) const MACHINE: &[&str] = &[
     "logits_all",
 ];
 
+/// What belongs into `options`, and programs made for several APIs put beside it, with its name there. Ollama ignores
+/// it; whoever sends it wants it.
+pub(crate) const BESIDE: &[(&str, &str)] = &[
+    ("max_tokens", "num_predict"),
+    ("max_output_tokens", "num_predict"),
+    ("max_completion_tokens", "num_predict"),
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("top_k", "top_k"),
+    ("seed", "seed"),
+    ("stop", "stop"),
+    ("presence_penalty", "presence_penalty"),
+    ("frequency_penalty", "frequency_penalty"),
+];
+
+/// Puts what stands beside `options` into it.
+pub(super) fn gather(fields: &mut Fields) -> Result<(), WireError> {
+    let mut map = match fields.take("options") {
+        None => Map::new(),
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(fields.wrong_type("options", "an object", &other)),
+    };
+    for (name, inside) in BESIDE {
+        let Some(value) = fields.take(name) else { continue };
+        if map.get(*inside).is_some_and(|said| !said.is_null() && *said != value) {
+            let message = format!("`{name}` and `options.{inside}` say different things; send one of them");
+            return Err(fields.error(name, "invalid_value", message));
+        }
+        map.insert((*inside).to_owned(), value);
+    }
+    fields.put("options", Value::Object(map));
+    Ok(())
+}
+
 pub(super) fn options(fields: &mut Fields) -> Result<Options, WireError> {
     let mut inner = Fields::of("options", fields.take("options").unwrap_or_else(|| Value::Object(Map::new())))?;
     // Zero and less is as many as there can be.

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::{OllamaChat, OllamaGenerate, model_name, only_loads};
 use crate::completion::Prompt;
 use crate::constraint::Form;
-use crate::conversation::{ChatRequest, Effort, Message, Part, Role};
+use crate::conversation::{ChatRequest, Effort, Message, Part, Role, ToolChoice};
 use crate::fields::{Envelope, WireError};
 
 const PNG: &str = "iVBORw0KGgoAAAAN";
@@ -54,6 +54,40 @@ fn what_is_left_open_streams_and_is_for_the_model() {
     assert_eq!(chat("think", json!(false)).unwrap().effort, Some(Effort::None));
     let schema = chat("format", json!({"type": "object"})).unwrap().options.constraint.unwrap();
     assert_eq!(schema.form, Form::JsonSchema(r#"{"type":"object"}"#.into()));
+}
+
+/// As Vercel's providers for Ollama send it.
+#[test]
+fn what_stands_beside_the_options_is_one_of_them() {
+    assert_eq!(chat("max_output_tokens", json!(9)).unwrap().options.max_tokens, Some(9));
+    assert_eq!(chat("temperature", json!(0.5)).unwrap().options.sampling.temperature, Some(0.5));
+    assert_eq!(chat("stop", json!(["a"])).unwrap().options.stop, ["a"]);
+    let both = json!({"model": "m", "prompt": "hi", "max_tokens": 5, "top_p": 0.5, "user": "u", "echo": false,
+        "options": {"num_predict": 5, "top_p": null}});
+    let OllamaGenerate::Templated(request) = OllamaGenerate::parse(envelope(&both).unwrap()).unwrap() else {
+        panic!("it is not raw");
+    };
+    assert_eq!((request.options.max_tokens, request.options.sampling.top_p), (Some(5), Some(0.5)));
+    let two = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "options": {"num_predict": 9}});
+    assert_eq!(OllamaChat::parse(envelope(&two).unwrap()).unwrap_err().param.as_deref(), Some("max_tokens"));
+    let wrong = chat("temperature", json!("hot")).unwrap_err();
+    assert_eq!(wrong.param.as_deref(), Some("options.temperature"));
+}
+
+#[test]
+fn a_tool_may_be_chosen() {
+    let choose = |choice: Value| {
+        let tools = json!([{"function": {"name": "f"}}, {"function": {"name": "g"}}]);
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": tools,
+            "tool_choice": choice});
+        OllamaChat::parse(envelope(&body).unwrap()).map(|OllamaChat(request)| request.tools.choice)
+    };
+    assert_eq!(choose(json!("required")).unwrap(), ToolChoice::Required);
+    for named in [json!({"type": "function", "name": "g"}), json!({"type": "function", "function": {"name": "g"}})] {
+        assert_eq!(choose(named).unwrap(), ToolChoice::Named("g".into()));
+    }
+    assert_eq!(choose(json!({"type": "function", "name": "h"})).unwrap_err().param.as_deref(), Some("tool_choice"));
+    assert_eq!(choose(json!({"type": "web"})).unwrap_err().param.as_deref(), Some("tool_choice.type"));
 }
 
 #[test]

@@ -146,12 +146,24 @@ fn image(fields: &mut Fields) -> Result<Value, WireError> {
     Ok(json!({"type": "input_image", "image_url": url, "detail": detail, "file_id": null}))
 }
 
+/// Who called: programs that call tools are OpenAI's.
+fn caller(fields: &mut Fields) -> Result<(), WireError> {
+    let Some(value) = fields.take("caller") else { return Ok(()) };
+    let mut inner = Fields::of(&fields.path_of("caller"), value)?;
+    if inner.required_string("type")? != "direct" {
+        return Err(inner.unsupported("type", " other than direct"));
+    }
+    inner.finish(&[])
+}
+
 /// A call; what was given is in the field `given`.
 fn call(common: &Map<String, Value>, mut fields: Fields, kind: &str, given: &str) -> Result<Value, WireError> {
     let call_id = fields.required_string("call_id")?;
     let name = fields.required_string("name")?;
     let text = fields.required_string(given)?;
     let namespace = fields.string("namespace")?;
+    caller(&mut fields)?;
+    fields.only("async", |value| value == false)?;
     fields.finish(&[])?;
     let mut call = json!({"type": kind, "call_id": call_id, "name": name, given: text, "status": "completed"});
     if let Some(namespace) = namespace {
@@ -174,6 +186,7 @@ fn call_output(common: &Map<String, Value>, mut fields: Fields, kind: &str) -> R
     // Some clients repeat what was called.
     fields.string("name")?;
     fields.string("namespace")?;
+    caller(&mut fields)?;
     fields.finish(&[])?;
     let output = json!({"type": kind, "call_id": call_id, "output": output, "status": "completed"});
     Ok(complete(common, output))

@@ -13,7 +13,7 @@ use crate::sampling::Sampling;
 
 /// Fields of OpenAI's API that are refused whatever they say.
 const UNSUPPORTED: &[&str] =
-    &["access_programs", "context_management", "image", "moderation", "moderation_policy", "prompt"];
+    &["access_programs", "context_management", "image", "moderation", "moderation_policy", "personality", "prompt"];
 /// What more an answer may tell. What belongs to tools that are not here is never there to be told.
 pub(crate) const INCLUDABLE: &[&str] = &[
     LOGPROBS,
@@ -69,6 +69,7 @@ impl ResponsesRequest {
         let stream = fields.boolean("stream")?.unwrap_or(false);
         stream_options(&mut fields, stream)?;
         let background = fields.boolean("background")?.unwrap_or(false);
+        background_options(&mut fields)?;
         let store = fields.boolean("store")?.unwrap_or(true);
         if background && !store {
             return Err(fields.error("background", "invalid_value", "`background` needs `store` to be true"));
@@ -114,6 +115,7 @@ impl ResponsesRequest {
         let chat = ChatRequest {
             model: envelope.model,
             messages: Vec::new(),
+            begun: false,
             tools,
             effort,
             prediction: None,
@@ -177,6 +179,16 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<(), WireError> {
     let mut inner = Fields::of("stream_options", value)?;
     // OpenAI's padding against listeners on the line; there is none to send.
     inner.boolean("include_obfuscation")?;
+    inner.finish(&[])
+}
+
+/// How long a response in the background may take: here it begins at once.
+fn background_options(fields: &mut Fields) -> Result<(), WireError> {
+    let Some(value) = fields.take("background_options") else { return Ok(()) };
+    let mut inner = Fields::of("background_options", value)?;
+    inner.only("completion_window", |value| value == "soonest")?;
+    // Which others it belongs with; it adds nothing to what is asked.
+    inner.string("continuation_id")?;
     inner.finish(&[])
 }
 
@@ -317,6 +329,20 @@ mod tests {
         for name in UNSUPPORTED {
             refused(name, json!({"id": "x"}), name, "unsupported_parameter");
         }
+        refused(
+            "background_options",
+            json!({"completion_window": "8h"}),
+            "background_options.completion_window",
+            "unsupported_parameter",
+        );
+        let called = json!([{"type": "function", "name": "f", "allowed_callers": ["programmatic"]}]);
+        refused("tools", called, "tools[0].allowed_callers", "unsupported_parameter");
+        refused(
+            "tools",
+            json!([{"type": "custom", "name": "f", "async": true}]),
+            "tools[0].async",
+            "unsupported_parameter",
+        );
         refused("truncation", json!("often"), "truncation", "invalid_value");
         refused("conversation", json!({"name": "x"}), "conversation.id", "missing_required_parameter");
         refused("conversation", json!(5), "conversation", "invalid_type");

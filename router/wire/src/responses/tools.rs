@@ -77,7 +77,14 @@ fn flatten(path: &str, value: Value, list: &mut Vec<Tool>) -> Result<(), WireErr
     Ok(())
 }
 
+/// Who may call a tool, and whether its answer is waited for: a model here calls by itself, and waits.
+fn called_plainly(fields: &mut Fields) -> Result<(), WireError> {
+    fields.only("allowed_callers", |value| *value == json!(["direct"]))?;
+    fields.only("async", |value| value == false)
+}
+
 fn function(mut fields: Fields) -> Result<Tool, WireError> {
+    called_plainly(&mut fields)?;
     // Whether a tool is told of only when it is searched for: here all are told of.
     fields.boolean("defer_loading")?;
     // The schema of what it answers.
@@ -88,6 +95,7 @@ fn function(mut fields: Fields) -> Result<Tool, WireError> {
 }
 
 fn custom(mut fields: Fields) -> Result<Tool, WireError> {
+    called_plainly(&mut fields)?;
     fields.boolean("defer_loading")?;
     custom_of(fields, |format| Ok(format.rest()))
 }

@@ -25,6 +25,9 @@ pub fn chat_request() -> Value {
         ("tool_choice", described("Whether a tool must be called.", tool_choice())),
         ("parallel_tool_calls", described("Whether several may be called at once.", boolean())),
         ("reasoning_effort", described("How much a model thinks first, where it thinks.", word(&efforts))),
+        ("reasoning", described("OpenRouter's name of `reasoning_effort`.", reasoning(&efforts))),
+        ("thinking", described("DeepSeek's name of `reasoning_effort`.", thinking())),
+        ("enable_thinking", described("Qwen's name of `reasoning_effort`: whether a model thinks at all.", boolean())),
         ("prediction", described("Text that the answer is expected to repeat: it comes faster.", prediction())),
         ("logprobs", described("Whether log probabilities come with the answer.", boolean())),
         ("top_logprobs", described("Alternatives at each token; only with `logprobs`.", integer(0, 20))),
@@ -38,9 +41,23 @@ pub fn chat_request() -> Value {
         ("safety_identifier", described("A hint to OpenAI, without effect.", string())),
         ("prompt_cache_key", described("A hint to OpenAI, without effect: what begins alike is found.", string())),
         ("prompt_cache_retention", described("A hint to OpenAI, without effect.", string())),
+        ("prompt_cache_options", described("A hint to OpenAI, without effect.", any_object())),
+        ("cache_prompt", described("Without effect: what begins alike is found.", boolean())),
+        ("usage", described("Usage is told in any case.", object(&[], [("include", boolean())]))),
     ];
     properties.extend(options());
     of(&["model", "messages"], properties)
+}
+
+fn reasoning(efforts: &[&str]) -> Value {
+    let tokens = described("The more, the more effort.", integer(0, i64::from(u32::MAX)));
+    let shown = described("Only `false`.", json!({"type": "boolean", "enum": [false]}));
+    object(&[], [("effort", word(efforts)), ("enabled", boolean()), ("max_tokens", tokens), ("exclude", shown)])
+}
+
+fn thinking() -> Value {
+    let tokens = described("The more, the more effort.", integer(0, i64::from(u32::MAX)));
+    object(&["type"], [("type", word(&["enabled", "disabled", "adaptive"])), ("budget_tokens", tokens)])
 }
 
 fn at_least_one(mut list: Value) -> Value {
@@ -110,16 +127,23 @@ fn call(required: &[&str], kind: &'static str, called: Value) -> Value {
 }
 
 /// Where a cache is to end, in Anthropic's words.
+fn cache_breakpoint() -> (&'static str, Value) {
+    ("prompt_cache_breakpoint", described("Without effect: what begins alike is found.", any_object()))
+}
+
 fn cache_control() -> (&'static str, Value) {
     ("cache_control", described("Without effect: what begins alike is found.", any_object()))
 }
 
 fn text_part() -> Value {
-    object(&["type", "text"], [("type", word(&["text"])), ("text", string()), cache_control()])
+    object(&["type", "text"], [("type", word(&["text"])), ("text", string()), cache_control(), cache_breakpoint()])
 }
 
 fn refusal_part() -> Value {
-    object(&["type", "refusal"], [("type", word(&["refusal"])), ("refusal", string()), cache_control()])
+    object(
+        &["type", "refusal"],
+        [("type", word(&["refusal"])), ("refusal", string()), cache_control(), cache_breakpoint()],
+    )
 }
 
 /// Text, or text in parts.
@@ -130,7 +154,10 @@ fn text_content() -> Value {
 /// Text, or parts.
 fn user_content() -> Value {
     let image = object(&["url"], [("url", string()), ("detail", string())]);
-    let image = object(&["type", "image_url"], [("type", word(&["image_url"])), ("image_url", image), cache_control()]);
+    let image = object(
+        &["type", "image_url"],
+        [("type", word(&["image_url"])), ("image_url", image), cache_control(), cache_breakpoint()],
+    );
     any_of([string(), list(any_of([text_part(), described("For models that see.", image)]))])
 }
 
@@ -194,7 +221,7 @@ fn tool_choice() -> Value {
 }
 
 fn prediction() -> Value {
-    let part = object(&["type", "text"], [("type", word(&["text"])), ("text", string())]);
+    let part = object(&["type", "text"], [("type", word(&["text"])), ("text", string()), cache_breakpoint()]);
     let content = any_of([text(0, PREDICTION_BYTES_MAX), list(part)]);
     object(&["type", "content"], [("type", word(&["content"])), ("content", content)])
 }

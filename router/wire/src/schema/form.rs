@@ -10,7 +10,9 @@ pub(super) fn response_format() -> Value {
     let of = |kind: &str| object(&["type"], [("type", word(&[kind]))]);
     let schema = object(&["name", "schema"], schema_format());
     let schema = object(&["type", "json_schema"], [("type", word(&["json_schema"])), ("json_schema", schema)]);
-    described("What the answer must be. A schema always binds.", any_of([of("text"), of("json_object"), schema]))
+    let json = described("Other servers' place for a schema.", any_object());
+    let json = object(&["type"], [("type", word(&["json_object"])), ("schema", json)]);
+    described("What the answer must be. A schema always binds.", any_of([of("text"), json, schema]))
 }
 
 /// A schema with its name.

@@ -8,7 +8,7 @@ use super::{
     any_object, any_of, array, boolean, described, example, integer, list, nullable, object, of, some_text, string,
     text, word,
 };
-use crate::ollama::{MACHINE, STOPS_MAX, TOP_LOGPROBS_MAX};
+use crate::ollama::{BESIDE, MACHINE, STOPS_MAX, TOP_LOGPROBS_MAX};
 use crate::options::STOP_CHARS_MAX;
 use crate::tools::TOOLS_MAX;
 
@@ -21,6 +21,7 @@ pub fn ollama_chat_request() -> Value {
         ("model", model()),
         ("messages", example(question, messages)),
         ("tools", described("What the model may call.", array(tool(), 0, TOOLS_MAX))),
+        ("tool_choice", described("Whether a tool must be called, which Ollama itself cannot say.", tool_choice())),
     ];
     properties.extend(rest());
     of(&["model"], properties)
@@ -39,6 +40,8 @@ pub fn ollama_generate_request() -> Value {
         ("suffix", described("What stands after the answer, for models that fill in the middle.", string())),
         ("context", described("Only empty: send the conversation to `/api/chat`.", nothing())),
         ("template", described("Only empty: models have their own.", nothing())),
+        ("user", described("Who asks, in the client's words; without effect.", string())),
+        ("echo", described("Only `false`.", json!({"type": "boolean", "enum": [false]}))),
     ];
     properties.extend(rest());
     of(&["model"], properties)
@@ -122,7 +125,18 @@ fn keep_alive() -> Value {
 fn rest() -> Vec<(&'static str, Value)> {
     let form = described("What the answer must be.", any_of([word(&["json", ""]), any_object()]));
     let thinks = any_of([boolean(), word(&["low", "medium", "high"])]);
-    vec![
+    let options = options();
+    let beside = |inside: &str| {
+        described(
+            &format!(
+                "The same as `options.{inside}`, for programs made for \
+        several APIs."
+            ),
+            options["properties"][inside].clone(),
+        )
+    };
+    let mut properties: Vec<_> = BESIDE.iter().map(|(name, inside)| (*name, beside(inside))).collect();
+    properties.extend([
         (
             "stream",
             example(
@@ -131,14 +145,15 @@ fn rest() -> Vec<(&'static str, Value)> {
             ),
         ),
         ("format", form),
-        ("options", example(json!({"num_predict": 64}), described("How tokens are chosen.", options()))),
+        ("options", example(json!({"num_predict": 64}), described("How tokens are chosen.", options.clone()))),
         ("think", described("How much a model thinks first, where it thinks.", thinks)),
         ("logprobs", described("Whether log probabilities come with the answer.", boolean())),
         ("top_logprobs", described("Alternatives at each token.", integer(0, i64::from(TOP_LOGPROBS_MAX)))),
         ("keep_alive", keep_alive()),
         ("truncate", described("Whether the oldest turns of a conversation that is too long are left out.", boolean())),
         ("shift", described("No prompt is cut here.", boolean())),
-    ]
+    ]);
+    properties
 }
 
 fn options() -> Value {
@@ -183,6 +198,14 @@ fn message() -> Value {
     let call = [("id", string()), ("type", word(&["function"])), ("function", object(&["name"], function))];
     let calls = list(object(&["function"], call));
     any_of([said(&["assistant"], calls), said(&["user", "system", "tool"], array(any_object(), 0, 0))])
+}
+
+fn tool_choice() -> Value {
+    let named = || object(&["name"], [("name", string())]);
+    let kind = || ("type", word(&["function"]));
+    let beside = object(&["type", "name"], [kind(), ("name", string())]);
+    let within = object(&["type", "function"], [kind(), ("function", named())]);
+    any_of([word(&["none", "auto", "required"]), beside, within])
 }
 
 fn tool() -> Value {

@@ -31,6 +31,7 @@ pub fn responses_request() -> Value {
         ("conversation", described("The conversation that this one goes on from, and is added to.", conversation())),
         ("store", described("Whether it is kept; by default it is, for 30 days.", boolean())),
         ("background", described("Whether it runs on when the client leaves; needs `store`.", boolean())),
+        ("background_options", described("Without effect: it begins at once.", background_options())),
         ("stream", described("Whether it comes as server-sent events while it is made.", boolean())),
         ("stream_options", described("Only with `stream`.", object(&[], [("include_obfuscation", boolean())]))),
         ("include", described("What more the answer is to tell.", list(word(INCLUDABLE)))),
@@ -130,11 +131,17 @@ fn new_item() -> Value {
         let content = ("content", any_of([string(), list(parts)]));
         with(&["role", "content"], "message", vec![("role", word(roles)), content, phase])
     };
-    let call = |given: (&'static str, Value)| vec![("call_id", string()), ("name", string()), namespace(), given];
+    let caller = || {
+        let caller = object(&["type"], [("type", word(&["direct"]))]);
+        ("caller", described("Always the model itself.", caller))
+    };
+    let call = |given: (&'static str, Value)| {
+        vec![("call_id", string()), ("name", string()), namespace(), caller(), waited_for(), given]
+    };
     let output = || {
         let output = described("What the tool gave.", any_of([string(), list(input_text())]));
         let call_id = ("call_id", described("That of a call before it.", string()));
-        vec![call_id, ("output", output), ("name", described("Of the tool.", string())), namespace()]
+        vec![call_id, ("output", output), ("name", described("Of the tool.", string())), namespace(), caller()]
     };
     let texts = |kind: &str| list(object(&["type", "text"], [("type", word(&[kind])), ("text", string())]));
     let thought = vec![
@@ -186,6 +193,18 @@ fn input_image() -> Value {
     described("For models that see.", part("input_image", &["type", "image_url"], more))
 }
 
+fn background_options() -> Value {
+    object(&[], [("completion_window", word(&["soonest"])), ("continuation_id", string())])
+}
+
+fn allowed_callers() -> (&'static str, Value) {
+    ("allowed_callers", described("Always the model itself.", array(word(&["direct"]), 1, 1)))
+}
+
+fn waited_for() -> (&'static str, Value) {
+    ("async", described("Only `false`.", json!({"type": "boolean", "enum": [false]})))
+}
+
 fn namespace() -> (&'static str, Value) {
     ("namespace", described("That of the tool, where it is in one.", string()))
 }
@@ -216,6 +235,8 @@ fn function() -> Value {
             ("parameters", tool_parameters()),
             ("strict", described("Whether calls always follow the schema.", boolean())),
             ("defer_loading", described("All tools are told of: without effect.", boolean())),
+            allowed_callers(),
+            waited_for(),
             ("output_schema", described("The schema of what it gives; without effect.", any_object())),
         ],
     )
@@ -230,6 +251,8 @@ fn custom() -> Value {
             ("description", described("What it does, for the model.", string())),
             ("format", described("What its text must be.", custom_format(false))),
             ("defer_loading", described("All tools are told of: without effect.", boolean())),
+            allowed_callers(),
+            waited_for(),
         ],
     )
 }

@@ -62,6 +62,7 @@ fn full_chat() -> Value {
             {"type": "grammar", "grammar": {"syntax": "regex", "definition": "a"}}}}],
         "prediction": {"type": "content", "content": [{"type": "text", "text": "a"}]},
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
+        "reasoning": {}, "thinking": {"type": "enabled"}, "usage": {},
     })
 }
 
@@ -82,6 +83,9 @@ fn chat_is_described_as_it_is_read() {
     body["response_format"] = Value::Null;
     body["structured_outputs"] = json!({"regex": "a"});
     ChatRequest::parse(envelope(&body)).unwrap();
+    body["structured_outputs"] = Value::Null;
+    body["response_format"] = json!({"type": "json_object", "schema": {}});
+    ChatRequest::parse(envelope(&body)).unwrap();
     assert_eq!(asked::take(), known(&chat_request()));
 }
 
@@ -89,7 +93,12 @@ fn chat_is_described_as_it_is_read() {
 fn completions_are_described_as_they_are_read() {
     asked::take();
     let schema = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {}}});
-    for other in [json!({"response_format": schema}), json!({"structured_outputs": {"regex": "a"}})] {
+    let beside = json!({"type": "json_object", "schema": {}});
+    for other in [
+        json!({"response_format": schema}),
+        json!({"response_format": beside}),
+        json!({"structured_outputs": {"regex": "a"}}),
+    ] {
         let mut body = json!({"model": "m", "prompt": "a", "stream": true, "stream_options": {}});
         body.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
         CompletionRequest::parse(envelope(&body)).unwrap();
@@ -107,7 +116,7 @@ fn responses_are_described_as_they_are_read() {
     let input = json!([
         said("user", json!([text, image])),
         said("assistant", json!([output, {"type": "refusal", "refusal": "no"}])),
-        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "caller": {"type": "direct"}},
         {"type": "function_call_output", "call_id": "c", "output": [text]},
         {"type": "reasoning", "summary": thought("summary_text"), "content": thought("reasoning_text")},
         {"type": "custom_tool_call", "call_id": "d", "name": "c", "input": "a"},
@@ -116,6 +125,7 @@ fn responses_are_described_as_they_are_read() {
     ]);
     let body = json!({
         "model": "m", "input": input, "stream": true, "stream_options": {}, "reasoning": {},
+        "background_options": {},
         "tools": [
             {"type": "function", "name": "f"},
             {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "regex", "definition": "a"}},
@@ -220,7 +230,12 @@ fn the_conversations_of_ollama_are_described_as_they_are_read() {
             {"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]},
         ],
     });
-    OllamaChat::parse(envelope(&body)).unwrap();
+    for chosen in [json!({"name": "f"}), json!({"function": {"name": "f"}})] {
+        let mut body = body.clone();
+        body["tool_choice"] = chosen;
+        body["tool_choice"]["type"] = json!("function");
+        OllamaChat::parse(envelope(&body)).unwrap();
+    }
     assert_eq!(asked::take(), known(&ollama_chat_request()));
     OllamaGenerate::parse(envelope(&json!({"model": "m", "prompt": "a", "options": {}}))).unwrap();
     assert_eq!(asked::take(), known(&ollama_generate_request()));

@@ -33,6 +33,8 @@ pub(crate) struct Answer {
     thoughts: Thoughts,
     /// Whether the answer tells what became of wishes to edit the conversation.
     edits: bool,
+    /// Whether tokens that were known before are told apart.
+    caches: bool,
     /// The most tokens that the client wants.
     max_tokens: u32,
     begun: bool,
@@ -45,12 +47,13 @@ impl Shape for Answer {
     const PASSES: bool = false;
 
     fn parse(envelope: Envelope, admitted: &Admitted, _: &Principal) -> Result<(Ask, Self), ApiError> {
-        let MessagesRequest { chat, thoughts, edits } = MessagesRequest::parse(envelope)?;
+        let MessagesRequest { chat, thoughts, edits, caches } = MessagesRequest::parse(envelope)?;
         let answer = Self {
             request_id: admitted.request_id,
             model: chat.model.clone(),
             thoughts,
             edits,
+            caches,
             max_tokens: chat.options.max_tokens.unwrap_or(u32::MAX),
             begun: false,
             blocks: Blocks::new(thoughts),
@@ -76,17 +79,10 @@ impl Shape for Answer {
         }));
         self.finish = choice.finish;
         let (reason, sequence) = self.stop(usage.completion_tokens);
-        let body =
-            MessageBody { content, stop_reason: Some(reason), stop_sequence: sequence, ..self.body(cost(&usage)) };
+        let usage = self.cost(&usage);
+        let body = MessageBody { content, stop_reason: Some(reason), stop_sequence: sequence, ..self.body(usage) };
         Json(body).into_response()
     }
-}
-
-/// What it cost, in Anthropic's words.
-fn cost(usage: &CompletionUsage) -> MessageUsage {
-    let thinking = usage.completion_tokens_details.reasoning_tokens;
-    let cached = usage.prompt_tokens_details.cached_tokens;
-    MessageUsage::new(usage.prompt_tokens, cached, usage.completion_tokens, thinking)
 }
 
 /// One event.
@@ -113,6 +109,18 @@ impl Answer {
         }
     }
 
+    /// What it cost, in Anthropic's words.
+    fn cost(&self, usage: &CompletionUsage) -> MessageUsage {
+        let thinking = usage.completion_tokens_details.reasoning_tokens;
+        let cached = self.told_cached(usage.prompt_tokens_details.cached_tokens);
+        MessageUsage::new(usage.prompt_tokens, cached, usage.completion_tokens, thinking)
+    }
+
+    /// Tokens that were known before, as far as the client wants to hear of them.
+    fn told_cached(&self, cached: u32) -> u32 {
+        if self.caches { cached } else { 0 }
+    }
+
     /// None: which thoughts a model sees again is a matter of its template.
     fn applied_edits(&self) -> Option<Value> {
         self.edits.then(|| json!({"applied_edits": []}))
@@ -136,7 +144,7 @@ impl Answer {
             return String::new();
         }
         let (prompt, cached) = begun.map_or((0, 0), |begun| (begun.prompt_tokens, begun.cached_tokens));
-        let message = Box::new(self.body(MessageUsage::new(prompt, cached, 0, 0)));
+        let message = Box::new(self.body(MessageUsage::new(prompt, self.told_cached(cached), 0, 0)));
         event(&Event::MessageStart { message }) + &event(&Event::Ping)
     }
 
@@ -146,7 +154,7 @@ impl Answer {
         let delta =
             EventDelta { stop_reason: Some(reason), stop_sequence: sequence, stop_details: None, container: None };
         let context_management = self.applied_edits();
-        let delta = MessageDelta { delta, context_management, usage: cost(usage).into() };
+        let delta = MessageDelta { delta, context_management, usage: self.cost(usage).into() };
         event(&Event::MessageDelta(delta)) + &event(&Event::MessageStop)
     }
 }
