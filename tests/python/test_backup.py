@@ -296,8 +296,15 @@ def test_a_person_gets_all_of_theirs_and_goes_without_a_trace_of_what_was_said(f
     assert fresh.cli("users", "erase", "anna", "--yes", check=False).returncode == 3
     with fresh.client(kim) as client:
         assert client.files.content(kept.id).content == b"kim's"
-    fresh.stop()
     assert books.rows("SELECT count(*) FROM users WHERE name = 'anna'") == [(0,)]
+    # Who comes under the same name learns nothing of her.
+    time.sleep(1.1)
+    with fresh.http(fresh.create_key("anna", "--name", "tablet")) as http:
+        answer = http.get("/v1/account/export").raise_for_status()
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        (entry,) = map(json.loads, archive.read("audit.jsonl").splitlines())
+        assert (entry["action"], entry["detail"]["label"]) == ("key.create", "tablet")
+    fresh.stop()
     assert (fresh.data / "kv-forget").exists()
     fresh.start()
     assert not (fresh.data / "kv-forget").exists()

@@ -51,7 +51,7 @@ impl ApiError {
         }
     }
 
-    fn busy(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn busy(code: &'static str, message: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, code, message);
         Self { retry_after_s: Some(RETRY_AFTER_BUSY_S), ..error }
     }

@@ -53,6 +53,7 @@ pub use claim::ClaimGate;
 pub use doors::Doors;
 pub use handlers::admin::gpu::{DeviceObject, GpuObject, PlacedObject, ShareObject};
 pub use handlers::responses::resume as resume_responses;
+pub use handlers::streamed::Exports;
 pub use hardware::{AdviceObject, Hardware, Look, PowerObject, TemperatureObject};
 pub use idempotency::InFlight;
 pub use pass::Pass;

@@ -52,7 +52,7 @@ struct Called {
 fn names(ledger: &Ledger, person: &Person) -> Result<Vec<Called>, NotWritten> {
     let mut renames = Vec::new();
     ledger.export_audit(|entry| {
-        if entry.action == "user.rename" {
+        if entry.action == "user.rename" && entry.at >= person.created_at {
             renames.push((
                 entry.id,
                 entry.subject.clone(),
@@ -73,12 +73,22 @@ fn names(ledger: &Ledger, person: &Person) -> Result<Vec<Called>, NotWritten> {
     Ok(names)
 }
 
+/// What is done to somebody, whose name it then has as its subject.
+const TO_PEOPLE: [&str; 4] = ["user.", "session.", "passkey.", "identity."];
+
 fn is_about(entry: &AuditEntry, person: &Person, names: &[Called]) -> bool {
+    // Before they came, their names were others'.
+    if entry.at < person.created_at {
+        return false;
+    }
     let is_name = |text: &str| {
         names.iter().any(|called| called.entries.contains(&entry.id) && text.eq_ignore_ascii_case(&called.name))
     };
     let is_key = |text: &str| person.keys.iter().any(|key| key.id == text);
-    is_name(&entry.subject) || is_key(&entry.subject) || entry.detail["user"].as_str().is_some_and(is_name)
+    let is_to_somebody = TO_PEOPLE.iter().any(|begin| entry.action.starts_with(begin));
+    (is_to_somebody && is_name(&entry.subject))
+        || is_key(&entry.subject)
+        || entry.detail["user"].as_str().is_some_and(is_name)
 }
 
 /// What the person keeps: each object's head and tail as they are kept, its pieces one after the other.

@@ -222,7 +222,11 @@ impl Run {
             endpoint: request.endpoint.name(),
             served_by: format!("upstream:{}", self.upstream.name()),
             prompt_tokens: prompt_estimate(&request.envelope),
-            max_output_tokens: if request.endpoint.generates() { output_estimate(&request.envelope) } else { 0 },
+            max_output_tokens: if request.endpoint.generates() {
+                output_estimate(request.endpoint, &request.envelope)
+            } else {
+                0
+            },
         };
         self.meter.prompt_estimate = reserve.prompt_tokens;
         let mut payment = match self.till.set_aside(&self.principal, &self.admitted.accounts, reserve).await {
@@ -423,16 +427,43 @@ pub(crate) fn estimate(body: &Map<String, Value>) -> u32 {
 }
 
 fn prompt_bytes(body: &Map<String, Value>) -> usize {
-    let named = ["messages", "prompt", "tools", "response_format", "input", "query", "documents"];
+    let named =
+        ["messages", "prompt", "suffix", "tools", "functions", "response_format", "input", "query", "documents"];
     let read = named.into_iter().filter_map(|name| body.get(name));
-    read.map(|value| value.to_string().len()).sum()
+    read.map(|value| value.to_string().len().max(token_ids(value) * BYTES_A_TOKEN)).sum()
+}
+
+/// Tokens that are given by their numbers, which may be written shorter than their text.
+fn token_ids(value: &Value) -> usize {
+    match value {
+        Value::Array(values) if values.iter().all(Value::is_number) => values.len(),
+        Value::Array(values) => values.iter().map(|value| value.as_array().map_or(0, Vec::len)).sum(),
+        _ => 0,
+    }
+}
+
+/// What bounds the output of a choice, by endpoint.
+fn bounds(endpoint: Endpoint) -> &'static [&'static str] {
+    if endpoint == Endpoint::Completions { &OUTPUT_BOUNDS[1..] } else { &OUTPUT_BOUNDS }
+}
+
+/// A number of a body, also as servers take it that are not strict. Nothing is as much as none: to some servers it is no
+/// bound.
+fn number(body: &Map<String, Value>, name: &str) -> Option<u64> {
+    let text = match body.get(name)? {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let whole = text.trim().split('.').next()?;
+    whole.parse().ok().filter(|number| *number > 0)
 }
 
 /// The most output that may be made: of each choice for each prompt.
-fn output_estimate(envelope: &Envelope) -> u32 {
-    let number = |name: &str| envelope.body.get(name).and_then(Value::as_u64);
+fn output_estimate(endpoint: Endpoint, envelope: &Envelope) -> u32 {
+    let number = |name: &str| number(&envelope.body, name);
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let wanted = OUTPUT_BOUNDS.into_iter().find_map(number).map_or(OUTPUT_DEFAULT, small);
+    // Which of several counts is up to the server.
+    let wanted = bounds(endpoint).iter().filter_map(|name| number(name)).max().map_or(OUTPUT_DEFAULT, small);
     // Those that a server makes to choose the best of cost as much.
     let choices = small(number("n").max(number("best_of")).unwrap_or(1).max(1));
     let prompts = match envelope.body.get("prompt") {
@@ -445,7 +476,10 @@ fn output_estimate(envelope: &Envelope) -> u32 {
 /// Asks for no more output than was set aside where the client does not bound it.
 fn bound_output(request: &mut Request) {
     let body = &mut request.envelope.body;
-    let is_bound = OUTPUT_BOUNDS.into_iter().any(|name| body.get(name).is_some_and(Value::is_u64));
+    // llama.cpp's own word, which it takes before the others.
+    body.remove("n_predict");
+    let is_bound =
+        bounds(request.endpoint).iter().any(|name| body.get(*name) == Some(&json!(0)) || number(body, name).is_some());
     if is_bound || !request.endpoint.generates() {
         return;
     }
@@ -504,16 +538,22 @@ mod tests {
         assert_eq!(prompt_estimate(&with_tools), 8);
         let envelope = envelope(&body);
         assert_eq!(prompt_estimate(&envelope), 12);
-        assert_eq!(output_estimate(&envelope), 20);
+        assert_eq!(output_estimate(Endpoint::Chat, &envelope), 20);
     }
 
     #[test]
     fn the_estimate_covers_every_prompt_and_what_is_chosen_from() {
-        let output = |body: Value| output_estimate(&envelope(&body));
+        let output = |body: Value| output_estimate(Endpoint::Completions, &envelope(&body));
         assert_eq!(output(json!({"model": "m", "prompt": ["a", "b"], "max_tokens": 10, "n": 2, "best_of": 3})), 60);
         assert_eq!(output(json!({"model": "m", "prompt": [[1, 2], [3]], "max_tokens": 10})), 20);
         assert_eq!(output(json!({"model": "m", "prompt": [1, 2, 3], "max_tokens": 10})), 10);
         assert_eq!(output(json!({"model": "m", "prompt": "a", "n": 0})), OUTPUT_DEFAULT);
+        // What a server may read in more than one way counts for the most.
+        let loose = json!({"model": "m", "prompt": "a", "n": "8", "best_of": 2.0, "max_completion_tokens": 1});
+        assert_eq!(output(loose), 8 * OUTPUT_DEFAULT);
+        let chat = envelope(&json!({"model": "m", "max_completion_tokens": 1, "max_tokens": 1000}));
+        assert_eq!(output_estimate(Endpoint::Chat, &chat), 1000);
+        assert_eq!(prompt_estimate(&envelope(&json!({"model": "m", "prompt": [1, 1, 1]}))), 4);
     }
 
     #[test]
@@ -527,6 +567,8 @@ mod tests {
         assert_eq!(chat, json!({"model": "m", "max_completion_tokens": OUTPUT_DEFAULT}));
         let completion = bound(Endpoint::Completions, json!({"model": "m"}));
         assert_eq!(completion, json!({"model": "m", "max_tokens": OUTPUT_DEFAULT}));
+        let endless = bound(Endpoint::Chat, json!({"model": "m", "max_tokens": -1, "n_predict": 9}));
+        assert_eq!(endless, json!({"model": "m", "max_completion_tokens": OUTPUT_DEFAULT}));
         for body in [json!({"model": "m", "max_tokens": 7}), json!({"model": "m", "max_completion_tokens": 7})] {
             assert_eq!(bound(Endpoint::Chat, body.clone()), body);
         }

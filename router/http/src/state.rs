@@ -13,6 +13,7 @@ use crate::background::Background;
 use crate::batch::Batches;
 use crate::claim::ClaimGate;
 use crate::doors::Doors;
+use crate::handlers::streamed::Exports;
 use crate::hardware::Look;
 use crate::idempotency::InFlight;
 use crate::pass::Pass;
@@ -35,6 +36,8 @@ pub struct AppState {
     pub background: Background,
     /// Requests that may come again while they are being answered.
     pub in_flight: InFlight,
+    /// Files of what the box has.
+    pub exports: Exports,
     /// Batches that are being worked on.
     pub batches: Batches,
     /// Other servers.

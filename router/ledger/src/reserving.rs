@@ -93,12 +93,14 @@ impl Reserving {
         Ok(Ok((standing, Charge { tokens, rate })))
     }
 
-    /// What another server may take at most, and who pays. Where it takes nothing, nobody does.
+    /// What another server may take at most, and who pays. Where nothing has a price, nobody does; a server that has one
+    /// may take more than was thought, of somebody whose books then need a row for it.
     fn bill(&self, connection: &Connection) -> Result<Bill, LedgerError> {
         let request = &self.request;
         let prices = TokenPrices::find(connection, &request.served_by, &request.model)?;
         let cost = prices.most(request.prompt_tokens, request.max_output_tokens);
-        let purses = if cost == 0 { Vec::new() } else { Purse::of(connection, &self.accounts, &request.served_by)? };
+        let is_free = prices == TokenPrices::default();
+        let purses = if is_free { Vec::new() } else { Purse::of(connection, &self.accounts, &request.served_by)? };
         Ok(Bill { purses, prices, cost })
     }
 

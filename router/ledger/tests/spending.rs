@@ -96,6 +96,19 @@ async fn money_is_set_aside_and_settled_to_the_billionth() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_more_than_was_asked_is_paid_where_nothing_was_set_aside() {
+    let home = Home::new();
+    let ledger = &home.ledger;
+    prepare(ledger, 100).await;
+    ledger.set_prices(&[price(0, None, 7)], "usd").await.unwrap();
+    let anna = member(ledger, "anna", "metered").await;
+    ledger.reserve(&anna, far(10, 0)).await.unwrap().settle(settlement(10, 5)).await.unwrap();
+    assert_eq!(stands(ledger, "anna"), (Some(100), 35, 0, Some(65)));
+    assert_eq!(server(ledger), (None, 35, 0, None));
+    home.check();
+}
+
+#[tokio::test]
 async fn neither_plans_nor_prices_that_change_forget_what_was_spent() {
     let home = Home::new();
     let ledger = &home.ledger;

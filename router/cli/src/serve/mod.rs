@@ -172,6 +172,7 @@ impl Server {
         let (gate, code) = ClaimGate::new();
         let limits = allerac_http::limits(&self.ledger);
         let state = AppState {
+            exports: allerac_http::Exports::default(),
             ledger: self.ledger.clone(),
             registry: self.registry.clone(),
             outlook: machine::outlook(&self.prepared),

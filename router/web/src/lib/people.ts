@@ -326,7 +326,9 @@ export class People {
   verifyAudit = () => this.get<{ whole: boolean; entries: number; head: string; problem: string | null }>("/v1/admin/audit_logs/verification");
   usage = (month: string | null) =>
     this.get<MonthUsage>(`/v1/admin/usage${month ? `?month=${month}` : ""}`);
-  private readonly file = async (path: string) => (await request(path, { headers: bearer(this.key) })).blob();
+  /** However long it takes to come. */
+  private readonly file = async (path: string) =>
+    (await request(path, { headers: bearer(this.key), signal: new AbortController().signal })).blob();
   exportUsage = (format: string) => this.file(`/v1/admin/usage/export?format=${format}`);
   exportMine = () => this.file("/v1/account/export");
   exportAudit = () => this.file("/v1/admin/audit_logs/export");

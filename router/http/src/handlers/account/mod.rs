@@ -85,10 +85,10 @@ pub(crate) async fn export(
     }
     let (ledger, store) = (state.ledger.clone(), state.store.clone());
     let person = ledger.person(&caller.user_name)?;
-    Ok(streamed(("allerac.zip", "application/zip"), move |output| {
+    streamed(&state.exports, ("allerac.zip", "application/zip"), move |output| {
         write_person(&ledger, Some(&store), &person, output).map(drop).map_err(|error| match error {
             NotWritten::Io(error) => error,
             other => std::io::Error::other(other),
         })
-    }))
+    })
 }

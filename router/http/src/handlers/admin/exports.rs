@@ -48,12 +48,12 @@ pub(crate) async fn usage(
         return Err(ApiError::invalid_value("end_time", "`end_time` must be after `start_time`"));
     }
     let (ledger, span) = (state.ledger.clone(), Span { from, to, user });
-    Ok(streamed((name, kind), move |output| {
+    streamed(&state.exports, (name, kind), move |output| {
         write_usage(&ledger, &span, format, Box::new(output)).map(drop).map_err(|error| match error {
             NotWritten::Io(error) => error,
             other => io::Error::other(other),
         })
-    }))
+    })
 }
 
 /// `GET /v1/admin/audit_logs/export`: as `allerac audit verify --file` reads it.
@@ -64,7 +64,7 @@ pub(crate) async fn audit(
 ) -> Result<Response, ApiError> {
     params.finish()?;
     let ledger = state.ledger.clone();
-    Ok(streamed(("audit.jsonl", "application/jsonl"), move |mut output| {
+    streamed(&state.exports, ("audit.jsonl", "application/jsonl"), move |mut output| {
         let mut broken = None;
         let read = ledger.export_audit(|entry| {
             let written = serde_json::to_writer(&mut output, entry).map_err(io::Error::from);
@@ -78,7 +78,7 @@ pub(crate) async fn audit(
             (None, Err(error)) => Err(io::Error::other(error)),
             (None, Ok(())) => output.flush(),
         }
-    }))
+    })
 }
 
 /// `POST /v1/admin/audit_logs/requests`.
