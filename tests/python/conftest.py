@@ -1,5 +1,7 @@
 """What the suites share: one server for all that leave it as they found it, a fresh one for the others."""
 
+import json
+
 import pytest
 
 import allerac
@@ -28,6 +30,25 @@ def client(server, key):
 def http(server, key):
     with server.http(key) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def scripted():
+    with ScriptedUpstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def box(request, tmp_path_factory, scripted):
+    """A server for one file of tests, with a scripted one behind it, of whose models it has the `SCRIPTED_MODELS` there."""
+    config = f"""
+        [[upstream]]
+        name = "scripted"
+        base_url = "{scripted.url}/v1"
+        models = {json.dumps(request.module.SCRIPTED_MODELS)}
+    """
+    with allerac.Server(allerac.data_dir(tmp_path_factory.mktemp("box") / "data"), config=config) as running:
+        yield running
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from openai.types import Batch, FileObject
 
 import allerac
-from scripted import ScriptedUpstream
 
 KEYS = {
     "id", "object", "endpoint", "errors", "input_file_id", "completion_window", "status", "output_file_id",
@@ -19,24 +18,8 @@ KEYS = {
 OVER = {"completed", "failed", "expired", "cancelled"}
 CHAT = "/v1/chat/completions"
 
-
-@pytest.fixture(scope="module")
-def scripted():
-    with ScriptedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory, scripted):
-    folder = tmp_path_factory.mktemp("batches")
-    config = f"""
-        [[upstream]]
-        name = "scripted"
-        base_url = "{scripted.url}/v1"
-        models = ["endless", "good"]
-    """
-    with allerac.Server(allerac.data_dir(folder / "data"), config=config) as running:
-        yield running
+# What the scripted server has.
+SCRIPTED_MODELS = ["endless", "good"]
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import yaml
 from openai.types.chat import chat_completion_store_message
 
 import allerac
-from scripted import ScriptedUpstream
 from shapes import Description, events, exact
 from test_embeddings import MODEL as ENCODER
 from test_embeddings import data_dir
@@ -66,12 +65,6 @@ RESPONSE = Shape(
 MESSAGE = Shape(anthropic.types.Message, anthropic.types.RawMessageStreamEvent, "Message", "MessageStreamEvent")
 FILE = Shape(openai.types.FileObject, named="OpenAIFile")
 BATCH = Shape(openai.types.Batch, named="Batch")
-
-
-@pytest.fixture(scope="module")
-def scripted():
-    with ScriptedUpstream() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -7,28 +7,12 @@ import pytest
 from openai.types.conversations import Conversation, ConversationDeletedResource, ConversationItemList
 
 import allerac
-from scripted import ScriptedUpstream
 
 TOOL = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
 BRIEF = {"model": allerac.MODEL, "max_output_tokens": 4, "temperature": 0}
 
-
-@pytest.fixture(scope="module")
-def scripted():
-    with ScriptedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory, scripted):
-    config = f"""
-        [[upstream]]
-        name = "scripted"
-        base_url = "{scripted.url}/v1"
-        models = ["good", "calls", "fails", "endless", "thinks"]
-    """
-    with allerac.Server(allerac.data_dir(tmp_path_factory.mktemp("conversations") / "data"), config=config) as running:
-        yield running
+# What the scripted server has.
+SCRIPTED_MODELS = ["good", "calls", "fails", "endless", "thinks"]
 
 
 def client_of(box, user):

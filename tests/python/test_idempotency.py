@@ -6,29 +6,12 @@ import httpx
 import pytest
 
 import allerac
-from scripted import ScriptedUpstream
 
 HEADER = "idempotency-key"
 MESSAGES = [{"role": "user", "content": "Name a colour."}]
 
-
-@pytest.fixture(scope="module")
-def scripted():
-    with ScriptedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory, scripted):
-    folder = tmp_path_factory.mktemp("again")
-    config = f"""
-        [[upstream]]
-        name = "scripted"
-        base_url = "{scripted.url}/v1"
-        models = ["good", "endless", "fails", "waits"]
-    """
-    with allerac.Server(allerac.data_dir(folder / "data"), config=config) as running:
-        yield running
+# What the scripted server has.
+SCRIPTED_MODELS = ["good", "endless", "fails", "waits"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from openai.types.responses import Response, ResponseItemList, ResponseStreamEve
 from pydantic import TypeAdapter
 
 import allerac
-from scripted import ScriptedUpstream
 
 EVENT = TypeAdapter(ResponseStreamEvent)
 TOOL = {
@@ -25,24 +24,8 @@ REQUIRED = {
     "safety_identifier", "service_tier", "store", "text", "top_logprobs", "truncation", "usage", "user",
 }  # fmt: skip
 
-
-@pytest.fixture(scope="module")
-def scripted():
-    with ScriptedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory, scripted):
-    folder = tmp_path_factory.mktemp("responses")
-    config = f"""
-        [[upstream]]
-        name = "scripted"
-        base_url = "{scripted.url}/v1"
-        models = ["good", "thinks", "calls", "mixes", "endless", "cut", "fails", "refuses", "several"]
-    """
-    with allerac.Server(allerac.data_dir(folder / "data"), config=config) as running:
-        yield running
+# What the scripted server has.
+SCRIPTED_MODELS = ["good", "thinks", "calls", "mixes", "endless", "cut", "fails", "refuses", "several"]
 
 
 @pytest.fixture(scope="module")

@@ -5,28 +5,11 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 import allerac
-from scripted import ScriptedUpstream
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a colour."}]
 
-
-@pytest.fixture(scope="module")
-def scripted():
-    with ScriptedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory, scripted):
-    folder = tmp_path_factory.mktemp("stored")
-    config = f"""
-        [[upstream]]
-        name = "scripted"
-        base_url = "{scripted.url}/v1"
-        models = ["good", "calls", "several"]
-    """
-    with allerac.Server(allerac.data_dir(folder / "data"), config=config) as running:
-        yield running
+# What the scripted server has.
+SCRIPTED_MODELS = ["good", "calls", "several"]
 
 
 @pytest.fixture

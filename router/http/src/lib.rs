@@ -16,6 +16,7 @@ mod custom;
 mod doors;
 mod encoding;
 mod error;
+mod estimate;
 mod fitting;
 mod generation;
 mod handlers;

@@ -1,9 +1,9 @@
 //! Passes a request on to another server and accounts for it.
 //!
 //! The body goes through as it came, but for the model's name there, the wish for usage at the end of
-//! a stream, and a bound of the output where money is limited and the client gave none. What is reserved is an estimate: the prompt's bytes by [`BYTES_A_TOKEN_MIN`] and the output
-//! asked for. What is settled is the usage that the server reports; where it reports none, the events
-//! with output that came through, or the answer's bytes by [`BYTES_A_TOKEN`].
+//! a stream, and a bound of the output where money is limited and the client gave none. What is reserved is
+//! an estimate ([`crate::estimate`]). What is settled is the usage that the server reports; where it reports none, the
+//! events with output that came through, or the answer's bytes by [`BYTES_A_TOKEN`].
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,11 +17,12 @@ use allerac_wire::{ChatRequest, Envelope};
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::auth::Admitted;
 use crate::error::ApiError;
+use crate::estimate::{BYTES_A_TOKEN, bound_output, output_estimate, prompt_estimate};
 use crate::handlers::served_by;
 use crate::payment::{Payment, Till};
 use crate::progress::Progress;
@@ -29,14 +30,6 @@ use crate::sse;
 use crate::state::AppState;
 use crate::translate::Decoder;
 
-/// Few texts have fewer bytes a token: an estimate that is rarely too small.
-const BYTES_A_TOKEN_MIN: usize = 3;
-/// English text has about this many.
-const BYTES_A_TOKEN: usize = 4;
-/// Output set aside when the client does not bound it, in tokens.
-const OUTPUT_DEFAULT: u32 = 4096;
-/// What bounds the output of a choice: of chats, and of everything before that was there.
-const OUTPUT_BOUNDS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 /// Events that may wait for the client; then the upstream is not read.
 const EVENTS_WAITING_MAX: usize = 64;
 
@@ -234,7 +227,7 @@ impl Run {
             Err(error) => return Relayed::Failed(error),
         };
         if payment.bounds_output() {
-            bound_output(&mut request);
+            bound_output(request.endpoint, &mut request.envelope.body);
         }
         let (endpoint, stream) = (request.endpoint, request.envelope.stream);
         let upstream = Arc::clone(&self.upstream);
@@ -417,80 +410,6 @@ fn outgoing(request: Request) -> Vec<u8> {
     serde_json::to_vec(&body).expect("it was JSON before")
 }
 
-fn prompt_estimate(envelope: &Envelope) -> u32 {
-    u32::try_from(prompt_bytes(&envelope.body).div_ceil(BYTES_A_TOKEN_MIN)).unwrap_or(u32::MAX)
-}
-
-/// About how many tokens the prompt of a body has.
-pub(crate) fn estimate(body: &Map<String, Value>) -> u32 {
-    u32::try_from(prompt_bytes(body).div_ceil(BYTES_A_TOKEN)).unwrap_or(u32::MAX)
-}
-
-fn prompt_bytes(body: &Map<String, Value>) -> usize {
-    let named =
-        ["messages", "prompt", "suffix", "tools", "functions", "response_format", "input", "query", "documents"];
-    let read = named.into_iter().filter_map(|name| body.get(name));
-    read.map(|value| value.to_string().len().max(token_ids(value) * BYTES_A_TOKEN)).sum()
-}
-
-/// Tokens that are given by their numbers, which may be written shorter than their text.
-fn token_ids(value: &Value) -> usize {
-    match value {
-        Value::Array(values) if values.iter().all(Value::is_number) => values.len(),
-        Value::Array(values) => values.iter().map(|value| value.as_array().map_or(0, Vec::len)).sum(),
-        _ => 0,
-    }
-}
-
-/// What bounds the output of a choice, by endpoint.
-fn bounds(endpoint: Endpoint) -> &'static [&'static str] {
-    if endpoint == Endpoint::Completions { &OUTPUT_BOUNDS[1..] } else { &OUTPUT_BOUNDS }
-}
-
-/// A number of a body, also as servers take it that are not strict. Nothing is as much as none: to some servers it is no
-/// bound.
-fn number(body: &Map<String, Value>, name: &str) -> Option<u64> {
-    let text = match body.get(name)? {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let whole = text.trim().split('.').next()?;
-    whole.parse().ok().filter(|number| *number > 0)
-}
-
-/// The most output that may be made: of each choice for each prompt.
-fn output_estimate(endpoint: Endpoint, envelope: &Envelope) -> u32 {
-    let number = |name: &str| number(&envelope.body, name);
-    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    // Which of several counts is up to the server.
-    let wanted = bounds(endpoint).iter().filter_map(|name| number(name)).max().map_or(OUTPUT_DEFAULT, small);
-    // Those that a server makes to choose the best of cost as much.
-    let choices = small(number("n").max(number("best_of")).unwrap_or(1).max(1));
-    let prompts = match envelope.body.get("prompt") {
-        Some(Value::Array(prompts)) if !prompts.iter().all(Value::is_number) => prompts.len() as u64,
-        _ => 1,
-    };
-    wanted.saturating_mul(choices).saturating_mul(small(prompts))
-}
-
-/// Asks for no more output than was set aside where the client does not bound it.
-fn bound_output(request: &mut Request) {
-    let body = &mut request.envelope.body;
-    // llama.cpp's own word, which it takes before the others.
-    body.remove("n_predict");
-    let is_bound =
-        bounds(request.endpoint).iter().any(|name| body.get(*name) == Some(&json!(0)) || number(body, name).is_some());
-    if is_bound || !request.endpoint.generates() {
-        return;
-    }
-    for name in OUTPUT_BOUNDS {
-        body.remove(name);
-    }
-    let [chat, other] = OUTPUT_BOUNDS;
-    let name = if request.endpoint == Endpoint::Completions { other } else { chat };
-    body.insert(name.to_owned(), OUTPUT_DEFAULT.into());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -529,49 +448,5 @@ mod tests {
         assert_eq!(meter.tokens(), (7, 0));
         let envelope = envelope(&json!({"model": "m", "query": "four", "documents": ["words"]}));
         assert_eq!(prompt_estimate(&envelope), 5);
-    }
-
-    #[test]
-    fn the_estimate_covers_what_may_be_used() {
-        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 10, "n": 2});
-        let with_tools = envelope(&json!({"model": "m", "prompt": "", "tools": [{"type": "function"}]}));
-        assert_eq!(prompt_estimate(&with_tools), 8);
-        let envelope = envelope(&body);
-        assert_eq!(prompt_estimate(&envelope), 12);
-        assert_eq!(output_estimate(Endpoint::Chat, &envelope), 20);
-    }
-
-    #[test]
-    fn the_estimate_covers_every_prompt_and_what_is_chosen_from() {
-        let output = |body: Value| output_estimate(Endpoint::Completions, &envelope(&body));
-        assert_eq!(output(json!({"model": "m", "prompt": ["a", "b"], "max_tokens": 10, "n": 2, "best_of": 3})), 60);
-        assert_eq!(output(json!({"model": "m", "prompt": [[1, 2], [3]], "max_tokens": 10})), 20);
-        assert_eq!(output(json!({"model": "m", "prompt": [1, 2, 3], "max_tokens": 10})), 10);
-        assert_eq!(output(json!({"model": "m", "prompt": "a", "n": 0})), OUTPUT_DEFAULT);
-        // What a server may read in more than one way counts for the most.
-        let loose = json!({"model": "m", "prompt": "a", "n": "8", "best_of": 2.0, "max_completion_tokens": 1});
-        assert_eq!(output(loose), 8 * OUTPUT_DEFAULT);
-        let chat = envelope(&json!({"model": "m", "max_completion_tokens": 1, "max_tokens": 1000}));
-        assert_eq!(output_estimate(Endpoint::Chat, &chat), 1000);
-        assert_eq!(prompt_estimate(&envelope(&json!({"model": "m", "prompt": [1, 1, 1]}))), 4);
-    }
-
-    #[test]
-    fn output_is_bound_where_the_client_does_not() {
-        let bound = |endpoint, body: Value| {
-            let mut request = Request { endpoint, envelope: envelope(&body), name: "m".into() };
-            bound_output(&mut request);
-            Value::Object(request.envelope.body)
-        };
-        let chat = bound(Endpoint::Chat, json!({"model": "m", "max_tokens": null}));
-        assert_eq!(chat, json!({"model": "m", "max_completion_tokens": OUTPUT_DEFAULT}));
-        let completion = bound(Endpoint::Completions, json!({"model": "m"}));
-        assert_eq!(completion, json!({"model": "m", "max_tokens": OUTPUT_DEFAULT}));
-        let endless = bound(Endpoint::Chat, json!({"model": "m", "max_tokens": -1, "n_predict": 9}));
-        assert_eq!(endless, json!({"model": "m", "max_completion_tokens": OUTPUT_DEFAULT}));
-        for body in [json!({"model": "m", "max_tokens": 7}), json!({"model": "m", "max_completion_tokens": 7})] {
-            assert_eq!(bound(Endpoint::Chat, body.clone()), body);
-        }
-        assert_eq!(bound(Endpoint::Embeddings, json!({"model": "m"})), json!({"model": "m"}));
     }
 }

@@ -141,7 +141,10 @@ mod tests {
         let waiting = || {
             let ended = Arc::clone(&ended);
             // The channel's other end is dropped to end all of them.
-            streamed(&exports, TEXT, move |_| Ok(drop(ended.lock().expect("nobody panics").recv())))
+            streamed(&exports, TEXT, move |_| {
+                ended.lock().expect("nobody panics").recv().unwrap_err();
+                Ok(())
+            })
         };
         let all: Vec<Response> = (0..FILES_MAX).map(|_| waiting().unwrap()).collect();
         assert!(waiting().is_err());

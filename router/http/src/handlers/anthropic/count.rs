@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::{Admitted, Authenticated};
 use crate::error::ApiError;
+use crate::estimate::estimate;
 use crate::handlers::Asked;
 use crate::handlers::generate::place;
 use crate::prepare;
-use crate::relay;
 use crate::state::AppState;
 
 /// Says how a count was made: `exact`, or `estimate`.
@@ -30,7 +30,7 @@ pub(crate) async fn count_tokens(
     let request = MessagesRequest::parse_count(envelope)?;
     let (input_tokens, how) = match place {
         Route::Local(model) => (prepare::count(&state.registry, &model, request).await?, "exact"),
-        Route::Upstream(_, name) => (relay::estimate(&request.for_upstream(name)), "estimate"),
+        Route::Upstream(_, name) => (estimate(&request.for_upstream(name)), "estimate"),
     };
     drop(admitted);
     let mut response = Json(TokenCount { input_tokens }).into_response();
