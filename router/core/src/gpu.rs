@@ -12,7 +12,7 @@ const RETRY_FIRST: Duration = Duration::from_secs(10);
 /// The longest such time.
 const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
 /// An engine that computed for so long before it failed shows that the device is sound.
-const SOUND_AFTER: Duration = Duration::from_secs(10 * 60);
+pub(crate) const SOUND_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// Time since the keeper began.
 type Moment = Duration;
@@ -151,7 +151,10 @@ impl Gpu {
             self.failures = 0;
         }
         self.reason = Some(reason);
-        self.wait(now);
+        // What took one engine took the others too, and tells nothing more of the device.
+        if self.retry.is_none() {
+            self.wait(now);
+        }
     }
 
     fn wait(&mut self, now: Moment) {
@@ -272,6 +275,15 @@ mod tests {
         assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600]);
         gpu.failed("lost".into(), SOUND_AFTER, now);
         assert_eq!(gpu.next_moment(), Some(now + RETRY_FIRST));
+    }
+
+    #[test]
+    fn engines_that_fail_together_are_one_failure() {
+        let mut gpu = ready();
+        for second in 0..5 {
+            gpu.failed("lost".into(), s(1), s(second));
+        }
+        assert_eq!((gpu.failures, gpu.next_moment()), (1, Some(s(10))));
     }
 
     #[test]

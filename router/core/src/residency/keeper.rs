@@ -222,6 +222,7 @@ impl Keeper {
             Command::Installed(models) => {
                 let keys: Vec<Key> = models.iter().map(|model| Arc::clone(&model.key)).collect();
                 self.residents.installed(&keys);
+                self.graphics.installed(&keys);
                 self.reports.retain(|key, _| keys.contains(key));
                 let before = std::mem::replace(&mut self.installed, models);
                 for gone in before.iter().filter(|model| !keys.contains(&model.key)) {
@@ -238,7 +239,7 @@ impl Keeper {
                 self.told.push(reply);
             }
             Command::UseGpu(reply) => {
-                self.graphics.gpu.allow();
+                self.graphics.allow();
                 self.told.push(reply);
             }
             Command::Swept(done) => self.sweep_at = (!done).then(|| Instant::now() + SWEEP_AGAIN),
