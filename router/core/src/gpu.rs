@@ -189,7 +189,8 @@ impl Gpu {
 
     /// When there is something to do though nothing happens.
     pub(crate) fn next_moment(&self) -> Option<Moment> {
-        self.retry
+        // While they are listed the list is what comes next: a moment that has passed would have the keeper spin.
+        self.retry.filter(|_| !self.is_listing)
     }
 
     fn standing(&self) -> GpuStanding {
@@ -268,6 +269,7 @@ mod tests {
             let retry = gpu.next_moment().unwrap();
             waits.push((retry - now).as_secs());
             assert!(!gpu.begin_list(retry - s(1), false) && gpu.begin_list(retry, false));
+            assert_eq!(gpu.next_moment(), None);
             gpu.listed(Ok(vec![device("large", 16, false)]), retry);
             assert_eq!((gpu.view(retry).standing, gpu.view(retry).reason), (GpuStanding::Ready, None));
             now = retry;

@@ -287,9 +287,8 @@ impl Keeper {
     }
 
     fn decide(&mut self) {
-        if self.graphics.gpu.is_unknown() && !self.is_closing {
-            return;
-        }
+        // What is started before the devices are known would miss them.
+        self.residents.hold_starts(self.graphics.gpu.is_unknown() && !self.is_closing);
         let free = if self.residents.wants_memory() { (self.config.memory.free_bytes)() } else { 0 };
         for action in self.residents.decide(self.now(), free) {
             match action {
