@@ -128,15 +128,17 @@ impl Gpu {
         self.is_listing = false;
         let was_tried = self.retry.take().is_some();
         match list {
-            Ok(devices) => self.devices = devices,
+            Ok(devices) => {
+                self.devices = devices;
+                // What was unplugged may come back, and is used then. A list that failed does not say that it was.
+                self.is_ejected &= self.suitable().is_some();
+            }
             Err(reason) => {
                 self.devices.clear();
                 self.reason = Some(reason);
             }
         }
         if self.suitable().is_none() {
-            // What was unplugged may come back, and is used then.
-            self.is_ejected = false;
             if was_tried {
                 self.wait(now);
             }
@@ -165,7 +167,8 @@ impl Gpu {
 
     /// No model is loaded onto it any more.
     pub(crate) fn eject(&mut self) {
-        self.is_ejected = true;
+        // Where there is none, one that is plugged in later would not be used.
+        self.is_ejected |= !self.was_listed || self.suitable().is_some();
         self.retry = None;
     }
 
@@ -314,8 +317,27 @@ mod tests {
         gpu.listed(Ok(vec![device("large", 16, false)]), s(2));
         assert_eq!(gpu.view(s(2)).standing, GpuStanding::Ready);
         gpu.eject();
+        gpu.listed(Err("the driver is busy".into()), s(3));
+        gpu.listed(Ok(vec![device("large", 16, false)]), s(3));
+        assert_eq!(gpu.view(s(3)).standing, GpuStanding::Ejected);
         gpu.listed(Ok(Vec::new()), s(3));
         gpu.listed(Ok(vec![device("large", 16, false)]), s(4));
         assert_eq!(gpu.view(s(4)).standing, GpuStanding::Ready);
+    }
+
+    #[test]
+    fn where_there_is_none_nothing_is_ejected() {
+        let mut gpu = Gpu::new(GpuMode::Auto, true);
+        // It is not known yet: what is found is ejected, and where nothing is found nothing is.
+        gpu.eject();
+        gpu.listed(Ok(Vec::new()), s(0));
+        assert_eq!(gpu.view(s(0)).standing, GpuStanding::Absent);
+        gpu.eject();
+        gpu.listed(Ok(vec![device("large", 16, false)]), s(1));
+        assert_eq!(gpu.view(s(1)).standing, GpuStanding::Ready);
+        let mut early = Gpu::new(GpuMode::Auto, true);
+        early.eject();
+        early.listed(Ok(vec![device("large", 16, false)]), s(0));
+        assert_eq!(early.view(s(0)).standing, GpuStanding::Ejected);
     }
 }
