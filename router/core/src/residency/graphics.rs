@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_link::{GpuDevice, Offload, Report, device_nodes, gpu_module, list_gpus};
+use allerac_engine_link::{EngineStatus, GpuDevice, Offload, Report, device_nodes, gpu_module, list_gpus};
 use allerac_models::ModelKind;
 use allerac_models::fit::{Asked, Facts, Split};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::estimate::plan;
-use super::keeper::{Command, Keeper, Wanted};
+use super::keeper::{Command, Keeper, Running, Wanted};
 use super::terms::{Key, Moment};
 use super::watch::tell;
 use crate::gpu::{Gpu, SOUND_AFTER};
@@ -120,8 +120,10 @@ impl Keeper {
         self.graphics.gpu.listed(list, now);
         match self.graphics.gpu.device() {
             Some(device) => {
-                // What is free is what our own engines have left.
-                self.graphics.room_bytes = device.free_bytes.saturating_add(self.placed_bytes());
+                // What is free is what our own engines have left. One that is being loaded has not all of its memory yet: to
+                // count that as taken would give it to models twice.
+                let is_loaded = |running: &Running| matches!(running.engine.status(), EngineStatus::Ready(_));
+                self.graphics.room_bytes = device.free_bytes.saturating_add(self.placed_bytes(is_loaded));
                 self.move_models(Self::would_gain, false);
             }
             None => {
@@ -174,7 +176,7 @@ impl Keeper {
         let settings = &self.config.settings;
         let facts = Facts::of_header(model.header.as_ref()?, model.weights_bytes)?;
         // Adapters lie beside the layers that they change.
-        let taken = self.placed_bytes().saturating_add(model.adapters_bytes);
+        let taken = self.placed_bytes(|_| true).saturating_add(model.adapters_bytes);
         let free = self.graphics.room_bytes.saturating_sub(taken);
         let split = facts.split(&plan(settings), free, Asked { layers: settings.gpu_layers })?;
         let offload = Offload {
@@ -187,8 +189,10 @@ impl Keeper {
         Some(Placed { offload, split })
     }
 
-    fn placed_bytes(&self) -> u64 {
-        let placed = self.running.values().filter_map(|running| running.placed.as_ref());
+    /// Memory on the device of the engines for which this holds.
+    fn placed_bytes(&self, which: impl Fn(&Running) -> bool) -> u64 {
+        let placed =
+            self.running.values().filter(|running| which(running)).filter_map(|running| running.placed.as_ref());
         placed.fold(0, |sum, placed| sum.saturating_add(placed.split.bytes))
     }
 
