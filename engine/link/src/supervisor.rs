@@ -112,6 +112,9 @@ pub(crate) struct Supervisor {
     backoff: Duration,
     /// Processes in a row that did not live to have the model loaded.
     load_crashes: u32,
+    /// Why a process did not load the model that used the graphics processor. The device is to blame only if the next one
+    /// loads it without.
+    gpu_suspicion: Option<String>,
 }
 
 impl Supervisor {
@@ -131,6 +134,7 @@ impl Supervisor {
             waiting: Vec::new(),
             backoff: BACKOFF_FIRST,
             load_crashes: 0,
+            gpu_suspicion: None,
         }
     }
 
@@ -172,8 +176,13 @@ impl Supervisor {
         let used = self.config.offload.take().is_some();
         if used {
             tracing::error!(model = self.config.name, reason, "the model goes on without the graphics processor");
-            self.reporter.gpu_failed(reason);
             self.backoff = BACKOFF_FIRST;
+            let was_loaded = matches!(*self.status.borrow(), EngineStatus::Ready(_));
+            if was_loaded && matches!(end, End::Crashed(_)) {
+                self.reporter.gpu_failed(reason);
+            } else {
+                self.gpu_suspicion = Some(reason.clone());
+            }
         }
         used
     }
@@ -259,6 +268,9 @@ impl Supervisor {
     }
 
     fn loaded(&mut self, info: Arc<ModelInfo>) {
+        if let Some(reason) = self.gpu_suspicion.take() {
+            self.reporter.gpu_failed(&reason);
+        }
         for reply in self.waiting.drain(..) {
             let _ = reply.send(Ok(Arc::clone(&info)));
         }
@@ -443,6 +455,8 @@ impl Supervisor {
     /// Fails everything with the reason until a request comes late enough to try again.
     async fn after_load_failure(&mut self, reason: String) -> bool {
         tracing::error!(model = self.config.name, reason, "the model cannot be loaded");
+        // Nothing can load it, so the graphics processor is not to blame.
+        self.gpu_suspicion = None;
         let retry = Instant::now() + RELOAD_AFTER;
         self.fail_all(&EngineError::LoadFailed { reason: reason.clone() });
         self.status.send_replace(EngineStatus::Failed { reason: reason.clone() });

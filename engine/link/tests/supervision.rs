@@ -294,6 +294,17 @@ async fn what_cannot_be_loaded_onto_a_graphics_processor_is_loaded_without() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_loaded_at_all_is_not_the_graphics_processors_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in ["unloadable", "dies-loading"] {
+        let engine = on_gpu(model, &folder);
+        let failed = tokio::time::timeout(WAIT, engine.load()).await.unwrap();
+        assert!(matches!(failed, Err(EngineError::LoadFailed { .. })), "{model}: {failed:?}");
+        assert_eq!(engine.report().gpu_failure, None, "{model}");
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_is_missing_is_a_load_failure() {
     let engine = Engine::spawn(EngineConfig {
         binary: "/nonexistent/engine".into(),

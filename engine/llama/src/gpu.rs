@@ -107,10 +107,13 @@ pub fn open_gpu(gpu: &Gpu) -> Result<(), GpuError> {
     if backend.is_null() { Err(GpuError::Driver(gpu.name.clone())) } else { Ok(()) }
 }
 
+/// No model has more layers; their names are written out one by one.
+const LAYERS_MAX: u32 = 4096;
+
 impl Offload {
     /// The names of the tensors that stay with the processor, as llama.cpp has them in an expression; `None` where none do.
     pub(crate) fn kept(&self) -> Option<CString> {
-        let layers: Vec<String> = (0..self.cpu_expert_layers).map(|layer| layer.to_string()).collect();
+        let layers: Vec<String> = (0..self.cpu_expert_layers.min(LAYERS_MAX)).map(|layer| layer.to_string()).collect();
         let expression = format!(r"blk\.({})\.ffn_(up|down|gate|gate_up)_(ch|)exps", layers.join("|"));
         (!layers.is_empty()).then(|| CString::new(expression).expect("it has no zero byte"))
     }

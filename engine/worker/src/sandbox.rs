@@ -6,11 +6,13 @@
 //!
 //! The driver of a graphics processor runs in this process. It opens device nodes for reading and writing, reads its
 //! libraries and what the kernel tells of devices, and keeps compiled shaders in a folder. Where there is one, the filter
-//! lets files be opened for writing, and Landlock alone says which: so without Landlock none is used.
+//! lets files be opened for writing, and Landlock alone says which: so without Landlock none is used. It goes on to deny the
+//! opens that empty a file unseen by an old Landlock.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 
@@ -19,6 +21,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
     Scope, path_beneath_rules,
 };
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -178,12 +181,12 @@ fn models(args: &Args) -> impl Iterator<Item = &Path> {
 
 fn deny_system_calls(has_driver: bool) -> anyhow::Result<()> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
+    let opens = if has_driver { empties_unseen } else { opens_for_writing };
     if has_driver {
         rules.retain(|call, _| !KEEPS_SHADERS.contains(call));
-    } else {
-        rules.insert(libc::SYS_open, opens_for_writing(1)?);
-        rules.insert(libc::SYS_openat, opens_for_writing(2)?);
     }
+    rules.insert(libc::SYS_open, opens(1)?);
+    rules.insert(libc::SYS_openat, opens(2)?);
     let of_x32 = rules.clone().into_iter().map(|(call, rule)| (call | X32, rule));
     rules.extend(of_x32.collect::<Vec<_>>());
     let denied = SeccompAction::Errno(u32::try_from(libc::EPERM)?);
@@ -205,6 +208,28 @@ fn opens_for_writing(flags: u8) -> anyhow::Result<Vec<SeccompRule>> {
     rules.collect()
 }
 
+/// Matches an open whose flags, at this argument, empty a file without asking to write to it. The kernel does that for
+/// whoever may write the file, and a Landlock before ABI 3 (Linux 6.2) sees nothing but an open for reading, or, with
+/// both bits of the access mode, for neither.
+fn empties_unseen(flags: u8) -> anyhow::Result<Vec<SeccompRule>> {
+    let asked = u64::try_from(libc::O_ACCMODE | libc::O_TRUNC)?;
+    let rules = [libc::O_RDONLY, libc::O_ACCMODE].into_iter().map(|mode| {
+        let (asked, unseen) = (SeccompCmpOp::MaskedEq(asked), u64::try_from(mode | libc::O_TRUNC)?);
+        let condition = SeccompCondition::new(flags, SeccompCmpArgLen::Dword, asked, unseen)?;
+        Ok(SeccompRule::new(vec![condition])?)
+    });
+    rules.collect()
+}
+
+/// Tries to empty a file by an open that does not ask to write to it. The file is one of its own in memory: it may be
+/// written, and Landlock has no say in it, so that what denies this is the filter.
+fn empty_unseen(mode: libc::c_int) -> io::Result<()> {
+    let file = rustix::fs::memfd_create("allerac-sandbox-test", MemfdFlags::CLOEXEC)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = u32::try_from(mode | libc::O_TRUNC | libc::O_CLOEXEC).map_err(io::Error::other)?;
+    Ok(rustix::fs::open(path, OFlags::from_bits_retain(flags), Mode::empty()).map(drop)?)
+}
+
 /// Confines the process and tries what must be denied; an error when anything was allowed.
 pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
     // As it is when the model is loaded: with the driver open.
@@ -213,6 +238,8 @@ pub(crate) fn self_test(args: &Args) -> anyhow::Result<()> {
     deny_system_calls(args.gpu.is_some()).context("seccomp")?;
     let mut attempts = vec![
         ("write a file", std::fs::write("/tmp/allerac-sandbox-test", "x")),
+        ("empty a file that it opens to read", empty_unseen(libc::O_RDONLY)),
+        ("empty a file that it opens for neither", empty_unseen(libc::O_ACCMODE)),
         ("remove the model", std::fs::remove_file(args.model())),
         ("open a network connection", TcpStream::connect("127.0.0.1:1").map(drop)),
         ("open a port", std::net::TcpListener::bind("127.0.0.1:0").map(drop)),

@@ -12,7 +12,7 @@ const RETRY_FIRST: Duration = Duration::from_secs(10);
 /// The longest such time.
 const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
 /// An engine that computed for so long before it failed shows that the device is sound.
-const SOUND_AFTER: Duration = Duration::from_secs(10 * 60);
+pub(crate) const SOUND_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// Time since the keeper began.
 type Moment = Duration;
@@ -128,15 +128,17 @@ impl Gpu {
         self.is_listing = false;
         let was_tried = self.retry.take().is_some();
         match list {
-            Ok(devices) => self.devices = devices,
+            Ok(devices) => {
+                self.devices = devices;
+                // What was unplugged may come back, and is used then. A list that failed does not say that it was.
+                self.is_ejected &= self.suitable().is_some();
+            }
             Err(reason) => {
                 self.devices.clear();
                 self.reason = Some(reason);
             }
         }
         if self.suitable().is_none() {
-            // What was unplugged may come back, and is used then.
-            self.is_ejected = false;
             if was_tried {
                 self.wait(now);
             }
@@ -151,7 +153,10 @@ impl Gpu {
             self.failures = 0;
         }
         self.reason = Some(reason);
-        self.wait(now);
+        // What took one engine took the others too, and tells nothing more of the device.
+        if self.retry.is_none() {
+            self.wait(now);
+        }
     }
 
     fn wait(&mut self, now: Moment) {
@@ -162,7 +167,8 @@ impl Gpu {
 
     /// No model is loaded onto it any more.
     pub(crate) fn eject(&mut self) {
-        self.is_ejected = true;
+        // Where there is none, one that is plugged in later would not be used.
+        self.is_ejected |= !self.was_listed || self.suitable().is_some();
         self.retry = None;
     }
 
@@ -186,7 +192,8 @@ impl Gpu {
 
     /// When there is something to do though nothing happens.
     pub(crate) fn next_moment(&self) -> Option<Moment> {
-        self.retry
+        // While they are listed the list is what comes next: a moment that has passed would have the keeper spin.
+        self.retry.filter(|_| !self.is_listing)
     }
 
     fn standing(&self) -> GpuStanding {
@@ -265,6 +272,7 @@ mod tests {
             let retry = gpu.next_moment().unwrap();
             waits.push((retry - now).as_secs());
             assert!(!gpu.begin_list(retry - s(1), false) && gpu.begin_list(retry, false));
+            assert_eq!(gpu.next_moment(), None);
             gpu.listed(Ok(vec![device("large", 16, false)]), retry);
             assert_eq!((gpu.view(retry).standing, gpu.view(retry).reason), (GpuStanding::Ready, None));
             now = retry;
@@ -272,6 +280,15 @@ mod tests {
         assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600]);
         gpu.failed("lost".into(), SOUND_AFTER, now);
         assert_eq!(gpu.next_moment(), Some(now + RETRY_FIRST));
+    }
+
+    #[test]
+    fn engines_that_fail_together_are_one_failure() {
+        let mut gpu = ready();
+        for second in 0..5 {
+            gpu.failed("lost".into(), s(1), s(second));
+        }
+        assert_eq!((gpu.failures, gpu.next_moment()), (1, Some(s(10))));
     }
 
     #[test]
@@ -300,8 +317,27 @@ mod tests {
         gpu.listed(Ok(vec![device("large", 16, false)]), s(2));
         assert_eq!(gpu.view(s(2)).standing, GpuStanding::Ready);
         gpu.eject();
+        gpu.listed(Err("the driver is busy".into()), s(3));
+        gpu.listed(Ok(vec![device("large", 16, false)]), s(3));
+        assert_eq!(gpu.view(s(3)).standing, GpuStanding::Ejected);
         gpu.listed(Ok(Vec::new()), s(3));
         gpu.listed(Ok(vec![device("large", 16, false)]), s(4));
         assert_eq!(gpu.view(s(4)).standing, GpuStanding::Ready);
+    }
+
+    #[test]
+    fn where_there_is_none_nothing_is_ejected() {
+        let mut gpu = Gpu::new(GpuMode::Auto, true);
+        // It is not known yet: what is found is ejected, and where nothing is found nothing is.
+        gpu.eject();
+        gpu.listed(Ok(Vec::new()), s(0));
+        assert_eq!(gpu.view(s(0)).standing, GpuStanding::Absent);
+        gpu.eject();
+        gpu.listed(Ok(vec![device("large", 16, false)]), s(1));
+        assert_eq!(gpu.view(s(1)).standing, GpuStanding::Ready);
+        let mut early = Gpu::new(GpuMode::Auto, true);
+        early.eject();
+        early.listed(Ok(vec![device("large", 16, false)]), s(0));
+        assert_eq!(early.view(s(0)).standing, GpuStanding::Ejected);
     }
 }

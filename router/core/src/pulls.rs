@@ -121,7 +121,8 @@ impl Pulls {
         let (told, progress) = watch::channel(Pulling::Beginning);
         let (id, told) = (order.id.clone(), Arc::new(told));
         let cancel = Arc::new(Notify::new());
-        tokio::spawn(run(registry.clone(), order, what, Arc::clone(&told), Arc::clone(&cancel)));
+        let download = run(registry.clone(), order, what, Arc::clone(&told), Arc::clone(&cancel));
+        tokio::spawn(attend(download, Arc::clone(&told)));
         all.push(Running { id, told, cancel });
         Ok(Pull(progress))
     }
@@ -158,9 +159,18 @@ impl Pull {
     /// Waits until it is further.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() && !self.0.borrow().is_last() {
-            // Its task is gone without a word, which only a panic does; there is nothing to wait for.
+            // Its task is gone without a word, which only the end of the program does; there is nothing to wait for.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// Lets a download run, and tells its end where it cannot: one that panicked would be waited for without end, by whoever
+/// looks on and whoever cancels it, and take a place among those that run.
+async fn attend(download: impl Future<Output = ()> + Send + 'static, told: Arc<watch::Sender<Pulling>>) {
+    if let Err(error) = tokio::spawn(download).await {
+        tracing::error!("a download ended badly: {error}");
+        told.send_replace(Pulling::Failed(Arc::new(ModelsError::Download(error.to_string()))));
     }
 }
 
@@ -212,5 +222,28 @@ async fn settle(registry: &Registry, id: &str) {
     let removed = tokio::task::spawn_blocking(move || store.settle(&owned)).await;
     if let Ok(Err(error)) = removed {
         tracing::warn!(model = id, "its order is not forgotten: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_download_that_panics_has_ended_for_all_who_wait() {
+        let (told, progress) = watch::channel(Pulling::Beginning);
+        let told = Arc::new(told);
+        let pulls = Pulls::default();
+        pulls.lock().push(Running { id: "a".into(), told: Arc::clone(&told), cancel: Arc::default() });
+        let cancelled = tokio::spawn({
+            let pulls = pulls.clone();
+            async move { pulls.cancel("a").await }
+        });
+        // It is being waited for when the task goes.
+        tokio::task::yield_now().await;
+        attend(async { panic!("told to") }, told).await;
+        assert!(!cancelled.await.unwrap());
+        assert!(matches!(Pull(progress).now(), Pulling::Failed(_)));
+        assert!(!pulls.cancel("a").await);
     }
 }

@@ -89,13 +89,17 @@ fn leave_ways(connection: &mut Connection, migrations: &[Migration]) -> rusqlite
 
 /// The ways back from the shapes after those that are known, in order.
 fn ways(connection: &Connection, beyond: &Range<usize>) -> Result<Vec<String>, Error> {
-    connection.execute_batch(MAKE_WAYS)?;
+    let missing =
+        || Error::MigrationDefinition(MigrationDefinitionError::DownNotDefined { migration_index: beyond.start });
+    if !connection.table_exists(None::<&str>, WAYS_BACK)? {
+        return Err(missing());
+    }
     let mut select = connection.prepare("SELECT version, way FROM ways_back")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut left = rows.collect::<rusqlite::Result<HashMap<i64, String>>>()?;
     let way = |index: usize| left.remove(&i64::try_from(index + 1).ok()?);
     let found: Option<Vec<_>> = beyond.clone().map(way).collect();
-    found.ok_or(Error::MigrationDefinition(MigrationDefinitionError::DownNotDefined { migration_index: beyond.start }))
+    found.ok_or_else(missing)
 }
 
 #[cfg(test)]
@@ -152,7 +156,9 @@ mod tests {
         ] {
             let mut file = new_file();
             file.execute_batch(spoiled).unwrap();
+            let has_ways = file.table_exists(None::<&str>, WAYS_BACK);
             to_known(&mut file, &OLD).unwrap_err();
+            assert_eq!(file.table_exists(None::<&str>, WAYS_BACK), has_ways, "{spoiled}");
             assert_eq!(version(&file), Ok(3), "{spoiled}");
             assert_eq!(
                 file.query_row("SELECT name FROM pets", [], |row| row.get(0)),

@@ -6,6 +6,8 @@ use super::{F32, Facts, Plan};
 const DRIVER_BYTES: u64 = 192 << 20;
 /// The part of the memory that stays free, for screens and for what was not foreseen.
 const SPARE_PARTS: u64 = 16;
+/// No model has more layers: a file that says so is broken, or made to break what computes with the number.
+const LAYERS_MAX: u64 = 4096;
 
 /// What somebody asks of the division.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,6 +89,9 @@ impl Facts {
 
     fn parts(&self, plan: &Plan) -> Option<Parts> {
         let layers = self.layers;
+        if !(1..=LAYERS_MAX).contains(&layers) {
+            return None;
+        }
         let apart = self.table_bytes.saturating_add(if self.has_output { self.output_bytes } else { 0 });
         let plain = self.file_bytes.saturating_sub(apart).saturating_sub(self.expert_bytes);
         let each = |bytes: u64| bytes.checked_div(layers);
@@ -194,5 +199,16 @@ mod tests {
         assert_eq!(asked(1000).layers, 29);
         assert!(asked(10).bytes < asked(20).bytes);
         assert_eq!(Facts::default().split(&plan(), 16 * GIB, Asked::default()), None);
+    }
+
+    #[test]
+    fn a_number_of_layers_that_no_model_has_is_no_division() {
+        let plain = Facts::of_entry(Catalogue::builtin().get("qwen2.5-7b-instruct").unwrap()).unwrap();
+        for layers in [LAYERS_MAX + 1, u64::MAX - 1, u64::MAX] {
+            let facts = Facts { layers, ..plain };
+            for asked in [None, Some(1), Some(u32::MAX)] {
+                assert_eq!(facts.split(&plan(), 16 * GIB, Asked { layers: asked }), None);
+            }
+        }
     }
 }

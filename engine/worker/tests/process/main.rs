@@ -228,6 +228,8 @@ fn the_confinement_denies_what_it_must() {
     assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
     let denied = [
         "write a file",
+        "empty a file that it opens to read",
+        "empty a file that it opens for neither",
         "remove the model",
         "open a network connection",
         "open a port",

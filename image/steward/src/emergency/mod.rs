@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 
 use allerac_steward::{AskError, Order, Trouble, ask};
 use anyhow::Context;
-use axum::extract::rejection::FormRejection;
-use axum::extract::{DefaultBodyLimit, Form, State};
+use axum::extract::{DefaultBodyLimit, Form, FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Extension, Json, Router};
@@ -31,6 +30,8 @@ use port::Peer;
 
 /// The longest form, in bytes.
 const FORM_BYTES_MAX: usize = 4 * 1024;
+/// How long somebody may take to send the form.
+const FORM_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two tries to start the server without anybody asking: what was wrong may have passed.
 const TRY_EVERY: Duration = Duration::from_secs(15 * 60);
 /// What is asked of the steward at once, for all browsers.
@@ -140,12 +141,9 @@ async fn show(State(page): State<Arc<Page>>, uri: Uri) -> Response {
     page.tell(StatusCode::SERVICE_UNAVAILABLE, None).await
 }
 
-async fn act(
-    State(page): State<Arc<Page>>,
-    Extension(Peer(peer)): Extension<Peer>,
-    form: Result<Form<Wanted>, FormRejection>,
-) -> Response {
-    let Ok(Form(wanted)) = form else {
+async fn act(State(page): State<Arc<Page>>, Extension(Peer(peer)): Extension<Peer>, request: Request) -> Response {
+    let Ok(Ok(Form(wanted))) = tokio::time::timeout(FORM_TIME_MAX, Form::<Wanted>::from_request(request, &())).await
+    else {
         return page.tell(StatusCode::BAD_REQUEST, Some("That is nothing that this page can do.")).await;
     };
     match page.gate.check(&wanted.code, peer, Instant::now()) {

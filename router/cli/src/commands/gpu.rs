@@ -38,8 +38,8 @@ async fn show(args: &Gpu, place: &Place) -> Result<(), Failure> {
 async fn eject(server: &GpuServer, place: &Place) -> Result<(), Failure> {
     let mut gpu = ask(server, place, Method::POST, "/eject").await?;
     let mut is_told = false;
-    while gpu.status == "ejecting" {
-        if !is_told {
+    while matches!(gpu.status.as_str(), "looking" | "ejecting") {
+        if !is_told && gpu.status == "ejecting" {
             let models: Vec<&str> = gpu.models.iter().map(|placed| placed.model.as_str()).collect();
             print_line(&format!("waiting for what runs on {} to end", models.join(", ")))?;
             is_told = true;

@@ -1,24 +1,27 @@
 //! What the keeper does about the graphics processor: which models are loaded onto it, and how they come off it again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use allerac_engine_link::{GpuDevice, Offload, Report, device_nodes, gpu_module, list_gpus};
+use allerac_engine_link::{EngineStatus, GpuDevice, Offload, Report, device_nodes, gpu_module, list_gpus};
 use allerac_models::ModelKind;
 use allerac_models::fit::{Asked, Facts, Split};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::estimate::plan;
-use super::keeper::{Command, Keeper, Wanted};
+use super::keeper::{Command, Keeper, Running, Wanted};
 use super::terms::{Key, Moment};
 use super::watch::tell;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, SOUND_AFTER};
 use crate::model::LocalModel;
 use crate::registry::RegistryConfig;
 
 /// How often to look whether a device was plugged in or out: two small folders are read.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Failures in a row after which a model does without the graphics processor: then the model is what is wrong, and others
+/// are not to go without because of it.
+const MODEL_FAILURES_MAX: u32 = 2;
 
 /// The graphics processor, as the keeper has it.
 pub(super) struct Graphics {
@@ -30,6 +33,8 @@ pub(super) struct Graphics {
     room_bytes: u64,
     /// Models that leave memory to come back, on it or off it.
     moving: HashSet<Key>,
+    /// Failures in a row of models on it.
+    failures: HashMap<Key, u32>,
 }
 
 /// What of a model is on the graphics processor.
@@ -42,13 +47,43 @@ pub(super) struct Placed {
 impl Graphics {
     pub(super) fn new(config: &RegistryConfig) -> Self {
         let gpu = Gpu::new(config.settings.gpu, gpu_module(&config.binary).is_some());
-        Self { gpu, nodes: device_nodes(), look_at: LOOK_EVERY, room_bytes: 0, moving: HashSet::new() }
+        Self {
+            gpu,
+            nodes: device_nodes(),
+            look_at: LOOK_EVERY,
+            room_bytes: 0,
+            moving: HashSet::new(),
+            failures: HashMap::new(),
+        }
     }
 
     /// When there is something to do though nothing happens.
     pub(super) fn next_moment(&self) -> Option<Moment> {
         let look = self.gpu.is_possible().then_some(self.look_at);
         look.into_iter().chain(self.gpu.next_moment()).min()
+    }
+
+    /// It is used again, whatever happened before.
+    pub(super) fn allow(&mut self) {
+        self.gpu.allow();
+        self.failures.clear();
+    }
+
+    /// Models that are installed no more are forgotten.
+    pub(super) fn installed(&mut self, keys: &[Key]) {
+        self.failures.retain(|key, _| keys.contains(key));
+    }
+
+    fn model_failed(&mut self, key: &Key, lived: Duration) {
+        let failures = self.failures.entry(Arc::clone(key)).or_default();
+        *failures = if lived >= SOUND_AFTER { 1 } else { failures.saturating_add(1) };
+        if *failures == MODEL_FAILURES_MAX {
+            tracing::warn!(%key, "a model that fails on the graphics processor again and again does without it");
+        }
+    }
+
+    fn takes(&self, key: &Key) -> bool {
+        self.failures.get(key).is_none_or(|failures| *failures < MODEL_FAILURES_MAX)
     }
 }
 
@@ -85,11 +120,17 @@ impl Keeper {
         self.graphics.gpu.listed(list, now);
         match self.graphics.gpu.device() {
             Some(device) => {
-                // What is free is what our own engines have left.
-                self.graphics.room_bytes = device.free_bytes.saturating_add(self.placed_bytes());
+                // What is free is what our own engines have left. One that is being loaded has not all of its memory yet: to
+                // count that as taken would give it to models twice.
+                let is_loaded = |running: &Running| matches!(running.engine.status(), EngineStatus::Ready(_));
+                self.graphics.room_bytes = device.free_bytes.saturating_add(self.placed_bytes(is_loaded));
                 self.move_models(Self::would_gain, false);
             }
-            None => self.move_models(|keeper, key| keeper.running[key].placed.is_some(), true),
+            None => {
+                // Models failed because it was pulled out, or will be tried on another one.
+                self.graphics.failures.clear();
+                self.move_models(|keeper, key| keeper.running[key].placed.is_some(), true);
+            }
         }
     }
 
@@ -99,6 +140,7 @@ impl Keeper {
         let Some(running) = self.running.get_mut(key) else { return };
         if running.placed.take().is_some() {
             let lived = running.load.began.elapsed();
+            self.graphics.model_failed(key, lived);
             self.graphics.gpu.failed(reason, lived, now);
         }
     }
@@ -127,11 +169,14 @@ impl Keeper {
 
     /// What of a model is to be on the graphics processor.
     pub(super) fn place(&self, model: &LocalModel) -> Option<Placed> {
-        let device = self.graphics.gpu.device().filter(|_| model.kind == ModelKind::Chat)?;
+        if model.kind != ModelKind::Chat || !self.graphics.takes(&model.key) {
+            return None;
+        }
+        let device = self.graphics.gpu.device()?;
         let settings = &self.config.settings;
         let facts = Facts::of_header(model.header.as_ref()?, model.weights_bytes)?;
         // Adapters lie beside the layers that they change.
-        let taken = self.placed_bytes().saturating_add(model.adapters_bytes);
+        let taken = self.placed_bytes(|_| true).saturating_add(model.adapters_bytes);
         let free = self.graphics.room_bytes.saturating_sub(taken);
         let split = facts.split(&plan(settings), free, Asked { layers: settings.gpu_layers })?;
         let offload = Offload {
@@ -144,8 +189,10 @@ impl Keeper {
         Some(Placed { offload, split })
     }
 
-    fn placed_bytes(&self) -> u64 {
-        let placed = self.running.values().filter_map(|running| running.placed.as_ref());
+    /// Memory on the device of the engines for which this holds.
+    fn placed_bytes(&self, which: impl Fn(&Running) -> bool) -> u64 {
+        let placed =
+            self.running.values().filter(|running| which(running)).filter_map(|running| running.placed.as_ref());
         placed.fold(0, |sum, placed| sum.saturating_add(placed.split.bytes))
     }
 

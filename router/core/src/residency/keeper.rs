@@ -222,6 +222,7 @@ impl Keeper {
             Command::Installed(models) => {
                 let keys: Vec<Key> = models.iter().map(|model| Arc::clone(&model.key)).collect();
                 self.residents.installed(&keys);
+                self.graphics.installed(&keys);
                 self.reports.retain(|key, _| keys.contains(key));
                 let before = std::mem::replace(&mut self.installed, models);
                 for gone in before.iter().filter(|model| !keys.contains(&model.key)) {
@@ -238,7 +239,7 @@ impl Keeper {
                 self.told.push(reply);
             }
             Command::UseGpu(reply) => {
-                self.graphics.gpu.allow();
+                self.graphics.allow();
                 self.told.push(reply);
             }
             Command::Swept(done) => self.sweep_at = (!done).then(|| Instant::now() + SWEEP_AGAIN),
@@ -286,9 +287,8 @@ impl Keeper {
     }
 
     fn decide(&mut self) {
-        if self.graphics.gpu.is_unknown() && !self.is_closing {
-            return;
-        }
+        // What is started before the devices are known would miss them.
+        self.residents.hold_starts(self.graphics.gpu.is_unknown() && !self.is_closing);
         let free = if self.residents.wants_memory() { (self.config.memory.free_bytes)() } else { 0 };
         for action in self.residents.decide(self.now(), free) {
             match action {

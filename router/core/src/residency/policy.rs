@@ -95,6 +95,8 @@ pub(crate) struct Residents {
     waiting: VecDeque<Waiter>,
     speed: LoadSpeed,
     started: u64,
+    /// Whether nothing is started for now.
+    holds: bool,
 }
 
 enum Served {
@@ -114,7 +116,13 @@ impl Residents {
             waiting: VecDeque::new(),
             speed: LoadSpeed::default(),
             started: 0,
+            holds: false,
         }
+    }
+
+    /// Whether engines are held back that would be started: all else goes on.
+    pub(crate) fn hold_starts(&mut self, holds: bool) {
+        self.holds = holds;
     }
 
     /// Somebody wants an engine.
@@ -268,7 +276,7 @@ impl Residents {
             actions.push(Action::Refuse(*ticket, refusal));
             return Served::Yes;
         }
-        if blocked {
+        if blocked || self.holds {
             return Served::WaitsForMemory;
         }
         let short = self.short(*need, free);

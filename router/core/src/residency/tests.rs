@@ -55,6 +55,20 @@ fn a_model_is_loaded_once_for_all_who_want_it() {
 }
 
 #[test]
+fn while_starts_are_held_back_all_else_goes_on() {
+    let mut residents = with(100, &["a", "b"]);
+    residents.hold_starts(true);
+    residents.wanted(want(1, "c", 40), s(5));
+    residents.wanted(want(2, "a", 40), s(5));
+    assert_eq!(residents.decide(s(5), PLENTY), [Action::Grant(2, key("a"), 1)]);
+    residents.unload(&key("b"));
+    assert_eq!(residents.decide(s(6), PLENTY), [Action::Stop(key("b"))]);
+    residents.stopped(&key("b"));
+    residents.hold_starts(false);
+    assert_eq!(residents.decide(s(7), PLENTY), [Action::Start(key("c"), 3), Action::Grant(1, key("c"), 3)]);
+}
+
+#[test]
 fn the_idle_one_of_least_worth_makes_room() {
     // `a` was used longer ago than `b`, and both take as long to load.
     let mut residents = with(100, &["a", "b"]);
