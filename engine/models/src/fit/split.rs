@@ -12,7 +12,7 @@ const LAYERS_MAX: u64 = 4096;
 /// What somebody asks of the division.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Layers on the graphics processor; as many as fit where nobody says.
+    /// Layers on the graphics processor at most; as many as fit where nobody says.
     pub layers: Option<u32>,
 }
 
@@ -61,14 +61,13 @@ impl Facts {
         let parts = self.parts(plan)?;
         let room = free_bytes.saturating_sub(free_bytes / SPARE_PARTS).saturating_sub(DRIVER_BYTES);
         let most = parts.layers + 1;
-        let layers = match asked.layers {
-            Some(layers) => u64::from(layers).min(most),
-            None if parts.bytes(most, 0) <= room => most,
-            None => {
-                let for_layers = room.checked_sub(parts.bytes(1, 0))?;
-                for_layers.checked_div(parts.layer).unwrap_or(parts.layers).min(parts.layers) + 1
-            }
+        let fit = if parts.bytes(most, 0) <= room {
+            most
+        } else {
+            let for_layers = room.checked_sub(parts.bytes(1, 0))?;
+            for_layers.checked_div(parts.layer).unwrap_or(parts.layers).min(parts.layers) + 1
         };
+        let layers = asked.layers.map_or(fit, |layers| fit.min(layers.into()));
         if layers == 0 {
             return None;
         }
@@ -191,13 +190,17 @@ mod tests {
     }
 
     #[test]
-    fn no_room_is_no_division_and_who_asks_gets_what_was_asked() {
+    fn no_room_is_no_division_and_who_asks_gets_what_was_asked_where_it_fits() {
         assert_eq!(split("llama-3.3-70b-instruct", 0), None);
         let facts = Facts::of_entry(Catalogue::builtin().get("qwen2.5-7b-instruct").unwrap()).unwrap();
-        let asked = |layers| facts.split(&plan(), GIB, Asked { layers: Some(layers) }).unwrap();
+        let in_room = |layers, gib| facts.split(&plan(), gib * GIB, Asked { layers: Some(layers) });
+        let asked = |layers| in_room(layers, 16).unwrap();
         assert_eq!((asked(10).layers, asked(10).cpu_expert_layers), (10, 0));
         assert_eq!(asked(1000).layers, 29);
         assert!(asked(10).bytes < asked(20).bytes);
+        assert_eq!(in_room(28, 3), split("qwen2.5-7b-instruct", 3));
+        assert!(in_room(28, 3).unwrap().layers < 28);
+        assert_eq!(in_room(1, 0), None);
         assert_eq!(Facts::default().split(&plan(), 16 * GIB, Asked::default()), None);
     }
 
