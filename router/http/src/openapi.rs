@@ -214,9 +214,9 @@ impl Operation {
         self.answers(200, content_type, |_| json!({"type": "string"}))
     }
 
-    /// It answers with bytes.
-    pub(crate) fn gives_bytes(self) -> Self {
-        self.answers(200, "application/octet-stream", |_| json!({"type": "string", "format": "binary"}))
+    /// It answers with bytes; of one of the kinds where there are more.
+    pub(crate) fn gives_bytes(self, content_type: &'static str) -> Self {
+        self.answers(200, content_type, |_| json!({"type": "string", "format": "binary"}))
     }
 
     fn answers(mut self, status: u16, content_type: &'static str, schema: fn(&mut SchemaGenerator) -> Value) -> Self {

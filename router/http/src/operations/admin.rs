@@ -214,7 +214,8 @@ fn checked() -> [Operation; 4] {
         .in_query("start_time", "Settled from this moment on, in seconds since 1970.", moment())
         .in_query("end_time", "Settled before this moment.", moment())
         .in_query("user", "Those of this person or team.", text())
-        .gives_bytes(),
+        .gives_plain("text/csv")
+        .gives_bytes("application/vnd.apache.parquet"),
         Operation::get("/v1/admin/audit_logs/export", get(exports::audit), "The audit log, an entry a line")
             .gives_plain("application/jsonl"),
         Operation::post(

@@ -117,7 +117,7 @@ fn files() -> [Operation; 5] {
             .gives::<Deleted>(200),
         Operation::get("/v1/files/{id}/content", get(files::content), "What is in it")
             .in_path("id", "Its id.")
-            .gives_bytes(),
+            .gives_bytes("application/octet-stream"),
     ]
 }
 

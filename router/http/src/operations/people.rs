@@ -43,7 +43,7 @@ fn own() -> [Operation; 6] {
         Operation::get("/v1/account", get(account::get), "Who you are, and what you have left")
             .gives::<account::AccountObject>(200),
         Operation::get("/v1/account/export", get(account::export), "All that the box has of you, as a zip file")
-            .gives_bytes(),
+            .gives_bytes("application/zip"),
         Operation::get("/v1/account/keys", get(keys::list), "Your keys").lists::<KeyObject>(PAGE_MAX),
         Operation::post("/v1/account/keys", post(keys::create), "Make yourself a key")
             .takes(request::<KeyRequest>())
