@@ -66,7 +66,7 @@ LEDGER_TESTS := cargo test --release --locked --workspace
 .PHONY: test
 test: setup-test lint build test-model ## Everything that continuous integration runs
 	cargo test --release --locked --workspace
-	scripts/with-postgres.sh $(LEDGER_TESTS) --test ledger --test plans --test people --test shared -- --include-ignored
+	scripts/with-postgres.sh $(LEDGER_TESTS) --test ledger --test plans --test people --test shared --test spending -- --include-ignored
 	scripts/with-postgres.sh $(LEDGER_TESTS) --test shared_crash -- --include-ignored
 	cd $(WEB) && npm test
 	tests/fuzz.sh
