@@ -70,7 +70,7 @@ test("a plan is made like another, changed, and given to somebody", async () => 
   await page.getByLabel("Requests at once").fill("2");
   await page.getByLabel("Models", { exact: true }).fill("smol*, tiny");
   await shot(page, "plans");
-  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("button", { name: "Save", exact: true }).click();
   await page.getByText(/^1,234 tokens a month/).waitFor();
   const { limits } = await page.evaluate(async () => (await fetch("/v1/admin/plans/kids")).json());
   assert.deepEqual(
@@ -79,7 +79,7 @@ test("a plan is made like another, changed, and given to somebody", async () => 
   );
   await page.getByRole("button", { name: "Change kids" }).click();
   await page.getByLabel("Tokens a minute").fill("0");
-  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("button", { name: "Save", exact: true }).click();
   assert.ok((await page.getByRole("alert").innerText()).length > 10, "what cannot be is told of");
   await page.getByRole("tab", { name: "People" }).click();
   await choose(page, "Plan of ben", "kids");
